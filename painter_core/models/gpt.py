@@ -1,0 +1,173 @@
+"""The GPT of EasyNLP's text-to-image system: text ids and codes in, logits over the next code out.
+
+Shapes: B batch, T positions, D n_embd, H n_head, V codebook_size. A sequence is text_len text ids (BERT id +
+codebook_size) and then image_len codes. Attention is causal over everything; padding is attended, as in EasyNLP.
+Module names are those of the published checkpoints (minGPT under the prefix `transformer.`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """Geometry of a GPT; the defaults are pai-painter-base-zh."""
+
+    text_vocab_size: int = 21128
+    """Number of text ids (lines of vocab.txt)."""
+    codebook_size: int = 16384
+    """Number of codes of the VQGAN."""
+    text_len: int = 32
+    """Text ids a sequence."""
+    image_len: int = 256
+    """Codes a sequence."""
+    n_layer: int = 12
+    """Number of blocks."""
+    n_head: int = 12
+    """Attention heads a block."""
+    n_embd: int = 768
+    """Width."""
+
+    def __post_init__(self) -> None:
+        for name, limit in (
+            ("text_vocab_size", 2**20),
+            ("codebook_size", 65536),
+            ("text_len", 4096),
+            ("image_len", 65536),
+            ("n_layer", 256),
+            ("n_head", 256),
+            ("n_embd", 16384),
+        ):
+            if not 0 < getattr(self, name) <= limit:
+                raise ValueError(f"gpt.{name}: got {getattr(self, name)}, expected 1..{limit}")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"gpt.n_embd: got {self.n_embd}, expected a multiple of n_head {self.n_head}")
+
+    @property
+    def vocab_size(self) -> int:
+        """Codes and text ids together: ids 0..codebook_size-1 are codes."""
+        return self.codebook_size + self.text_vocab_size
+
+    @property
+    def block_size(self) -> int:
+        """Positions of a whole sequence."""
+        return self.text_len + self.image_len
+
+
+class KVCache:
+    """Keys and values of every block for up to `length` positions, allocated once.
+
+    Args:
+        config: geometry of the model.
+        batch_size: rows B.
+        length: positions held; block_size - 1 is enough to sample a whole picture.
+        device, dtype: of the model.
+    """
+
+    def __init__(
+        self, config: GPTConfig, batch_size: int, length: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        head_dim = config.n_embd // config.n_head
+        shape = (config.n_layer, batch_size, config.n_head, length, head_dim)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)  # (n_layer, B, H, length, D/H)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+
+    def update(self, layer: int, input_pos: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes k, v (B, H, T, D/H) at input_pos and returns all keys and values up to there."""
+        end = input_pos + k.shape[2]
+        self.keys[layer, :, :, input_pos:end] = k
+        self.values[layer, :, :, input_pos:end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head causal self-attention."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.key = nn.Linear(config.n_embd, config.n_embd)
+        self.query = nn.Linear(config.n_embd, config.n_embd)
+        self.value = nn.Linear(config.n_embd, config.n_embd)
+        self.proj = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, layer: int, input_pos: int, cache: KVCache | None) -> Tensor:
+        b, t, d = x.shape
+        q, k, v = (
+            f(x).view(b, t, self.n_head, -1).transpose(1, 2) for f in (self.query, self.key, self.value)
+        )
+        if cache is not None:
+            k, v = cache.update(layer, input_pos, k, v)  # (B, H, input_pos + T, D/H)
+        # one new position may see everything that is cached; a whole sequence or the prefill is causal
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+        return self.proj(y.transpose(1, 2).reshape(b, t, d))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.ln1 = nn.LayerNorm(config.n_embd)
+        self.ln2 = nn.LayerNorm(config.n_embd)
+        self.attn = SelfAttention(config)
+        self.mlp = nn.Sequential(
+            nn.Linear(config.n_embd, 4 * config.n_embd),
+            nn.GELU(),
+            nn.Linear(4 * config.n_embd, config.n_embd),
+        )
+
+    def forward(self, x: Tensor, layer: int, input_pos: int, cache: KVCache | None) -> Tensor:
+        x = x + self.attn(self.ln1(x), layer, input_pos, cache)
+        return x + self.mlp(self.ln2(x))
+
+
+class GPT(nn.Module):
+    """Token and position embeddings, blocks, and a head over the codes."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tok_emb = nn.Embedding(config.vocab_size, config.n_embd)
+        self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.n_embd))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.head = nn.Linear(config.n_embd, config.codebook_size, bias=False)
+        self.apply(self._init_weights)
+
+    @staticmethod
+    def _init_weights(module: nn.Module) -> None:
+        # as minGPT: normal(0, 0.02), zero biases
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    def _hidden(self, idx: Tensor, input_pos: int, cache: KVCache | None) -> Tensor:
+        x = self.tok_emb(idx) + self.pos_emb[:, input_pos : input_pos + idx.shape[1]]  # (B, T, D)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, layer, input_pos, cache)
+        return x
+
+    def forward(self, idx: Tensor) -> Tensor:
+        """Logits of every code of a picture, teacher-forced.
+
+        Args:
+            idx: int64 (B, text_len + n): text ids, then the first n codes, 0 <= n < image_len.
+
+        Returns:
+            (B, n + 1, V): logits of codes 0..n. Text positions are cut before the head: nobody needs them.
+        """
+        x = self._hidden(idx, 0, None)[:, self.config.text_len - 1 :]  # (B, n + 1, D)
+        return self.head(self.ln_f(x))
+
+    def prefill(self, text_ids: Tensor, cache: KVCache) -> Tensor:
+        """Fills the cache with the text; returns the logits (B, V) of the first code."""
+        return self.head(self.ln_f(self._hidden(text_ids, 0, cache)[:, -1]))
+
+    def decode_one_token(self, codes: Tensor, input_pos: int, cache: KVCache) -> Tensor:
+        """Logits (B, V) of the code after `codes` (B, 1), which stand at position input_pos."""
+        return self.head(self.ln_f(self._hidden(codes, input_pos, cache)[:, -1]))

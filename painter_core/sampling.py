@@ -1,0 +1,101 @@
+"""Drawing codes from a GPT: top-k, top-p, temperature, one uniform number a step.
+
+Shapes: B rows, V codebook_size, L image_len. The draw is an inverse CDF with a given uniform, so a row's codes depend on
+its own uniforms and logits alone: not on its neighbours in the batch, nor on how many rows were drawn before.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from painter_core.models.gpt import GPT, KVCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How a code is drawn from the logits."""
+
+    top_k: int = 100
+    """Draw among the k most likely codes; 1 is greedy, 0 is all of them."""
+    top_p: float = 1.0
+    """Draw among the fewest codes that hold this share of the probability (after top-k)."""
+    temperature: float = 1.0
+    """Divides the logits: below 1 sharper, above 1 more varied."""
+
+    def __post_init__(self) -> None:
+        if self.top_k < 0:
+            raise ValueError(f"--top-k: got {self.top_k}, expected 0 (all) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"--top-p: got {self.top_p}, expected above 0 and at most 1")
+        if not 0 < self.temperature <= 100:
+            raise ValueError(f"--temperature: got {self.temperature}, expected above 0 and at most 100")
+
+
+def row_uniforms(seed: int, idx: str, sample: int, length: int) -> np.ndarray:
+    """float32 (length,) in [0, 1): a function of (seed, idx, sample) only, by numpy's Philox."""
+    digest = hashlib.sha256(f"{seed}\0{sample}\0{idx}".encode("utf-8", "surrogatepass")).digest()
+    key = int.from_bytes(digest[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key)).random(length, np.float32)
+
+
+def draw_codes(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tensor:
+    """One code a row.
+
+    Args:
+        logits: (B, V), any float type.
+        uniforms: float32 (B,) in [0, 1).
+
+    Returns:
+        int64 (B,) in [0, V). Among equal logits the backend's top-k order decides.
+    """
+    size = logits.shape[-1]
+    k = min(config.top_k or size, size)
+    values, codes = logits.float().topk(k, dim=-1)  # (B, k), most likely first
+    cumulative = torch.softmax(values / config.temperature, dim=-1).cumsum(dim=-1)
+    if config.top_p < 1:
+        # keep every code before which less than top_p is held: at least the first
+        kept = (cumulative < config.top_p).sum(dim=-1, keepdim=True).clamp(max=k - 1)
+        total = cumulative.gather(1, kept)
+    else:
+        kept = torch.full_like(codes[:, :1], k - 1)
+        total = cumulative[:, -1:]
+    rank = torch.searchsorted(cumulative, uniforms[:, None] * total, right=True)
+    return codes.gather(1, torch.minimum(rank, kept))[:, 0]
+
+
+@torch.inference_mode()
+def sample_codes(model: GPT, text_ids: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tensor:
+    """Codes of whole pictures: prefill of the text once, then one position a step with a static cache.
+
+    Args:
+        text_ids: int64 (B, text_len).
+        uniforms: float32 (B, L).
+
+    Returns:
+        int64 (B, L).
+
+    Raises:
+        RuntimeError: the logits are not finite (damaged weights, or a precision that overflows).
+    """
+    length, text_len = model.config.image_len, text_ids.shape[1]
+    weight = model.head.weight
+    dtype = (
+        torch.get_autocast_dtype(weight.device.type)
+        if torch.is_autocast_enabled(weight.device.type)
+        else weight.dtype
+    )
+    cache = KVCache(model.config, len(text_ids), text_len + length - 1, weight.device, dtype)
+    codes = torch.empty(len(text_ids), length, dtype=torch.int64, device=weight.device)
+    logits = model.prefill(text_ids, cache)
+    finite = torch.isfinite(logits).all()
+    for step in range(length):
+        codes[:, step] = draw_codes(logits, uniforms[:, step], config)
+        if step + 1 < length:
+            logits = model.decode_one_token(codes[:, step : step + 1], text_len + step, cache)
+            finite &= torch.isfinite(logits).all()
+    if not finite:
+        raise RuntimeError("the GPT's logits are not finite: are the weights damaged?")
+    return codes

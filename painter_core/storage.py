@@ -1,0 +1,94 @@
+"""Files by path or URL, through fsspec: local paths, s3://, gs://, oss:// and the like.
+
+A file under a final name is always whole: locally it is written to a temporary name, synced and renamed; an object
+store shows an object only after its single PUT.
+"""
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+
+SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "oss", "hdfs", "abfs", "abfss", "az", "memory")
+
+
+def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a path or URL, and the path within it."""
+    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)(?:://|::)", url)
+    if scheme is None:
+        # handed over as it is: fsspec would read '#', '?' or '::' in a plain path as syntax
+        return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url))
+    if scheme[1].lower() not in SCHEMES:
+        raise ValueError(
+            f"{redact(url)}: scheme {scheme[1]!r} is not accepted; use a path or {', '.join(SCHEMES)}"
+        )
+    fs, path = fsspec.core.url_to_fs(url)
+    return fs, path
+
+
+def is_local(url: str) -> bool:
+    """Whether the path or URL names this machine's own file system."""
+    return "://" not in url or url.startswith(("file://", "local://"))
+
+
+def redact(url: str) -> str:
+    """The URL without user, password and query, for logs and manifests."""
+    return re.sub(r"(://)[^/@]*@", r"\1", url).split("?", 1)[0] if "://" in url else url
+
+
+def join(base: str, *parts: str) -> str:
+    """Path components joined by slashes."""
+    return "/".join([base.rstrip("/"), *parts])
+
+
+def write_bytes(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Writes a file so that it is whole or absent under its final name."""
+    if not _is_local_fs(fs):
+        fs.pipe_file(path, data)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # the name starts with a dot, so that no reader takes what a killed writer left behind
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(fs: AbstractFileSystem, path: str, value: Any) -> None:
+    """Writes JSON with sorted keys, whole or not at all."""
+    write_bytes(fs, path, (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(fs: AbstractFileSystem, path: str) -> Any:
+    """Reads JSON; a damaged file is a ValueError with its name."""
+    try:
+        return json.loads(fs.cat_file(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); it was damaged or is not ours") from None
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """Hex digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a local file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_local_fs(fs: AbstractFileSystem) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)

@@ -1,0 +1,51 @@
+"""rejects: input rows that were set aside, and why.
+
+Key: (file, row). row counts from 1: physical lines of a TSV, rows of a Parquet file. byte_offset is where the line
+starts in a TSV (in the decompressed stream of a .gz), null for Parquet. reason is one of REASONS; detail says what was
+found. The cell itself is kept only when asked.
+"""
+
+import pyarrow as pa
+
+NAME = "rejects"
+
+REASONS = {
+    "bad_columns": "the line has another number of columns than --input-schema",
+    "truncated_row": "the last line of the file has too few columns and no line end: is it still being written?",
+    "row_too_large": "the line is longer than 64 MiB",
+    "text_encoding": "the line is not valid UTF-8",
+    "idx_invalid": "idx is empty, longer than 1,024 characters, or holds a tab or a line end",
+    "text_empty": "the caption is null, blank, or leaves no token",
+    "text_control": "the caption holds a tab or a line end, which a .tsv output cannot carry",
+    "text_all_unk": "every token of the caption is unknown to the vocabulary",
+    "img_empty": "the picture cell is empty or null",
+    "b64_invalid": "the picture cell is not base64",
+    "b64_mixed": "the picture cell mixes the standard and the url-safe alphabet of base64",
+    "b64_repr": "the picture cell is a Python literal such as b'...' or ['...'], not base64",
+    "b64_trailing": "the picture cell goes on after the padding: two values glued together?",
+    "cell_too_large": "the picture cell is longer than 64 MiB",
+    "img_unidentified": "the bytes are no picture",
+    "img_format": "the picture has a format that is not accepted (JPEG, PNG, WebP, GIF and BMP are)",
+    "img_truncated": "the picture ends early or its data is damaged",
+    "img_too_small": "the picture's shorter side is below 16 pixels",
+    "img_too_large": "the picture has more than 50 million pixels",
+    "img_aspect": "the picture's longer side is more than 20 times the shorter",
+    "img_mode": "the picture's pixel format cannot be converted to RGB",
+    "decode_timeout": "decoding the picture took longer than allowed",
+    "worker_crash": "decoding the picture killed its worker twice",
+}
+
+SCHEMA = pa.schema(
+    [
+        pa.field("stage", pa.string()),
+        pa.field("file", pa.string()),
+        pa.field("row", pa.int64()),
+        pa.field("byte_offset", pa.int64()),
+        pa.field("idx", pa.string()),
+        pa.field("column", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("cell", pa.large_binary()),
+    ]
+)
