@@ -1,6 +1,6 @@
-"""Processes and their listening sockets, read from Linux' /proc: what local_head.py needs to end exactly its own.
+"""Processes and their listening sockets, read from Linux' /proc: how a head finds, and ends, exactly its own.
 
-Standard library only. A process that ends while it is being read counts as not there; a zombie counts as ended.
+Standard library only. A process that ends while it is being read is not there; a zombie counts as ended.
 """
 
 import ipaddress
@@ -57,7 +57,7 @@ def read_process(pid: int) -> Process | None:
 def read_processes() -> dict[int, Process]:
     """Every living process by pid."""
     if not PROC.joinpath("self", "stat").exists():
-        raise RuntimeError("no /proc: the local head runs on Linux; elsewhere use plain `python jobs/NAME.py`")
+        raise RuntimeError("no /proc: the local head needs Linux; elsewhere run `python jobs/NAME.py`")
     pids = (int(entry) for entry in os.listdir(PROC) if entry.isdigit())
     return {process.pid: process for process in map(read_process, pids) if process is not None}
 

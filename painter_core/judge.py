@@ -1,4 +1,4 @@
-"""Reads the attributes off a picture of the sample's goods, with no trained model: what a painter is scored by.
+"""Reads the attributes off a picture of the sample's goods, with no trained model: a painter's score.
 
 Input are pixels (B, H, W, 3) uint8, output one `Attributes` a picture, always the nearest values: a picture
 of anything else is read as some goods too. Steps, all on pictures of 64 x 64:
@@ -11,6 +11,7 @@ of anything else is read as some goods too. Steps, all on pictures of 64 x 64:
 Letters: B pictures, N pixels or cells of a picture, T templates, C colours.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from painter_core.sample_pictures import BACKGROUNDS, COLOURS, SIZES, VALUES, Attributes, draw
+from painter_core.sample_pictures import BACKGROUNDS, COLOURS, VALUES, Attributes, draw
 
 SIDE = 64  # pictures of any size are read at this one
 CELL = 2  # templates are compared in cells of 2 x 2 pixels
@@ -62,9 +63,7 @@ def score(read: Sequence[Attributes], wanted: Sequence[Attributes]) -> Score:
         ValueError: the lists differ in length, or are empty.
     """
     if len(read) != len(wanted) or not wanted:
-        raise ValueError(
-            f"score: got {len(read)} read and {len(wanted)} wanted, expected as many, at least one"
-        )
+        raise ValueError(f"score: got {len(read)} read, {len(wanted)} wanted; expected as many, at least one")
     right = np.array(
         [[getattr(r, name) == getattr(w, name) for name in VALUES] for r, w in zip(read, wanted, strict=True)]
     )  # (B, 5)
@@ -117,22 +116,20 @@ def _colours(pixels: np.ndarray, floors: np.ndarray) -> np.ndarray:
 def _tones(pixels: np.ndarray, floors: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Where a pixel lies between background (0) and colour (1), (B, H, W)."""
     along = np.array(list(COLOURS.values()), np.float32)[colours] - floors  # (B, 3)
-    shares = (
-        np.einsum("bhwc,bc->bhw", pixels - floors[:, None, None], along) / (along**2).sum(-1)[:, None, None]
-    )
-    return shares.clip(0, 1.2).astype(np.float32)
+    along /= (along**2).sum(-1, keepdims=True)
+    shares = np.einsum("bhwc,bc->bhw", pixels - floors[:, None, None], along)
+    return shares.clip(0, 1.2).astype(np.float32)  # an outline is darker than the colour: above 1
 
 
 def _centred(tones: np.ndarray) -> np.ndarray:
-    """Move each map by whole pixels so that its centre of mass is the middle; what leaves is lost. (B, H, W)."""
+    """Move each map (B, H, W) by whole pixels so that its centre of mass is the middle."""
     weights = np.where(tones > 0.25, tones, 0)
     total = weights.sum((1, 2)) + 1e-6
     place = np.arange(SIDE) - (SIDE - 1) / 2
     down = np.rint((weights.sum(2) * place).sum(1) / total).astype(int)
     right = np.rint((weights.sum(1) * place).sum(1) / total).astype(int)
-    rows = (
-        np.arange(SIDE) + down[:, None]
-    ) % SIDE  # (B, H); the border is background, so wrapping is harmless
+    # What leaves at one side comes in at the other; harmless, as goods do not touch the border.
+    rows = (np.arange(SIDE) + down[:, None]) % SIDE  # (B, H)
     columns = (np.arange(SIDE) + right[:, None]) % SIDE
     return tones[np.arange(len(tones))[:, None, None], rows[:, :, None], columns[:, None, :]]
 
@@ -147,9 +144,8 @@ def _cells(tones: np.ndarray) -> np.ndarray:
 def _templates() -> tuple[np.ndarray, np.ndarray]:
     """Rendered poses as centred tone maps (T, N), and their (kind, pattern, size) (T, 3)."""
     rng = np.random.default_rng(64)
-    labels = [
-        (k, p, s) for k in VALUES["kind"] for p in VALUES["pattern"] for s in SIZES for _ in range(POSES)
-    ]
+    shapes = itertools.product(VALUES["kind"], VALUES["pattern"], VALUES["size"])
+    labels = [shape for shape in shapes for _ in range(POSES)]
     colours = rng.integers(len(COLOURS), size=len(labels))
     floors = rng.integers(len(BACKGROUNDS), size=len(labels))
     pictures = []

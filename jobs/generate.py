@@ -1,0 +1,39 @@
+"""Captions to pictures: paints a table of idx, text with a trained model and writes idx, text, gen_imgbase64.
+
+python jobs/generate.py --tables prompts.tsv --checkpoint-dir model/ --outputs pictures.tsv
+ray job submit --working-dir . -- python jobs/generate.py --tables s3://b/prompts/ --checkpoint-dir s3://b/model/
+    --outputs s3://b/pictures/
+"""
+
+from painter_core.checkpoint import open_model
+from painter_core.devices import resolve_precision
+from painter_core.stages.commit import PartWriter
+from painter_core.stages.generate import GenerateConfig, OutputTable, PaintUnits, identity
+from painter_core.stages.run import Job, check_path, parse
+
+
+def main() -> None:
+    """Runs the job."""
+    config = parse(GenerateConfig, __doc__)
+    with Job("generate", config.run, config.columns()) as job:
+        check_path("--checkpoint-dir", config.checkpoint_dir)
+        job.start()
+        model = open_model(config.checkpoint_dir)
+        precision = resolve_precision(config.run.precision, gpu=job.uses_gpu)
+        settings = {"precision": precision, "output_columns": list(config.output_columns)}
+        job.make_plan(identity(config, model), settings)
+        paint = {"config": config, "precision": precision, "micro_batch_size": job.micro_batch_size()}
+        writer = PartWriter(directory=job.directory, build=OutputTable(config=config))
+        job.execute(
+            lambda: (
+                job.units()
+                .flat_map(job.reader(), **job.tasks(0.25))
+                .map(PaintUnits, fn_constructor_kwargs=paint, **job.actors())
+                .map(writer.__call__, **job.tasks(1.0))
+            ),
+            extra={"table": "outputs"},
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""A table directory of ours: its plan, parts, commit records, rejects, manifest and summary.
+
+    part-000000.parquet            one a unit
+    rejects/part-000000.parquet    only for units with rejects
+    _run/plan.json                 what was to be done; written before any work
+    _run/commits/000000.json       written after the part; a unit without one was not done
+    manifest.json, _SUCCESS        written last, after rows_in == rows_out + rows_rejected over all units
+    summary.json                   how the last run ended
+
+`outputs` that end in .tsv or .parquet are one file, made at the end; the directory is then `outputs`.run beside it.
+"""
+
+import dataclasses
+import io
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from painter_core.stages.plan import Unit
+from painter_core.stages.readers import unpack
+from painter_core.stages.tables import InputFile
+from painter_core.storage import filesystem, join, read_json, redact, sha256, write_bytes, write_json
+
+FORMAT = 1
+SINGLE_FILE = (".tsv", ".parquet")
+OURS = re.compile(r"part-\d{6,}\.parquet|rejects|_run|_SUCCESS|manifest\.json|summary\.json")
+
+
+class Refused(Exception):
+    """The output exists and is not this run's: exit code 4, nothing changed."""
+
+
+def part_name(unit: int) -> str:
+    """File name of a unit's part, in the table and in rejects/."""
+    return f"part-{unit:06d}.parquet"
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as a Parquet file; the same bytes for the same rows."""
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd", use_dictionary=True, write_page_checksum=True)
+    return out.getvalue()
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """sha256 of what makes the rows: stage, weights, tokenizer, preprocessing, seed, sampling, format."""
+    return sha256(repr(sorted(identity.items())).encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is to do; plan.json."""
+
+    stage: str
+    identity: dict[str, Any]
+    """What makes the rows: its sha256 is the fingerprint."""
+    settings: dict[str, Any]
+    """What else must be the same when a run is resumed: tables, columns, micro-batch, precision."""
+    files: list[InputFile]
+    units: list[Unit]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest."""
+        return fingerprint(self.identity)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows (physical lines) in all units."""
+        return sum(u.num_rows for u in self.units)
+
+    def to_json(self) -> dict[str, Any]:
+        """Units as lists, since there may be 100,000 of them."""
+        fields = [f.name for f in dataclasses.fields(Unit)]
+        return {
+            "format": FORMAT,
+            "stage": self.stage,
+            "fingerprint": self.fingerprint,
+            "identity": self.identity,
+            "settings": self.settings,
+            "files": [dataclasses.asdict(f) | {"path": redact(f.path)} for f in self.files],
+            "unit_fields": fields,
+            "units": [[getattr(u, name) for name in fields] for u in self.units],
+        }
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where a run writes."""
+
+    outputs: str
+    """`--outputs` as given."""
+
+    @property
+    def single_file(self) -> str | None:
+        """The suffix, if the output is one file."""
+        return next((s for s in SINGLE_FILE if self.outputs.endswith(s)), None)
+
+    @property
+    def url(self) -> str:
+        """The table directory."""
+        return self.outputs + ".run" if self.single_file else self.outputs.rstrip("/")
+
+    def path(self, *parts: str) -> tuple[Any, str]:
+        """File system and path of something in the directory."""
+        fs, root = filesystem(self.url)
+        return fs, join(root, *parts) if parts else root
+
+    def read_json(self, *parts: str) -> Any:
+        """A JSON file of the directory; None if there is none."""
+        fs, path = self.path(*parts)
+        return read_json(fs, path) if fs.exists(path) else None
+
+    def write_json(self, value: Any, *parts: str) -> None:
+        """Writes a JSON file of the directory, whole or not at all."""
+        write_json(*self.path(*parts), value)
+
+    def committed(self) -> set[int]:
+        """Numbers of the units that have a commit record."""
+        fs, path = self.path("_run", "commits")
+        names = fs.ls(path, detail=False) if fs.exists(path) else []
+        stems = (name.rsplit("/", 1)[-1].removesuffix(".json") for name in names)
+        return {int(stem) for stem in stems if stem.isdigit()}
+
+    def check_foreign(self) -> None:
+        """Raises Refused if something that is not ours stands where the output is to go."""
+        fs, path = self.path()
+        if self.single_file:
+            out_fs, out = filesystem(self.outputs)
+            if out_fs.exists(out) and not fs.exists(path):
+                raise Refused(
+                    f"{redact(self.outputs)} exists and was not made by this job; move it or name another --outputs"
+                )
+        if not fs.exists(path):
+            return
+        if fs.isfile(path):
+            raise Refused(f"{redact(self.url)} is a file; name another --outputs")
+        names = {name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)}
+        if names and not fs.exists(join(path, "_run", "plan.json")):
+            raise Refused(
+                f"{redact(self.url)} holds files of another kind ({sorted(names)[0]}); name an empty or new --outputs"
+            )
+
+    def clear(self) -> None:
+        """Removes what a run of ours wrote, and nothing else."""
+        fs, path = self.path()
+        if not fs.exists(join(path, "_run", "plan.json")):
+            return
+        # the manifest first: from here on no reader takes the table for a finished one
+        names = sorted(fs.ls(path, detail=False), key=lambda n: not n.endswith(("_SUCCESS", "manifest.json")))
+        for name in names:
+            if OURS.fullmatch(name.rstrip("/").rsplit("/", 1)[-1]):
+                fs.rm(name, recursive=fs.isdir(name))
+        if self.single_file:
+            out_fs, out = filesystem(self.outputs)
+            if out_fs.exists(out):
+                out_fs.rm(out)
+
+
+def differences(old: dict[str, Any], plan: Plan) -> list[str]:
+    """What differs between a stored plan and a new one, for a person."""
+    new = plan.to_json()
+    found = []
+    for part in ("stage", "identity", "settings", "files"):
+        if part in ("identity", "settings"):
+            keys = sorted(set(old[part]) | set(new[part]))
+            found += [
+                f"{k}: was {old[part].get(k)!r}, is {new[part].get(k)!r}"
+                for k in keys
+                if old[part].get(k) != new[part].get(k)
+            ]
+        elif old[part] != new[part]:
+            found.append(
+                f"{part} changed" if part == "files" else f"{part}: was {old[part]!r}, is {new[part]!r}"
+            )
+    if not found and old["units"] != new["units"]:
+        found.append("the units changed (another version of the planner)")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartWriter:
+    """Last operator of a job: part, then commit record; emits the record.
+
+    Takes rows {unit, rows_in, table, rejects, started, ...}.
+    """
+
+    directory: RunDirectory
+    build: Callable[[dict[str, Any]], pa.Table]
+    """The part's table of a unit's row."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        began = time.monotonic()
+        unit = int(row["unit"])
+        table, rejects = self.build(row), unpack(row["rejects"])
+        rows_out = unpack(row["table"]).num_rows
+        if row["rows_in"] != rows_out + len(rejects):
+            raise RuntimeError(
+                f"unit {unit}: {row['rows_in']} rows in, {rows_out} out, {len(rejects)} rejected: a row was lost"
+            )
+        name = part_name(unit)
+        record = {
+            "unit": unit,
+            "rows_in": int(row["rows_in"]),
+            "rows_out": rows_out,
+            "rows_written": len(table),
+            "rejected": dict(Counter(rejects.column("reason").to_pylist())),
+        }
+        if len(rejects):
+            data = parquet_bytes(rejects)
+            write_bytes(*self.directory.path("rejects", name), data)
+            record["rejects_sha256"] = sha256(data)
+        data = parquet_bytes(table)
+        write_bytes(*self.directory.path(name), data)
+        record |= {
+            "bytes": len(data),
+            "sha256": sha256(data),
+            "model_s": round(float(row.get("model_s", 0)), 3),
+        }
+        record["write_s"] = round(time.monotonic() - began, 3)
+        self.directory.write_json(record, "_run", "commits", f"{unit:06d}.json")
+        return {
+            "unit": unit,
+            "rows_in": record["rows_in"],
+            "rows_out": rows_out,
+            "rejected": str(record["rejected"]),
+        }
+
+
+def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[str, Any]:
+    """Checks the sums over all commit records, makes the single file if one is asked for, writes the manifest.
+
+    Args:
+        extra: what the table's readers need besides: its kind, the VQGAN's identity.
+
+    Raises:
+        RuntimeError: a unit has no commit record.
+    """
+    numbers = [u.number for u in plan.units]
+    with ThreadPoolExecutor(16) as pool:
+        records = list(pool.map(lambda n: directory.read_json("_run", "commits", f"{n:06d}.json"), numbers))
+    missing = [n for n, record in zip(numbers, records, strict=True) if record is None]
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} of {len(numbers)} units have no commit record, the first is {missing[0]}"
+        )
+    rejected: Counter[str] = Counter()
+    for record in records:
+        rejected.update(record["rejected"])
+    manifest = {
+        "format": FORMAT,
+        "stage": plan.stage,
+        "fingerprint": plan.fingerprint,
+        "identity": plan.identity,
+        "settings": plan.settings,
+        "rows_in": sum(r["rows_in"] for r in records),
+        "rows_out": sum(r["rows_out"] for r in records),
+        "rows_rejected": rejected.total(),
+        "rejected": dict(rejected),
+        "parts": [
+            {
+                "name": part_name(r["unit"]),
+                "rows": r["rows_written"],
+                "bytes": r["bytes"],
+                "sha256": r["sha256"],
+            }
+            for r in records
+        ],
+        **extra,
+    }
+    if manifest["rows_in"] != manifest["rows_out"] + manifest["rows_rejected"]:
+        raise RuntimeError(
+            f"the sums do not agree: {manifest['rows_in']} in, {manifest['rows_out']} out, {rejected.total()} rejected"
+        )
+    if directory.single_file:
+        _join_parts(directory, [p["name"] for p in manifest["parts"]])
+    directory.write_json(manifest, "manifest.json")
+    write_bytes(*directory.path("_SUCCESS"), b"")
+    return manifest
+
+
+def _join_parts(directory: RunDirectory, names: list[str]) -> None:
+    """The parts as one file, rows in input order, whole under its final name."""
+    fs, out = filesystem(directory.outputs)
+    temporary = directory.path("_run", "joined" + (directory.single_file or ""))[1]
+    with fs.open(temporary, "wb") as sink:
+        writer = None
+        for name in names:
+            table = pq.read_table(io.BytesIO(fs.cat_file(directory.path(name)[1])))
+            if directory.single_file == ".tsv":
+                sink.write(tsv_bytes(table))
+            else:
+                writer = writer or pq.ParquetWriter(
+                    sink, table.schema, compression="zstd", write_page_checksum=True
+                )
+                writer.write_table(table)
+        if writer:
+            writer.close()
+    fs.mv(temporary, out)
+
+
+def tsv_bytes(table: pa.Table) -> bytes:
+    """Rows as TSV without header or quoting; cells hold no tab and no line end (checked where they came in)."""
+    columns = [column.to_pylist() for column in table.columns]
+    return "".join("\t".join(map(str, cells)) + "\n" for cells in zip(*columns, strict=True)).encode()

@@ -1,0 +1,185 @@
+"""prompts -> pictures: a pool of painters, then PNG encoding on CPUs.
+
+A unit's row gains `pixels`: uint8 (N * max_generated_num, S, S, 3) as bytes, the samples of a row side by side.
+"""
+
+import base64
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from painter_core.checkpoint import ModelDirectory, open_model
+from painter_core.devices import worker_device
+from painter_core.images import encode_image
+from painter_core.painter import Painter, Request
+from painter_core.rejects import Reject
+from painter_core.sampling import SamplingConfig
+from painter_core.stages.readers import RejectLog, pack, unpack
+from painter_core.stages.run import RunConfig
+from painter_core.stages.tables import Columns, parse_input_schema
+from schemas import outputs, rejects
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """prompts table (idx, text) + model -> pictures (idx, text, gen_imgbase64)."""
+
+    run: RunConfig
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    checkpoint_dir: str
+    """Model directory, as jobs/train.py writes it."""
+    input_schema: str = "idx:str:1,text:str:1"
+    """Columns of a TSV, in order: name:type:length."""
+    output_schema: str = "idx,text,gen_imgbase64"
+    """Columns of the output, in order."""
+    append_cols: str = ""
+    """Columns of the input that are appended unchanged, with commas between."""
+    max_generated_num: int = 1
+    """Pictures a prompt; with more than one, a column `sample` counts them."""
+    image_format: Literal["png", "webp", "jpeg"] = "png"
+    """png and webp are lossless, jpeg has quality 90."""
+    sequence_length: int | None = None
+    """Checked against the model's text and picture length together, if given."""
+
+    def __post_init__(self) -> None:
+        if self.max_generated_num < 1:
+            raise ValueError(f"--max-generated-num: got {self.max_generated_num}, expected 1 or more")
+        known = (*outputs.TEXT_COLUMNS, outputs.IMAGE_COLUMN, outputs.SAMPLE_COLUMN)
+        names = self.output_schema.split(",")
+        if unknown := [n for n in names if n not in known]:
+            raise ValueError(f"--output-schema: unknown columns {unknown}; known are {', '.join(known)}")
+        if twice := {n for n in self.output_columns if self.output_columns.count(n) > 1}:
+            raise ValueError(f"--output-schema and --append-cols: {sorted(twice)} stands twice")
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Columns carried through."""
+        return tuple(n.strip() for n in self.append_cols.split(",") if n.strip())
+
+    @property
+    def output_columns(self) -> tuple[str, ...]:
+        """Names of the output's columns, in order."""
+        names = [n.strip() for n in self.output_schema.split(",")]
+        if self.max_generated_num > 1 and outputs.SAMPLE_COLUMN not in names:
+            names.append(outputs.SAMPLE_COLUMN)
+        return (*names, *self.extra)
+
+    def columns(self) -> Columns:
+        """What is read."""
+        names = parse_input_schema(self.input_schema)
+        return Columns(schema=names, text=self.run.first_sequence, extra=self.extra)
+
+
+def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
+    """What makes the pictures; ValueError if the model does not fit the flags."""
+    if model.gpt is None or model.vqgan is None:
+        raise ValueError(
+            f"--checkpoint-dir {config.checkpoint_dir}: needs a GPT and a VQGAN (jobs/train.py writes both)"
+        )
+    if config.sequence_length not in (None, model.gpt.block_size):
+        raise ValueError(
+            f"--sequence-length {config.sequence_length}: the model has {model.gpt.block_size} positions"
+        )
+    sampling = config.sampling
+    return {
+        "vqgan_sha256": model.vqgan_sha256(),
+        "gpt_sha256": model.gpt_sha256(),
+        "tokenizer_sha256": model.load_tokenizer().sha256,
+        "seed": config.run.random_seed,
+        "sampling": {"top_k": sampling.top_k, "top_p": sampling.top_p, "temperature": sampling.temperature},
+        "max_generated_num": config.max_generated_num,
+        "image_format": config.image_format,
+    }
+
+
+@dataclass(kw_only=True)
+class PaintUnits:
+    """Model operator: captions -> pictures."""
+
+    config: GenerateConfig
+    precision: str
+    micro_batch_size: int
+
+    def __post_init__(self) -> None:
+        self._painter = Painter(
+            open_model(self.config.checkpoint_dir),
+            device=worker_device(),
+            precision=self.precision,
+            sampling=self.config.sampling,
+            seed=self.config.run.random_seed,
+            micro_batch_size=self.micro_batch_size,
+        )
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        began = time.monotonic()
+        table = unpack(row["table"])
+        log = RejectLog(stage="generate")
+        kept = self._paintable(table.to_pylist(), log)
+        table = table.take(kept)
+        samples = range(self.config.max_generated_num)
+        requests = [
+            Request(idx=line["idx"], text=line["text"], sample=sample)
+            for line in table.select(["idx", "text"]).to_pylist()
+            for sample in samples
+        ]
+        pictures = [picture for _, batch in self._painter.paint(requests) for picture in batch]
+        all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
+        return {
+            "unit": row["unit"],
+            "rows_in": row["rows_in"],
+            "table": pack(table.drop_columns(["file", "row", "byte_offset"])),
+            "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
+            "pixels": np.stack(pictures).tobytes() if pictures else b"",
+            "image_size": self._painter.vqgan.config.image_size,
+            "model_s": time.monotonic() - began,
+        }
+
+    def _paintable(self, lines: list[dict[str, Any]], log: RejectLog) -> list[int]:
+        """Positions of the rows that leave tokens; the others are rejected."""
+        if not lines:
+            return []
+        found = self._painter.text_ids([line["text"] for line in lines])
+        length = self._painter.gpt.config.text_len
+        kept = []
+        for i, line in enumerate(lines):
+            try:
+                self._check(line["text"], int(found.num_tokens[i]), int(found.num_unk[i]), length)
+                kept.append(i)
+            except Reject as error:
+                log.add(line, error)
+        return kept
+
+    def _check(self, text: str, num_tokens: int, num_unk: int, length: int) -> None:
+        column = self.config.run.first_sequence
+        if num_tokens == 0:
+            raise Reject("text_empty", "leaves no token", column)
+        if num_unk == min(num_tokens, length):
+            raise Reject("text_all_unk", f"all of {num_unk} tokens are unknown to the model", column)
+        if self.config.run.outputs.endswith(".tsv") and any(c in text for c in "\t\r\n"):
+            raise Reject("text_control", "a tab or a line end inside; use a .parquet output", column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputTable:
+    """CPU operator: pictures -> the part's table, encoded and in base64."""
+
+    config: GenerateConfig
+
+    def __call__(self, row: dict[str, Any]) -> pa.Table:
+        lines = unpack(row["table"]).to_pylist()
+        samples = self.config.max_generated_num
+        size = int(row["image_size"])
+        pictures = np.frombuffer(row["pixels"], np.uint8).reshape(-1, size, size, 3)
+        rows = []
+        for i, line in enumerate(lines):
+            for sample in range(samples):
+                image = encode_image(pictures[i * samples + sample], self.config.image_format)
+                rows.append(
+                    line
+                    | {outputs.IMAGE_COLUMN: base64.b64encode(image).decode(), outputs.SAMPLE_COLUMN: sample}
+                )
+        names = self.config.output_columns
+        return pa.Table.from_pylist(rows, schema=outputs.schema(names))

@@ -1,0 +1,150 @@
+"""pairs -> codes: pictures are decoded on CPUs, the VQGAN runs in a pool of workers.
+
+A unit's row gains `pixels`, uint8 (N, S, S, 3) as bytes, and then `codes`, uint16 (N, image_len) as bytes.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from painter_core.checkpoint import ModelDirectory, open_model
+from painter_core.devices import autocast, worker_device
+from painter_core.images import Alpha, Resize, decode_image, image_of_cell, to_pixels
+from painter_core.rejects import Reject
+from painter_core.stages.commit import RunDirectory
+from painter_core.stages.readers import RejectLog, pack, unpack
+from painter_core.stages.run import RunConfig
+from painter_core.stages.tables import Columns, parse_input_schema
+from painter_core.storage import write_bytes
+from schemas import codes, rejects
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecomputeConfig:
+    """pairs table (idx, text, picture) -> codes table (idx, text, codes)."""
+
+    run: RunConfig
+    input_schema: str = "idx:str:1,text:str:1,imgbase64:str:1"
+    """Columns of a TSV, in order: name:type:length."""
+    second_sequence: str = "imgbase64"
+    """Column of the picture."""
+    vqgan: str = "bundled"
+    """VQGAN: a model directory, or `bundled`."""
+    image_size: int | None = None
+    """Side of the pictures in pixels; the VQGAN's own by default, another one is refused."""
+    resize: Resize = "bilinear"
+    """bilinear: EasyNLP's transform; antialias: bicubic with antialiasing."""
+    alpha: Alpha = "white"
+    """What lies under transparent pixels: white, or `drop` for the hidden colour, as in EasyNLP."""
+
+    def columns(self) -> Columns:
+        """What is read."""
+        names = parse_input_schema(self.input_schema)
+        return Columns(schema=names, text=self.run.first_sequence, image=self.second_sequence)
+
+
+def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
+    """What makes the codes; ValueError if the VQGAN does not fit the flags."""
+    if model.vqgan is None:
+        raise ValueError(f"--vqgan {config.vqgan}: this directory holds no VQGAN")
+    size = model.vqgan.image_size
+    if config.image_size not in (None, size):
+        raise ValueError(f"--image-size: got {config.image_size}, but the VQGAN {config.vqgan} is for {size}")
+    preprocessing = {"image_size": size, "resize": config.resize, "alpha": config.alpha, "exif": "ignore"}
+    return {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
+
+
+def keep_vqgan(model: ModelDirectory, directory: RunDirectory) -> None:
+    """Copies the VQGAN into the table, _run/vqgan/: codes are of no use without it, and training needs it."""
+    for name in ("config.json", "vqgan.safetensors"):
+        fs, path = directory.path("_run", "vqgan", name)
+        if not fs.exists(path):
+            data = (model.path / name).read_bytes()
+            if name == "config.json":
+                data = json.dumps(
+                    {k: v for k, v in json.loads(data).items() if k in ("format", "vqgan")}
+                ).encode()
+            write_bytes(fs, path, data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodePictures:
+    """CPU operator: the cells of a unit -> pixels."""
+
+    config: PrecomputeConfig
+    image_size: int
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        table = unpack(row["table"])
+        log = RejectLog(stage="precompute", keep_cell=self.config.run.keep_rejected)
+        pictures, kept = [], []
+        for i, line in enumerate(table.to_pylist()):
+            try:
+                image = image_of_cell(line["image"])
+                pictures.append(decode_image(image, self.image_size, self.config.resize, self.config.alpha))
+                kept.append(i)
+            except Reject as error:
+                error.column = self.config.second_sequence
+                log.add(line, error, cell=line["image"])
+        all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
+        size = (0, self.image_size, self.image_size, 3)
+        pixels = np.stack(pictures) if pictures else np.empty(size, np.uint8)
+        return {
+            "unit": row["unit"],
+            "rows_in": row["rows_in"],
+            "table": pack(table.select(["idx", "text"]).take(kept)),
+            "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
+            "pixels": pixels.tobytes(),
+        }
+
+
+@dataclass(kw_only=True)
+class EncodePictures:
+    """Model operator: pixels -> codes, in micro-batches of one size."""
+
+    vqgan: str
+    precision: str
+    micro_batch_size: int
+    _device: torch.device = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._device = worker_device()
+        self._model = open_model(self.vqgan).load_vqgan().to(self._device)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        began = time.monotonic()
+        size = self._model.config.image_size
+        pixels = np.frombuffer(row.pop("pixels"), np.uint8).reshape(-1, size, size, 3)
+        row["codes"] = self.encode(pixels).tobytes()
+        row["image_len"] = self._model.config.image_len
+        row["model_s"] = time.monotonic() - began
+        return row
+
+    @torch.inference_mode()
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, S, S, 3) -> uint16 (N, image_len)."""
+        codes = np.empty((len(pixels), self._model.config.image_len), np.uint16)
+        for start in range(0, len(pixels), self.micro_batch_size):
+            batch = pixels[start : start + self.micro_batch_size]
+            # the last batch is filled up: another shape could round differently
+            full = np.zeros((self.micro_batch_size, *batch.shape[1:]), np.uint8)
+            full[: len(batch)] = batch
+            with autocast(self._device, self.precision):
+                found = self._model.encode(to_pixels(full).to(self._device))
+            codes[start : start + len(batch)] = found[: len(batch)].cpu().numpy()
+        return codes
+
+
+def codes_table(row: dict[str, Any]) -> pa.Table:
+    """The part of a unit: idx, text, codes."""
+    table = unpack(row["table"])
+    flat = pa.array(np.frombuffer(row["codes"], np.uint16))
+    image_len = len(flat) // len(table) if len(table) else int(row["image_len"])
+    schema = codes.schema(image_len)
+    lists = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("codes").type)
+    return pa.Table.from_arrays([*(c.combine_chunks() for c in table.columns), lists], schema=schema)

@@ -1,0 +1,427 @@
+"""Running a job on Ray: flags that all jobs share, preflight, resources, progress, summary and exit code.
+
+Exit codes: 0 done; 1 a bug or a fault of the machine; 2 wrong flags or preflight, nothing written; 3 committed but over
+the ceiling of rejects; 4 the output exists or differs; 130 interrupted, submit again to resume.
+"""
+
+import ast
+import atexit
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+import tyro
+
+from painter_core.stages.commit import Plan, Refused, RunDirectory, differences, finish
+from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.readers import UnitReader
+from painter_core.stages.tables import Columns, find_files
+from painter_core.storage import is_local, redact
+
+if TYPE_CHECKING:
+    import ray.data
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S = 10.0
+BREAKER_ROWS = 1000
+Precision = Literal["auto", "fp32", "bf16"]
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Flags of every job that turns a table into a table."""
+
+    tables: str
+    """Input: a file, directory or glob, or several with commas between; local paths or URLs (s3://, gs://, oss://)."""
+    outputs: str
+    """Output: a directory of Parquet parts, or one file X.tsv or X.parquet with its run directory X.tsv.run beside it."""
+    first_sequence: str = "text"
+    """Column of the caption."""
+    random_seed: int = 42
+    """Seed of everything that is drawn."""
+    micro_batch_size: int | None = None
+    """Rows a model call; by default 16 on a CPU, 128 on a GPU."""
+    max_reject_fraction: float = 0.01
+    """More rejected rows than this share: exit code 3, no manifest."""
+    keep_rejected: bool = False
+    """Keep the picture cell of rejected rows in the rejects table."""
+    overwrite: bool = False
+    """Remove what an earlier run with other settings wrote to --outputs."""
+    dry_run: bool = False
+    """Check inputs, models and settings, say what would be done, write nothing."""
+    limit: int | None = None
+    """Only the first N rows."""
+    num_actors: str | None = None
+    """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
+    gpus_per_actor: float | None = None
+    """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
+    precision: Precision = "auto"
+    """Precision of the model; auto is stated in the log and in the manifest."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise ValueError(f"--max-reject-fraction: got {self.max_reject_fraction}, expected 0..1")
+        for name in ("micro_batch_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected 1 or more")
+        parse_range("--num-actors", self.num_actors)
+
+
+def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
+    """`N` or `MIN,MAX` as (min, max)."""
+    if text is None:
+        return None
+    try:
+        low, high = ([int(t) for t in text.split(",")] * 2)[:2]
+    except ValueError:
+        low = high = 0
+    if not 1 <= low <= high or text.count(",") > 1:
+        raise ValueError(f"{flag}: got {text!r}, expected N or MIN,MAX, at least 1")
+    return low, high
+
+
+def parse(kind: type[Config], description: str | None) -> Config:
+    """The config of a job from the command line; a wrong flag or value ends the process with code 2."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    try:
+        return tyro.cli(kind, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    except ValueError as error:
+        fail(2, str(error))
+
+
+def fail(code: int, message: str) -> Any:
+    """Ends the process; the code is in the message too, since `ray job submit` makes every failure a 1."""
+    log.error("%s (exit code %d)", message, code)
+    raise SystemExit(code)
+
+
+def check_path(flag: str, path: str) -> None:
+    """Refuses a relative path under `ray job submit`, where the working directory is a copy that is thrown away."""
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    for entry in path.split(","):
+        if submitted and is_local(entry) and not os.path.isabs(entry.strip()):
+            raise ValueError(
+                f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working directory is "
+                f'thrown away; give the absolute path, for instance {flag} "$PWD/{entry}"'
+            )
+
+
+def start_ray() -> None:
+    """Connects to the cluster that the job was submitted to, or starts a local one on the loopback.
+
+    Ray reads these variables when it is imported, so it is imported after they are set, here and nowhere before.
+    """
+    submitted = "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    if not submitted:
+        assert "ray" not in sys.modules
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if "RAY_AUTH_MODE" not in os.environ:
+            # a token of this run's own: Ray would write one for all clusters to the home directory
+            token = os.path.join(tempfile.mkdtemp(prefix="painter-"), "token")
+            with open(os.open(token, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+                file.write(os.urandom(32).hex())
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token)
+            atexit.register(shutil.rmtree, os.path.dirname(token), ignore_errors=True)
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+
+    if submitted:
+        ray.init(log_to_driver=False)
+    else:
+        cpus = max(2, os.cpu_count() or 2)
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+
+
+def cluster_resources() -> dict[str, float]:
+    """CPU, GPU and memory of the whole cluster."""
+    import ray
+
+    return ray.cluster_resources()
+
+
+class Job:
+    """One run of a table-to-table job, as a context: its exit writes summary.json and sets the exit code.
+
+    Args:
+        stage: precompute, generate, evaluate ...
+        config: the shared flags.
+        columns: what is read.
+    """
+
+    def __init__(self, stage: str, config: RunConfig, columns: Columns) -> None:
+        self.stage, self.config, self.columns = stage, config, columns
+        self.directory = RunDirectory(config.outputs)
+        self.plan: Plan | None = None
+        self._counts: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
+        self._pending: list[Any] = []
+        self._began = time.monotonic()
+        self._code = 0
+        self._message = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def start(self) -> None:
+        """Checks paths and connects to Ray; SIGTERM (`ray job stop`) then ends the run like Ctrl-C."""
+        check_path("--tables", self.config.tables)
+        check_path("--outputs", self.config.outputs)
+        start_ray()
+        signal.signal(signal.SIGTERM, _interrupt)  # one installed before ray.init() never runs
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Whether model workers get a GPU."""
+        gpus = cluster_resources().get("GPU", 0)
+        wanted = self.config.gpus_per_actor
+        if wanted and wanted > gpus:
+            raise ValueError(f"--gpus-per-actor {wanted}: the cluster has {gpus:g} GPUs")
+        return gpus > 0 if wanted is None else wanted > 0
+
+    def micro_batch_size(self) -> int:
+        """As given, or by device."""
+        return self.config.micro_batch_size or (128 if self.uses_gpu else 16)
+
+    def make_plan(self, identity: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Plans the units, or takes the stored plan up again; ends the process if there is nothing to do.
+
+        Raises:
+            ValueError: an input cannot be read (exit code 2).
+            Refused: the output is another run's (exit code 4).
+        """
+        self.directory.check_foreign()
+        config = self.config
+        batch = self.micro_batch_size()
+        files = find_files(config.tables)
+        units = plan_units(files, self.columns, micro_batch_size=batch, limit=config.limit)
+        if not units:
+            raise ValueError(f"--tables {redact(config.tables)}: no rows")
+        settings = {"columns": list(self.columns.read), "schema": list(self.columns.schema), "limit": config.limit,
+                    "micro_batch_size": batch, **settings}  # fmt: skip
+        plan = Plan(
+            stage=self.stage,
+            identity={"stage": self.stage, "format": 1, **identity},
+            settings=settings,
+            files=files,
+            units=units,
+        )
+        rows, size = plan.num_rows, sum(f.size_bytes for f in files)
+        log.info(
+            "%s: %d files, %s bytes, %s rows, %d units",
+            self.stage,
+            len(files),
+            f"{size:,}",
+            f"{rows:,}",
+            len(units),
+        )
+        self._take_up(plan)
+
+    def _take_up(self, plan: Plan) -> None:
+        stored = self.directory.read_json("_run", "plan.json")
+        changed = differences(stored, plan) if stored else []
+        if changed and not self.config.overwrite:
+            raise Refused(
+                f"{redact(self.directory.url)} holds a run with other settings ({'; '.join(changed)}); name another "
+                "--outputs, or remove it with --overwrite"
+            )
+        if self.config.dry_run:
+            log.info("dry run: nothing written; fingerprint %s", plan.fingerprint[:16])
+            raise SystemExit(0)
+        if changed:
+            log.info("--overwrite: removing the earlier run in %s", redact(self.directory.url))
+            self.directory.clear()
+            stored = None
+        if stored and self.directory.read_json("manifest.json"):
+            log.info("already complete: %s", redact(self.config.outputs))
+            raise SystemExit(0)
+        if not stored:
+            self.directory.write_json(plan.to_json(), "_run", "plan.json")
+        self.plan = plan
+        done = self.directory.committed()
+        if done:
+            log.info("resuming: %d of %d units are done", len(done), len(plan.units))
+        self._pending = [u for u in plan.units if u.number not in done]
+
+    def units(self) -> "ray.data.Dataset":
+        """The units that are not done, as a dataset of groups that are read together."""
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.max_errored_blocks = 0  # Ray never drops a block: rows are rejected by us
+        context.target_max_block_size = 1  # a block a unit, so that a unit moves on as soon as it is ready
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        groups = group_units(self._pending)
+        items = [{"units": [dataclasses.asdict(u) for u in group]} for group in groups]
+        return ray.data.from_items(items, override_num_blocks=min(len(items), 4096))
+
+    def reader(self) -> Callable[[dict[str, Any]], Any]:
+        """The first operator."""
+        assert self.plan is not None
+        return UnitReader(
+            files=self.plan.files,
+            columns=self.columns,
+            stage=self.stage,
+            keep_rejected=self.config.keep_rejected,
+        ).__call__
+
+    def tasks(self, num_cpus: float) -> dict[str, Any]:
+        """Resources of a CPU operator: a share of a CPU where models run on CPUs too, so that stages overlap."""
+        return {"num_cpus": num_cpus if self.uses_gpu else num_cpus / 5, "max_retries": 3}
+
+    def actors(self) -> dict[str, Any]:
+        """Resources of the model operator: other ones than its neighbours', or Ray would fuse them into one."""
+        available = cluster_resources()
+        gpus = (self.config.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
+        most = int(available["GPU"] / gpus) if gpus else int(available["CPU"])
+        low, high = parse_range("--num-actors", self.config.num_actors) or (most, most)
+        num_cpus = 1.0 if gpus else 0.75
+        if low > most or low * num_cpus > available["CPU"]:
+            raise ValueError(f"--num-actors {low}: the cluster has room for {most} model workers")
+        # no more workers than units; restarts are bounded, or a unit that kills its worker would run for ever
+        low, high = min(low, len(self._pending)), min(high, len(self._pending))
+        log.info("%d..%d model workers, %g GPUs each", low, high, gpus)
+        import ray.data
+
+        pool = ray.data.ActorPoolStrategy(min_size=low, max_size=high)
+        return {
+            "compute": pool,
+            "num_cpus": num_cpus,
+            "num_gpus": gpus,
+            "max_restarts": 4,
+            "max_task_retries": 2,
+        }
+
+    def execute(self, commits: Callable[[], "ray.data.Dataset"], extra: dict[str, Any]) -> None:
+        """Runs the operators over all pending units, then writes the manifest.
+
+        Args:
+            commits: the dataset of commit records; called only if units are pending.
+            extra: what the manifest says besides.
+        """
+        assert self.plan is not None
+        total, last = sum(u.num_rows for u in self._pending), time.monotonic()
+        if self._pending:
+            for record in commits().iter_rows():
+                self._count(record)
+                if time.monotonic() - last > PROGRESS_S:
+                    last = time.monotonic()
+                    self._progress(total)
+            self._progress(total)
+        records = [
+            self.directory.read_json("_run", "commits", f"{u.number:06d}.json") for u in self.plan.units
+        ]
+        rows = sum(r["rows_in"] for r in records if r)
+        rejected: Counter[str] = Counter()
+        for record in records:
+            rejected.update(record["rejected"] if record else {})
+        ceiling = self.config.max_reject_fraction
+        if rejected.total() > ceiling * rows or rejected.total() == rows:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
+            self._code = 3
+            self._message = (
+                f"{rejected.total():,} of {rows:,} rows were rejected ({reasons}), more than --max-reject-fraction "
+                f"{ceiling:g}; see {redact(self.directory.url)}/rejects. All other rows are committed: to accept the "
+                "loss, submit again with a larger --max-reject-fraction"
+            )
+            return
+        finish(self.directory, self.plan, extra)
+        log.info("%s: %s rows in, %s out, %s rejected -> %s", self.stage, f"{rows:,}",
+                 f"{rows - rejected.total():,}", f"{rejected.total():,}", redact(self.config.outputs))  # fmt: skip
+
+    def _count(self, record: dict[str, Any]) -> None:
+        self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
+        self._rejected.update(ast.literal_eval(record["rejected"]))
+        rows = self._counts["rows_in"]
+        if rows >= BREAKER_ROWS and rows - record["rows_in"] < BREAKER_ROWS:
+            reason, count = next(iter(self._rejected.most_common(1)), ("", 0))
+            if count > rows / 2:
+                self._code = 3
+                raise Stop(f"{count:,} of the first {rows:,} rows were rejected as {reason}: this is not your data, or "
+                           f"not these columns; see {redact(self.directory.url)}/rejects")  # fmt: skip
+
+    def _progress(self, total: int) -> None:
+        rows, seconds = self._counts["rows_in"], time.monotonic() - self._began
+        rate = rows / max(seconds, 1e-9)
+        eta = (total - rows) / rate if rate else float("inf")
+        log.info(
+            "%s: %d of %d units, %s of %s rows, %d rejected, %.1f rows/s, %.0f s left",
+            self.stage, self._counts["units"], len(self._pending), f"{rows:,}", f"{total:,}",
+            self._rejected.total(), rate, eta,
+        )  # fmt: skip
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        code, message = self._outcome(error)
+        if self.plan is not None:
+            self._write_summary(code, message)
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+        if code == 1:
+            return False  # a bug: the traceback is the message
+        if code:
+            fail(code, message)
+        return False
+
+    def _outcome(self, error: BaseException | None) -> tuple[int, str]:
+        if error is None or isinstance(error, Stop):
+            return self._code, self._message or str(error or "")
+        if isinstance(error, SystemExit):
+            return int(error.code or 0), ""
+        if isinstance(error, KeyboardInterrupt):
+            return 130, "interrupted; submit the same command again to resume"
+        if isinstance(error, Refused):
+            return 4, str(error)
+        if isinstance(error, ValueError) and self.plan is None:
+            return 2, str(error)
+        return 1, f"{type(error).__name__}: {error}"
+
+    def _write_summary(self, code: int, message: str) -> None:
+        seconds = time.monotonic() - self._began
+        self.directory.write_json(
+            {
+                "stage": self.stage,
+                "exit_code": code,
+                "message": message[:2000],
+                "units_done": self._counts["units"],
+                "units_pending": len(self._pending) - self._counts["units"],
+                "rows_in": self._counts["rows_in"],
+                "rows_out": self._counts["rows_out"],
+                "rejected": dict(self._rejected.most_common()),
+                "seconds": round(seconds, 3),
+                "rows_per_s": round(self._counts["rows_in"] / seconds, 3),
+                "next": "" if code == 0 else "submit the same command again" if code in (1, 130) else message,
+            },
+            "summary.json",
+        )
+
+
+class Stop(Exception):
+    """The run ends early, with the code that was set."""
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
