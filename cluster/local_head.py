@@ -107,14 +107,15 @@ def run(command: list[str], num_cpus: int) -> int:
         print(f"local head: {head.address}, {num_cpus} logical CPUs", file=sys.stderr)
         env = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
         env |= head.variables | {"PATH": head.bin_dir + os.pathsep + os.environ.get("PATH", os.defpath)}
-        return _run_command(command, env)
+        return run_command(command, env)
     finally:
         for signum in SIGNALS:  # Ctrl-C from here on must not leave half a head behind
             signal.signal(signum, signal.SIG_IGN)
         stop_head(head)
 
 
-def _run_command(command: list[str], env: dict[str, str]) -> int:
+def run_command(command: list[str], env: dict[str, str]) -> int:
+    """Run the command in this environment, ending all it started if we are interrupted; its exit code."""
     try:
         child = subprocess.Popen(command, env=env)
     except OSError as error:

@@ -37,7 +37,8 @@ HINT = "run this file by the project's own .venv/bin/python"
 START_TIMEOUT_S = 180.0
 STOP_GRACE_S = 8.0
 PORTS = range(20000, 32000)  # below Linux' ephemeral range, so that nobody is handed one of them by chance
-LONGEST_BASE = 30  # sun_path has 108 bytes; "/painter-xxxxxxxx/ray" and what Ray appends to it take about 77
+PREFIX = "painthead-"
+LONGEST_BASE = 20  # sun_path has 108 bytes: our names take 23 of them, Ray's session and socket up to 64
 FOREIGN_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")  # lead to another cluster, or outrank our token file
 
 
@@ -75,6 +76,11 @@ class Head:
             "NO_PROXY": no_proxy,
             "no_proxy": no_proxy,
         }
+
+    @classmethod
+    def unlaunched(cls, temp_dir: str | Path, dashboard_port: int = 0) -> "Head":
+        """A head without a first process; `processes` finds what carries its mark."""
+        return cls(temp_dir=str(temp_dir), pid=-1, start_ticks=-1, dashboard_port=dashboard_port)
 
     def processes(self) -> set[int]:
         """The pids of everything this head started that still lives."""
@@ -123,7 +129,7 @@ def start_head(num_cpus: int, *, dies_with_parent: bool) -> Head:
     if importlib.util.find_spec("ray") is None:
         raise RuntimeError(f"{sys.executable} has no ray: {HINT}")
     temp_dir = _make_temp_dir()
-    head = Head(temp_dir=str(temp_dir), pid=-1, start_ticks=-1, dashboard_port=0)
+    head = Head.unlaunched(temp_dir)
     try:
         head = _launch(temp_dir, num_cpus, dies_with_parent)
         _wait_until_ready(head)
@@ -145,7 +151,8 @@ def _make_temp_dir() -> Path:
     base = tempfile.gettempdir()
     if len(base) > LONGEST_BASE or " " in base:
         base = "/tmp"
-    temp_dir = Path(tempfile.mkdtemp(prefix="painter-", dir=base))  # mode 0700
+    _sweep(base)
+    temp_dir = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # mode 0700
     with open(temp_dir / "token", "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         file.write(secrets.token_hex(32))
     # Ray starts a worker that has a runtime env by `bash -c "exec {sys.executable} ..."`, unquoted
@@ -158,9 +165,20 @@ def _make_temp_dir() -> Path:
     return temp_dir
 
 
+def _sweep(base: str) -> None:
+    """Remove what heads left that nobody could stop: their logs and spilled objects may be large."""
+    for left in Path(base).glob(f"{PREFIX}*"):
+        try:
+            is_ours_and_old = left.lstat().st_uid == os.getuid() and time.time() - left.lstat().st_mtime > 600
+        except OSError:
+            continue
+        if is_ours_and_old and not Head.unlaunched(left).processes():
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _launch(temp_dir: Path, num_cpus: int, dies_with_parent: bool) -> Head:
     dashboard, client, *metrics = _free_ports(4)
-    head = Head(temp_dir=str(temp_dir), pid=-1, start_ticks=-1, dashboard_port=dashboard)
+    head = Head.unlaunched(temp_dir, dashboard)
     env = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
     env |= head.variables
     env |= {

@@ -9,7 +9,8 @@ from painter_core.checkpoint import open_model
 from painter_core.devices import resolve_precision
 from painter_core.stages.commit import PartWriter
 from painter_core.stages.generate import GenerateConfig, OutputTable, PaintUnits, identity
-from painter_core.stages.run import Job, check_path, parse
+from painter_core.stages.launch import check_path, parse
+from painter_core.stages.run import Job
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ ray job submit --working-dir . -- python jobs/precompute_codes.py --tables s3://
 from painter_core.checkpoint import open_model
 from painter_core.devices import resolve_precision
 from painter_core.stages.commit import PartWriter
+from painter_core.stages.launch import parse
 from painter_core.stages.precompute import (
     DecodePictures,
     EncodePictures,
@@ -15,7 +16,7 @@ from painter_core.stages.precompute import (
     identity,
     keep_vqgan,
 )
-from painter_core.stages.run import Job, parse
+from painter_core.stages.run import Job
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -31,3 +32,23 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"], *, gpu: bool) 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Matrix products in bfloat16 if asked for, else nothing."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def resolve_training_precision(
+    precision: Literal["auto", "fp32", "bf16"], device: torch.device
+) -> Literal["fp32", "bf16"]:
+    """auto: bfloat16 autocast where the hardware multiplies in it (GPUs since Ampere, CPUs with AMX or AVX512-BF16)."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    # mkldnn reports bf16 as supported from AVX512 on, where it is emulated and slower than float32
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0]
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags

@@ -1,32 +1,21 @@
-"""Running a job on Ray: flags that all jobs share, preflight, resources, progress, summary and exit code.
-
-Exit codes: 0 done; 1 a bug or a fault of the machine; 2 wrong flags or preflight, nothing written; 3 committed but over
-the ceiling of rejects; 4 the output exists or differs; 130 interrupted, submit again to resume.
-"""
+"""Running a table-to-table job: the flags that these jobs share, plan, resources, progress, summary."""
 
 import ast
-import atexit
 import dataclasses
 import logging
-import os
-import shutil
-import signal
-import sys
-import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-import tyro
-
 from painter_core.stages.commit import Plan, Refused, RunDirectory, differences, finish
+from painter_core.stages.launch import Outcome, Stop, check_path, cluster_resources, parse_range, start_ray
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader
 from painter_core.stages.tables import Columns, find_files
-from painter_core.storage import is_local, redact
+from painter_core.storage import redact
 
 if TYPE_CHECKING:
     import ray.data
@@ -80,87 +69,6 @@ class RunConfig:
         parse_range("--num-actors", self.num_actors)
 
 
-def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
-    """`N` or `MIN,MAX` as (min, max)."""
-    if text is None:
-        return None
-    try:
-        low, high = ([int(t) for t in text.split(",")] * 2)[:2]
-    except ValueError:
-        low = high = 0
-    if not 1 <= low <= high or text.count(",") > 1:
-        raise ValueError(f"{flag}: got {text!r}, expected N or MIN,MAX, at least 1")
-    return low, high
-
-
-def parse(kind: type[Config], description: str | None) -> Config:
-    """The config of a job from the command line; a wrong flag or value ends the process with code 2."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
-    try:
-        return tyro.cli(kind, description=description, config=(tyro.conf.OmitArgPrefixes,))
-    except ValueError as error:
-        fail(2, str(error))
-
-
-def fail(code: int, message: str) -> Any:
-    """Ends the process; the code is in the message too, since `ray job submit` makes every failure a 1."""
-    log.error("%s (exit code %d)", message, code)
-    raise SystemExit(code)
-
-
-def check_path(flag: str, path: str) -> None:
-    """Refuses a relative path under `ray job submit`, where the working directory is a copy that is thrown away."""
-    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    for entry in path.split(","):
-        if submitted and is_local(entry) and not os.path.isabs(entry.strip()):
-            raise ValueError(
-                f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working directory is "
-                f'thrown away; give the absolute path, for instance {flag} "$PWD/{entry}"'
-            )
-
-
-def start_ray() -> None:
-    """Connects to the cluster that the job was submitted to, or starts a local one on the loopback.
-
-    Ray reads these variables when it is imported, so it is imported after they are set, here and nowhere before.
-    """
-    submitted = "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    if not submitted:
-        assert "ray" not in sys.modules
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if "RAY_AUTH_MODE" not in os.environ:
-            # a token of this run's own: Ray would write one for all clusters to the home directory
-            token = os.path.join(tempfile.mkdtemp(prefix="painter-"), "token")
-            with open(os.open(token, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-                file.write(os.urandom(32).hex())
-            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token)
-            atexit.register(shutil.rmtree, os.path.dirname(token), ignore_errors=True)
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    import ray
-
-    if submitted:
-        ray.init(log_to_driver=False)
-    else:
-        cpus = max(2, os.cpu_count() or 2)
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
-
-
-def cluster_resources() -> dict[str, float]:
-    """CPU, GPU and memory of the whole cluster."""
-    import ray
-
-    return ray.cluster_resources()
-
-
 class Job:
     """One run of a table-to-table job, as a context: its exit writes summary.json and sets the exit code.
 
@@ -177,19 +85,16 @@ class Job:
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._pending: list[Any] = []
-        self._began = time.monotonic()
-        self._code = 0
-        self._message = ""
+        self._outcome = Outcome()
 
     def __enter__(self) -> Self:
         return self
 
     def start(self) -> None:
-        """Checks paths and connects to Ray; SIGTERM (`ray job stop`) then ends the run like Ctrl-C."""
+        """Checks paths and connects to Ray."""
         check_path("--tables", self.config.tables)
         check_path("--outputs", self.config.outputs)
         start_ray()
-        signal.signal(signal.SIGTERM, _interrupt)  # one installed before ray.init() never runs
 
     @property
     def uses_gpu(self) -> bool:
@@ -259,6 +164,7 @@ class Job:
         if not stored:
             self.directory.write_json(plan.to_json(), "_run", "plan.json")
         self.plan = plan
+        self._outcome.began(self._write_summary)
         done = self.directory.committed()
         if done:
             log.info("resuming: %d of %d units are done", len(done), len(plan.units))
@@ -340,13 +246,12 @@ class Job:
         ceiling = self.config.max_reject_fraction
         if rejected.total() > ceiling * rows or rejected.total() == rows:
             reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
-            self._code = 3
-            self._message = (
+            raise Stop(
+                3,
                 f"{rejected.total():,} of {rows:,} rows were rejected ({reasons}), more than --max-reject-fraction "
                 f"{ceiling:g}; see {redact(self.directory.url)}/rejects. All other rows are committed: to accept the "
-                "loss, submit again with a larger --max-reject-fraction"
+                "loss, submit again with a larger --max-reject-fraction",
             )
-            return
         finish(self.directory, self.plan, extra)
         log.info("%s: %s rows in, %s out, %s rejected -> %s", self.stage, f"{rows:,}",
                  f"{rows - rejected.total():,}", f"{rejected.total():,}", redact(self.config.outputs))  # fmt: skip
@@ -358,12 +263,11 @@ class Job:
         if rows >= BREAKER_ROWS and rows - record["rows_in"] < BREAKER_ROWS:
             reason, count = next(iter(self._rejected.most_common(1)), ("", 0))
             if count > rows / 2:
-                self._code = 3
-                raise Stop(f"{count:,} of the first {rows:,} rows were rejected as {reason}: this is not your data, or "
+                raise Stop(3, f"{count:,} of the first {rows:,} rows were rejected as {reason}: this is not your data, or "
                            f"not these columns; see {redact(self.directory.url)}/rejects")  # fmt: skip
 
     def _progress(self, total: int) -> None:
-        rows, seconds = self._counts["rows_in"], time.monotonic() - self._began
+        rows, seconds = self._counts["rows_in"], self._outcome.seconds
         rate = rows / max(seconds, 1e-9)
         eta = (total - rows) / rate if rate else float("inf")
         log.info(
@@ -372,40 +276,15 @@ class Job:
             self._rejected.total(), rate, eta,
         )  # fmt: skip
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Literal[False]:
-        code, message = self._outcome(error)
-        if self.plan is not None:
-            self._write_summary(code, message)
-        if "ray" in sys.modules:
-            sys.modules["ray"].shutdown()
-        if code == 1:
-            return False  # a bug: the traceback is the message
-        if code:
-            fail(code, message)
-        return False
+    def __exit__(self, *error: Any) -> Literal[False]:
+        return self._outcome.__exit__(*error)
 
-    def _outcome(self, error: BaseException | None) -> tuple[int, str]:
-        if error is None or isinstance(error, Stop):
-            return self._code, self._message or str(error or "")
-        if isinstance(error, SystemExit):
-            return int(error.code or 0), ""
-        if isinstance(error, KeyboardInterrupt):
-            return 130, "interrupted; submit the same command again to resume"
-        if isinstance(error, Refused):
-            return 4, str(error)
-        if isinstance(error, ValueError) and self.plan is None:
-            return 2, str(error)
-        return 1, f"{type(error).__name__}: {error}"
-
-    def _write_summary(self, code: int, message: str) -> None:
-        seconds = time.monotonic() - self._began
+    def _write_summary(self, code: int, message: str, seconds: float) -> None:
         self.directory.write_json(
             {
                 "stage": self.stage,
                 "exit_code": code,
-                "message": message[:2000],
+                "message": message,
                 "units_done": self._counts["units"],
                 "units_pending": len(self._pending) - self._counts["units"],
                 "rows_in": self._counts["rows_in"],
@@ -417,11 +296,3 @@ class Job:
             },
             "summary.json",
         )
-
-
-class Stop(Exception):
-    """The run ends early, with the code that was set."""
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt

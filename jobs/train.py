@@ -1,0 +1,28 @@
+"""Codes to a model: fits the GPT on cached codes across workers and writes a model directory.
+
+python jobs/train.py --tables codes/train,codes/valid --checkpoint-dir model/ --model base --epoch-num 10
+ray job submit --working-dir . -- python jobs/train.py --tables /data/train,/data/valid --checkpoint-dir /data/model
+    --num-workers 8
+"""
+
+from painter_core.stages.launch import Outcome, check_path, parse, start_ray
+from painter_core.stages.train import fit, make_plan, write_summary
+from painter_core.training import TrainConfig
+
+
+def main() -> None:
+    """Runs the job."""
+    config = parse(TrainConfig, __doc__)
+    with Outcome() as outcome:
+        check_path("--tables", config.tables)
+        check_path("--checkpoint-dir", config.checkpoint_dir)
+        start_ray()
+        plan = make_plan(config)
+        outcome.began(
+            lambda code, message, seconds: write_summary(plan, code, message, outcome.values, seconds)
+        )
+        outcome.values = fit(plan)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""A codes table as memory-mapped arrays on a node: text ids and codes, 2 bytes a code.
+
+The cache stands under PAINTER_CACHE (by default ~/.cache/painter) and is named by the content of the table and of the
+tokenizer, so that it is built once a node and never mistaken for another.
+"""
+
+import io
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from painter_core.sequence import text_ids
+from painter_core.stages.tables import read_manifest
+from painter_core.storage import filesystem, join, redact, sha256
+from painter_core.tokenizer import Tokenizer
+from painter_core.training import Samples
+
+log = logging.getLogger(__name__)
+
+
+def cache_root() -> Path:
+    """Where caches of this machine go."""
+    return Path(os.environ.get("PAINTER_CACHE") or Path.home() / ".cache" / "painter")
+
+
+def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_size: int) -> Samples:
+    """The samples of a codes table; builds the node's cache if it is not there.
+
+    Raises:
+        ValueError: a part is missing or damaged, or a code is outside the codebook.
+    """
+    manifest = read_manifest(table)
+    content = [manifest["fingerprint"], *(p["sha256"] for p in manifest["parts"])]
+    key = sha256(repr((content, tokenizer.sha256, text_len, codebook_size)).encode())
+    directory = cache_root() / f"codes-{key[:32]}"
+    if not directory.is_dir():
+        cache_root().mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=cache_root(), prefix=".codes-"))
+        try:
+            _build(temporary, table, manifest, tokenizer, text_len, codebook_size)
+            os.rename(temporary, directory)
+        except OSError:
+            if not directory.is_dir():  # else another process was first, with the same content
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Samples(
+        text_ids=np.load(directory / "text_ids.npy", mmap_mode="r"),
+        codes=np.load(directory / "codes.npy", mmap_mode="r"),
+    )
+
+
+def _build(
+    directory: Path, table: str, manifest: dict, tokenizer: Tokenizer, text_len: int, codebook_size: int
+) -> None:
+    rows, image_len = sum(p["rows"] for p in manifest["parts"]), manifest["image_len"]
+    texts = np.lib.format.open_memmap(directory / "text_ids.npy", "w+", np.int32, (rows, text_len))
+    codes = np.lib.format.open_memmap(directory / "codes.npy", "w+", np.uint16, (rows, image_len))
+    fs, root = filesystem(table)
+    start = unknown = cut = 0
+    for part in manifest["parts"]:
+        path = join(root, part["name"])
+        data = fs.cat_file(path)
+        if sha256(data) != part["sha256"]:
+            raise ValueError(
+                f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged"
+            )
+        content = pq.read_table(io.BytesIO(data))
+        flat = content.column("codes").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        if len(flat) and flat.max() >= codebook_size:
+            row = int(flat.argmax()) // image_len
+            raise ValueError(
+                f"{redact(path)} row {row + 1}: code {flat.max()} is outside the codebook of {codebook_size}"
+            )
+        stop = start + part["rows"]
+        found = text_ids(
+            tokenizer, content.column("text").to_pylist(), text_len=text_len, codebook_size=codebook_size
+        )
+        texts[start:stop] = found.ids
+        codes[start:stop] = flat.reshape(-1, image_len)
+        unknown += int(found.num_unk.sum())
+        cut += int((found.num_tokens > text_len).sum())
+        start = stop
+    texts.flush()
+    codes.flush()
+    log.info(
+        "%s: %s samples, %d captions cut at %d tokens, %d unknown tokens",
+        redact(table),
+        f"{rows:,}",
+        cut,
+        text_len,
+        unknown,
+    )

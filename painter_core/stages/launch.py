@@ -1,0 +1,174 @@
+"""Starting and ending a job: command line, paths, Ray, exit code.
+
+Exit codes: 0 done; 1 a bug or a fault of the machine; 2 wrong flags or preflight, nothing written; 3 committed but over
+the ceiling of rejects; 4 the output exists or differs; 130 interrupted, submit again to resume.
+"""
+
+import atexit
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal, NoReturn, Self, TypeVar
+
+import tyro
+
+from painter_core.stages.commit import Refused
+from painter_core.storage import is_local
+
+log = logging.getLogger(__name__)
+
+Config = TypeVar("Config")
+
+
+def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
+    """`N` or `MIN,MAX` as (min, max)."""
+    if text is None:
+        return None
+    try:
+        low, high = ([int(t) for t in text.split(",")] * 2)[:2]
+    except ValueError:
+        low = high = 0
+    if not 1 <= low <= high or text.count(",") > 1:
+        raise ValueError(f"{flag}: got {text!r}, expected N or MIN,MAX, at least 1")
+    return low, high
+
+
+def parse(kind: type[Config], description: str | None) -> Config:
+    """The config of a job from the command line; a wrong flag or value ends the process with code 2."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    try:
+        return tyro.cli(kind, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    except ValueError as error:
+        fail(2, str(error))
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """Ends the process; the code is in the message too, since `ray job submit` makes every failure a 1."""
+    log.error("%s (exit code %d)", message, code)
+    raise SystemExit(code)
+
+
+def check_path(flag: str, path: str) -> None:
+    """Refuses a relative path under `ray job submit`, where the working directory is a copy that is thrown away."""
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    for entry in path.split(","):
+        if submitted and is_local(entry) and not os.path.isabs(entry.strip()):
+            raise ValueError(
+                f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working directory is "
+                f'thrown away; give the absolute path, for instance {flag} "$PWD/{entry}"'
+            )
+
+
+def start_ray() -> None:
+    """Connects to the cluster that the job was submitted to, or starts a local one on the loopback.
+
+    Ray reads these variables when it is imported, so it is imported after they are set, here and nowhere before.
+    """
+    submitted = "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    if not submitted:
+        assert "ray" not in sys.modules
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if "RAY_AUTH_MODE" not in os.environ:
+            # a token of this run's own: Ray would write one for all clusters to the home directory
+            token = os.path.join(tempfile.mkdtemp(prefix="painter-"), "token")
+            with open(os.open(token, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+                file.write(os.urandom(32).hex())
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token)
+            atexit.register(shutil.rmtree, os.path.dirname(token), ignore_errors=True)
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+
+    if submitted:
+        ray.init(log_to_driver=False)
+    else:
+        cpus = max(2, os.cpu_count() or 2)
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+    # `ray job stop` sends SIGTERM; a handler installed before ray.init() would never run
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def cluster_resources() -> dict[str, float]:
+    """CPU, GPU and memory of the whole cluster."""
+    import ray
+
+    return ray.cluster_resources()
+
+
+class Stop(Exception):
+    """The run ends early with this exit code; what is committed stays.
+
+    Args:
+        code: exit code.
+        message: for the log and the summary.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Outcome:
+    """Context of a job: turns the way it ends into a summary and an exit code."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self._write: Callable[[int, str, float], None] | None = None
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def began(self, write: Callable[[int, str, float], None]) -> None:
+        """From here on the run has written something: its end goes to `write(code, message, seconds)`."""
+        self._write = write
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._began
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        code, message = self._code(error)
+        if self._write is not None:
+            self._write(code, message[:2000], self.seconds)
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
+        if code not in (0, 1):
+            fail(code, message)
+        return False  # code 1: the traceback is the message
+
+    def _code(self, error: BaseException | None) -> tuple[int, str]:
+        if error is None:
+            return 0, ""
+        if isinstance(error, Stop):
+            return error.code, str(error)
+        if isinstance(error, SystemExit):
+            return int(error.code or 0), ""
+        if isinstance(error, KeyboardInterrupt):
+            return 130, "interrupted; submit the same command again to resume"
+        if isinstance(error, Refused):
+            return 4, str(error)
+        if isinstance(error, ValueError) and self._write is None:
+            return 2, str(error)
+        return 1, f"{type(error).__name__}: {error}"
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,271 @@
+"""What every training worker runs: take up the newest checkpoint, step through the data, save, validate."""
+
+import json
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+from torch import nn
+
+from painter_core.checkpoint import open_model, write_model
+from painter_core.data_order import epoch_order, rank_share
+from painter_core.devices import resolve_training_precision
+from painter_core.faults import failpoint
+from painter_core.metrics import MetricsLog
+from painter_core.models.gpt import GPT
+from painter_core.stages.codes_cache import open_samples
+from painter_core.stages.train import TrainPlan, threads_of_a_worker
+from painter_core.storage import filesystem, write_json
+from painter_core.tokenizer import load_tokenizer
+from painter_core.training import (
+    Samples,
+    Worker,
+    flops_per_sample,
+    learning_rate,
+    make_optimizer,
+    train_step,
+    validate,
+)
+from painter_core.training_checkpoint import latest_checkpoint, save_checkpoint
+
+log = logging.getLogger(__name__)
+
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, from the data sheets
+
+
+class _Run:
+    """A worker's model, optimizer, data and position."""
+
+    def __init__(self, plan: TrainPlan) -> None:
+        context = ray.train.get_context()
+        self.plan, self.config = plan, plan.config
+        device = ray.train.torch.get_device()
+        if device.type == "cpu":
+            torch.set_num_threads(threads_of_a_worker(context.get_local_world_size()))
+        self.worker = Worker(
+            rank=context.get_world_rank(),
+            world_size=context.get_world_size(),
+            device=device,
+            precision=resolve_training_precision(self.config.precision, device),
+        )
+        self.tokenizer = load_tokenizer(plan.tokenizer_dir)
+        self.train = self._samples(plan.train_table)
+        self.valid = self._samples(plan.valid_table) if plan.valid_table else None
+        self.gpt = self._start_model().to(device)
+        self.optimizer = make_optimizer(self.gpt, self.config)
+        self.step, self.best_loss, self.valid_loss = 0, float("inf"), float("nan")
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self._resume()
+        self.model = self._wrapped()
+
+    def _samples(self, table: str) -> Samples:
+        config = self.plan.gpt
+        return open_samples(
+            table, self.tokenizer, text_len=config.text_len, codebook_size=config.codebook_size
+        )
+
+    def _start_model(self) -> GPT:
+        torch.manual_seed(self.config.random_seed)
+        if self.config.pretrained_model_name_or_path:
+            return open_model(self.config.pretrained_model_name_or_path).load_gpt().train()
+        return GPT(self.plan.gpt)
+
+    def _resume(self) -> None:
+        path = latest_checkpoint(self.plan.root)
+        if path is None:
+            return
+        self.gpt.load_state_dict(open_model(str(path)).load_gpt().state_dict())
+        state = torch.load(path / "training" / "state.pt", map_location="cpu", weights_only=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        self.step, self.best_loss = state["step"], state["best_loss"]
+        log.info("resuming at step %d from %s", self.step, path)
+
+    def _wrapped(self) -> nn.Module:
+        model: nn.Module = self.gpt
+        wanted = self.config.compile
+        if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
+            model = torch.compile(model)
+        if self.worker.world_size > 1:
+            devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
+            model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        return model
+
+    def next_rows(self) -> tuple[int, int, np.ndarray]:
+        """Epoch, position in it, and the global batch of the next step."""
+        epoch, step = divmod(self.step, self.plan.steps_per_epoch)
+        if self.order[0] != epoch:
+            self.order = (epoch, epoch_order(self.config.random_seed, epoch, len(self.train)))
+        start = step * self.plan.global_batch_size
+        return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
+
+    def save(self) -> None:
+        """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
+        self.gpt.eval()
+        if self.valid is not None:
+            self.valid_loss = validate(self.gpt, self.valid, self.worker, self.config.micro_batch_size)
+        self.gpt.train()
+        if self.worker.rank == 0:
+            # without a validation table the newest counts as the best
+            better = self.valid is None or self.valid_loss <= self.best_loss
+            if better and self.valid is not None:
+                self.best_loss = self.valid_loss
+            path = save_checkpoint(self.plan.root, self.step, self._write, keep=self.config.keep_checkpoints)
+            if better:
+                _replace(self.plan.root / "best", path)
+        ray.train.report({"step": self.step, "valid_loss": self.valid_loss})
+        failpoint("train_saved", step=self.step, rank=self.worker.rank)
+
+    def _write(self, directory: Path) -> None:
+        vqgan = open_model(self.plan.vqgan_dir).path
+        write_model(directory, vqgan=vqgan, gpt=self.gpt, tokenizer=self.tokenizer, card=self._card())
+        (directory / "training").mkdir()
+        epoch, step = divmod(self.step, self.plan.steps_per_epoch)
+        torch.save(
+            {
+                "step": self.step,
+                "epoch": epoch,
+                "position": step * self.plan.global_batch_size,
+                "best_loss": self.best_loss,
+                "optimizer": self.optimizer.state_dict(),
+                "rng": torch.get_rng_state(),
+            },
+            directory / "training" / "state.pt",
+        )
+
+    def _card(self) -> str:
+        identity = json.dumps(self.plan.identity, ensure_ascii=False, indent=1)
+        return (
+            "# Text-to-image model\n\nWritten by `jobs/train.py`.\n\n"
+            f"Step {self.step:,} of {self.plan.num_steps:,}, {self.plan.num_samples:,} training samples, global batch "
+            f"{self.plan.global_batch_size}, precision {self.worker.precision}, validation loss "
+            f"{self.valid_loss:.4f} nats a code.\nIt has no safety filter: it paints what its data shows.\n\n"
+            f"```json\n{identity}\n```\n"
+        )
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """The function that Ray Train runs in every worker."""
+    run = _Run(config["plan"])
+    plan, worker = run.plan, run.worker
+    # every worker starts to log only after all have read the checkpoint
+    metrics = MetricsLog(plan.root, resume_step=run.step) if worker.rank == 0 else None
+    log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
+    window = _Window()
+    while run.step < plan.num_steps:
+        epoch, position, rows = run.next_rows()
+        rate = learning_rate(run.config, run.step, plan.num_steps)
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        loss, norm = train_step(run.model, run.optimizer, run.train, rows, run.config, worker)
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            _stop(plan, worker, f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
+                  "the last checkpoint is good. Try a lower --learning-rate")  # fmt: skip
+            return
+        run.step += 1
+        window.add(loss, len(rows))
+        failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch,
+                  rows=rank_share(rows, worker.rank, worker.world_size).tolist())  # fmt: skip
+        last = run.step == plan.num_steps
+        if metrics and (run.step % run.config.logging_steps == 0 or last):
+            speed = window.speed(plan, worker)
+            metrics.log(
+                run.step,
+                train_loss=window.loss(),
+                lr=rate,
+                grad_norm=norm,
+                epoch=epoch,
+                position=position,
+                **speed,
+            )
+            window = _Window()
+        if run.step % run.config.save_checkpoint_steps == 0 or last:
+            run.save()
+            if metrics and run.valid is not None:
+                metrics.log(run.step, valid_loss=run.valid_loss)
+            window.restart()
+    _finish(run, metrics)
+
+
+class _Window:
+    """Losses and time since the last line of metrics."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._samples = 0
+        self._seconds = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out the time that passed since the last step (saving)."""
+        self._mark = time.monotonic()
+
+    def add(self, loss: float, samples: int) -> None:
+        now = time.monotonic()
+        self._losses.append(loss)
+        self._samples += samples
+        self._seconds += now - self._mark
+        self._mark = now
+
+    def loss(self) -> float:
+        return float(np.mean(self._losses))
+
+    def speed(self, plan: TrainPlan, worker: Worker) -> dict[str, float]:
+        """Samples and tokens a second over all workers; the share of the GPUs' peak where it is known."""
+        rate = self._samples / max(self._seconds, 1e-9)
+        found = {"samples_per_s": rate, "tokens_per_s": rate * (plan.gpt.block_size - 1)}
+        name = torch.cuda.get_device_name() if worker.device.type == "cuda" else ""
+        peak = next((v for k, v in PEAK_FLOPS.items() if k in name), None)
+        if peak:
+            found["mfu"] = rate * flops_per_sample(plan.gpt) / (peak * worker.world_size)
+        return found
+
+
+def _stop(plan: TrainPlan, worker: Worker, message: str) -> None:
+    """Ends the run without an exception: Ray would try it again, to the same end."""
+    if worker.rank == 0:
+        write_json(*filesystem(str(plan.root / "_run" / "outcome.json")), {"error": message})
+
+
+def _finish(run: _Run, metrics: MetricsLog | None) -> None:
+    if run.worker.rank != 0:
+        return
+    assert metrics is not None
+    metrics.close()
+    newest = latest_checkpoint(run.plan.root)
+    assert newest is not None
+    _replace(run.plan.root / "last", newest)
+    outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
+    finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
+    write_json(*filesystem(str(run.plan.root / "_run" / "outcome.json")), finite)
+
+
+def _replace(target: Path, checkpoint: Path) -> None:
+    """Makes `target` the model directory of a checkpoint, training state left out; hard links where possible."""
+    temporary, old = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(
+        checkpoint,
+        temporary,
+        copy_function=_link,
+        ignore=shutil.ignore_patterns("training", "checkpoint.json"),
+    )
+    if target.exists():
+        os.replace(target, old)
+    os.replace(temporary, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
