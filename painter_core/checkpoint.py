@@ -1,17 +1,19 @@
 """Model directories: what a job reads as a model and what training writes.
 
-    config.json          {"format": 1, "vqgan": {...}, "gpt": {...}, "text": {...}}; a VQGAN alone has only "vqgan"
+    config.json          {"format": 1, "vqgan": {...}, "gpt": {...}, "text": {...}}; a VQGAN alone: "vqgan"
     vqgan.safetensors    gpt.safetensors    vocab.txt | tokenizer.json    README.md
     training/            in training checkpoints only
 
-Weights are float32 under the published state-dict names, or float16 / bfloat16 that is widened on loading. Names and
-shapes are compared with config.json before a tensor is read.
+Weights are float32 under the published state-dict names, or float16 / bfloat16 that is widened on loading.
+Names and shapes are compared with config.json before a tensor is read. Foreign checkpoints and names of the
+zoo are opened through the machine's cache, where they are converted once.
 """
 
 import dataclasses
 import json
+import logging
 import shutil
-import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from painter_core import zoo
+from painter_core.cache import build_once
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.storage import file_sha256, filesystem, is_local
+from painter_core.storage import file_sha256, filesystem, is_local, redact, sha256
 from painter_core.tokenizer import Tokenizer, load_tokenizer
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 BUNDLED = Path(__file__).parent / "bundled"
 MAX_HEADER_BYTES = 16 * 2**20
+MAX_JSON_BYTES = 2**20
+# what a directory behind a URL is copied for: ours, and EasyNLP's
+FILES = (
+    "config.json", "vqgan.safetensors", "gpt.safetensors", "vocab.txt", "tokenizer.json",
+    "tokenizer_config.json", "pytorch_model.bin",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,49 +85,95 @@ class ModelDirectory:
 
 
 def open_model(name: str) -> ModelDirectory:
-    """Opens a model directory.
+    """Opens a model.
 
     Args:
-        name: a directory by path or URL (a URL is copied to a temporary directory), `bundled`, or a directory that
-            jobs/train.py wrote (its best/ is taken).
+        name: `bundled`; a model directory, or the one of jobs/train.py (its best/ is taken); an EasyNLP
+            directory or a taming .ckpt or .bin (converted in the cache); a URL of one of these (copied to
+            the cache); or a name of the zoo. What exists as a path is never taken for a name.
 
     Raises:
-        ValueError: no model directory, or a config.json that does not fit.
+        ValueError: no model there, or one that does not fit its config.
     """
-    if name == "bundled":
-        path = BUNDLED
-    elif is_local(name):
-        path = Path(filesystem(name)[1])
-    else:
-        path = _download(name)
-    if not (path / "config.json").is_file() and (path / "best" / "config.json").is_file():
+    path = _path(name)
+    if path.is_dir() and not (path / "config.json").is_file() and (path / "best" / "config.json").is_file():
         path = path / "best"
-    if not (path / "config.json").is_file():
-        raise ValueError(f"{name}: no model directory (no config.json there)")
+    if path.is_dir() and not (path / "config.json").is_file():
+        ckpt = [*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt")]
+        hint = f"; of a taming directory give the file itself, {ckpt[0]}" if ckpt else ""
+        raise ValueError(f"{name}: no model directory (no config.json there){hint}")
+    if path.is_file() or "model_type" in read_json_object(path / "config.json"):
+        # imported here, since it imports this module, and with it all that reads pickles
+        from painter_core.convert import converted
+
+        path = converted(path)
     return _read_config(path)
 
 
+def _path(name: str) -> Path:
+    """The local path of what a name stands for."""
+    if name == "bundled":
+        return BUNDLED
+    if not is_local(name):
+        return _download(name)
+    path = Path(filesystem(name)[1])
+    if path.exists():
+        return path
+    if zoo.is_name(name):
+        return zoo.fetch(name)
+    raise ValueError(f"{name}: no such directory or file; names of the zoo are {', '.join(zoo.names())}")
+
+
 def _download(url: str) -> Path:
+    """Copies a model behind a URL to the cache, named by URL, sizes and versions of its files."""
     fs, remote = filesystem(url)
-    target = Path(tempfile.mkdtemp(prefix="painter-model-"))
-    best = remote.rstrip("/") + "/best"
-    if not fs.exists(remote.rstrip("/") + "/config.json") and fs.exists(best + "/config.json"):
-        remote = best
-    for name in ("config.json", "vqgan.safetensors", "gpt.safetensors", "vocab.txt", "tokenizer.json"):
-        if fs.exists(f"{remote.rstrip('/')}/{name}"):
-            fs.get_file(f"{remote.rstrip('/')}/{name}", str(target / name))
-    return target
+    remote = remote.rstrip("/")
+    if fs.isfile(remote):
+        directory, names = remote.rpartition("/")[0], [remote.rpartition("/")[2]]
+        names += [n for n in (f"{Path(names[0]).stem}.yaml", "model.yaml") if fs.exists(f"{directory}/{n}")]
+    else:
+        is_run = not fs.exists(f"{remote}/config.json") and fs.exists(f"{remote}/best/config.json")
+        directory = f"{remote}/best" if is_run else remote
+        names = [n for n in FILES if fs.exists(f"{directory}/{n}")]
+    content = []
+    for name in names:
+        info = fs.info(f"{directory}/{name}")
+        versions = (str(info[k]) for k in ("ETag", "etag", "mtime", "LastModified", "created") if info.get(k))
+        content.append((name, info["size"], next(versions, uuid.uuid4().hex)))
+
+    def build(target: Path) -> None:
+        size = sum(entry[1] for entry in content)
+        log.info("%s: copying %d files, %s bytes", redact(url), len(content), f"{size:,}")
+        for name in names:
+            fs.get_file(f"{directory}/{name}", str(target / name))
+
+    key = sha256(json.dumps([redact(url), content]).encode())
+    cached = build_once(f"download-{key[:32]}", build)
+    return cached / names[0] if fs.isfile(remote) else cached
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """A small JSON file that holds an object.
+
+    Raises:
+        ValueError: it is large, damaged or holds something else.
+    """
+    if file.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{file}: {file.stat().st_size:,} bytes; this is no config")
+    try:
+        spec = json.loads(file.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON: {error}") from None
+    if not isinstance(spec, dict):
+        raise ValueError(f"{file}: holds a {type(spec).__name__}, expected an object")
+    return spec
 
 
 def _read_config(path: Path) -> ModelDirectory:
     file = path / "config.json"
-    try:
-        spec = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON: {error}") from None
+    spec = read_json_object(file)
     if spec.get("format") != FORMAT:
-        hint = "; convert it first: jobs/convert_checkpoint.py" if "model_type" in spec else ""
-        raise ValueError(f"{file}: format is {spec.get('format')!r}, expected {FORMAT}{hint}")
+        raise ValueError(f"{file}: format is {spec.get('format')!r}, expected {FORMAT}")
     if unknown := sorted(set(spec) - {"format", "vqgan", "gpt", "text"}):
         raise ValueError(f"{file}: unknown keys {unknown}")
     vqgan = _section(VQGANConfig, spec, "vqgan", file)
@@ -132,11 +190,15 @@ def _section(kind: Any, spec: dict[str, Any], name: str, file: Path) -> Any:
     """A model's config dataclass from its section; None if there is none."""
     if name not in spec:
         return None
-    known = {f.name for f in dataclasses.fields(kind)}
-    if set(spec[name]) != known:
-        missing, unknown = sorted(known - set(spec[name])), sorted(set(spec[name]) - known)
+    section, known = spec[name], {f.name: f.default for f in dataclasses.fields(kind)}
+    if not isinstance(section, dict) or set(section) != set(known):
+        missing, unknown = sorted(set(known) - set(section)), sorted(set(section) - set(known))
         raise ValueError(f"{file}: section {name!r} lacks {missing} and has unknown {unknown}")
-    return kind(**spec[name])
+    for key, value in section.items():
+        numbers = value if isinstance(known[key], tuple) else [value]
+        if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
+            raise ValueError(f"{file}: {name}.{key} is {value!r}, expected whole numbers")
+    return kind(**section)
 
 
 def _load(kind: Any, config: Any, file: Path) -> Any:
@@ -171,23 +233,23 @@ def check_safetensors(file: Path, expected: dict[str, list[int]]) -> None:
     compare_tensors(str(file), found, expected)
 
 
-def compare_tensors(file: str, found: dict[str, list[int]], expected: dict[str, list[int]]) -> None:
-    """Raises a ValueError that lists names (at most ten of a kind) unless both hold the same names and shapes."""
+def compare_tensors(
+    file: str, found: dict[str, list[int]], expected: dict[str, list[int]], geometry: str = "config.json"
+) -> None:
+    """Raises a ValueError that lists names (at most ten of a kind) unless names and shapes are the same."""
     problems = []
+    other = [k for k in expected if k in found and found[k] != expected[k]]
     for what, names in (
         ("missing", sorted(set(expected) - set(found))),
         ("unexpected", sorted(set(found) - set(expected))),
-        (
-            "misshapen",
-            [f"{k} {found[k]} for {expected[k]}" for k in expected if k in found and found[k] != expected[k]],
-        ),
+        ("misshapen", [f"{k} {found[k]} for {expected[k]}" for k in other]),
     ):
         if names:
             problems.append(
                 f"{len(names)} {what}: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
             )
     if problems:
-        raise ValueError(f"{file}: the tensors do not fit config.json; " + "; ".join(problems))
+        raise ValueError(f"{file}: the tensors do not fit {geometry}; " + "; ".join(problems))
 
 
 def write_model(

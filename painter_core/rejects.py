@@ -1,4 +1,4 @@
-"""A row that cannot be used: raised where it is found, turned into a line of the rejects table at the row boundary."""
+"""A row that cannot be used: raised where it is found; at the row boundary it becomes a line of the rejects."""
 
 from schemas.rejects import REASONS
 

@@ -1,6 +1,7 @@
 """The text half of a sequence: captions -> text ids as the GPT sees them.
 
-Shapes: N captions, text_len ids each. An id is the BERT id + codebook_size, so that ids 0..codebook_size-1 are codes.
+Shapes: N captions, text_len ids each. An id is the BERT id + codebook_size, so that ids 0..codebook_size-1 are
+codes.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ class TextIds:
     """Text ids of some captions, and what was noticed on the way."""
 
     ids: np.ndarray
-    """int64 (N, text_len), offset by codebook_size, cut or padded with [PAD] (BERT id 0), which is attended."""
+    """int64 (N, text_len), offset by codebook_size, cut or padded with [PAD] (BERT id 0, attended)."""
     num_tokens: np.ndarray
     """int64 (N,): tokens before cutting; 0 for a caption that leaves none."""
     num_unk: np.ndarray

@@ -1,9 +1,10 @@
 """Files by path or URL, through fsspec: local paths, s3://, gs://, oss:// and the like.
 
-A file under a final name is always whole: locally it is written to a temporary name, synced and renamed; an object
-store shows an object only after its single PUT.
+A file under a final name is always whole: locally it is written to a temporary name, synced and renamed; an
+object store shows an object only after its single PUT.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,29 +18,39 @@ from fsspec.spec import AbstractFileSystem
 
 SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "oss", "hdfs", "abfs", "abfss", "az", "memory")
 
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(?:://|::)")
+_USER = re.compile(r"(?<=://)(?:[^/@]*|[^@]*:[^@]*)@")  # a secret may hold a slash
+
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of a path or URL, and the path within it."""
-    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)(?:://|::)", url)
+    """The file system of a path or URL, and the path within it.
+
+    Raises:
+        ValueError: the scheme is not on the allow-list.
+    """
+    scheme = _SCHEME.match(url)
     if scheme is None:
         # handed over as it is: fsspec would read '#', '?' or '::' in a plain path as syntax
         return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url))
-    if scheme[1].lower() not in SCHEMES:
+    if scheme[1].lower() not in SCHEMES or scheme[0].endswith("::"):
         raise ValueError(
             f"{redact(url)}: scheme {scheme[1]!r} is not accepted; use a path or {', '.join(SCHEMES)}"
         )
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = fsspec.core.url_to_fs(scheme[0].lower() + url[scheme.end() :])
     return fs, path
 
 
 def is_local(url: str) -> bool:
     """Whether the path or URL names this machine's own file system."""
-    return "://" not in url or url.startswith(("file://", "local://"))
+    scheme = _SCHEME.match(url)
+    return scheme is None or scheme[1].lower() in ("file", "local")
 
 
 def redact(url: str) -> str:
-    """The URL without user, password and query, for logs and manifests."""
-    return re.sub(r"(://)[^/@]*@", r"\1", url).split("?", 1)[0] if "://" in url else url
+    """The URL without user, password and query, for logs and manifests; a plain path as it is."""
+    if not _SCHEME.match(url):
+        return url
+    return re.sub(r"\?[^/]*=.*", "", _USER.sub("", url))
 
 
 def join(base: str, *parts: str) -> str:
@@ -61,14 +72,27 @@ def write_bytes(fs: AbstractFileSystem, path: str, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_directory(os.path.dirname(path))
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
+def _sync_directory(directory: str) -> None:
+    """Makes the renames before it durable, so that after a power cut no commit record outlives its part."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_json(fs: AbstractFileSystem, path: str, value: Any) -> None:
     """Writes JSON with sorted keys, whole or not at all."""
-    write_bytes(fs, path, (json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode())
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    # a lone surrogate has no UTF-8; its backslash form means the same in JSON
+    write_bytes(fs, path, text.encode("utf-8", "backslashreplace"))
 
 
 def read_json(fs: AbstractFileSystem, path: str) -> Any:
@@ -76,7 +100,7 @@ def read_json(fs: AbstractFileSystem, path: str) -> Any:
     try:
         return json.loads(fs.cat_file(path))
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); it was damaged or is not ours") from None
+        raise ValueError(f"{redact(path)}: not JSON ({error}); it was damaged or is not ours") from None
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -1,13 +1,14 @@
 """BERT WordPiece for captions, from vocab.txt or tokenizer.json, and a built-in vocabulary.
 
-No special token is added or parsed: `[PAD]` typed in a caption is plain text. Text is lower-cased, accents are
-stripped and every Hanzi is a word, as in BertTokenizer.
+No special token is added or parsed: `[PAD]` typed in a caption is plain text. Text is lower-cased, accents
+are stripped and every Hanzi is a word, as in BertTokenizer.
 """
 
 import hashlib
 import json
 import string
 from pathlib import Path
+from typing import NoReturn
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
@@ -47,13 +48,17 @@ class Tokenizer:
         return [e.ids for e in self._backend.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: list[int]) -> str:
-        """What the model saw, special tokens left out, words joined without spaces (EasyNLP's output text)."""
-        tokens = (self._backend.id_to_token(i) for i in ids)
-        return "".join(t.removeprefix("##") for t in tokens if t not in SPECIAL)
+        """What the model saw: special tokens left out, words joined without spaces, as EasyNLP's output."""
+        tokens = [self._backend.id_to_token(i) or _unknown_id(i, self.vocab_size) for i in ids]
+        return "".join(token.removeprefix("##") for token in tokens if token not in SPECIAL)
 
     def save(self, directory: Path) -> None:
         """Writes the file under its own name."""
         (directory / self.file_name).write_bytes(self.content)
+
+
+def _unknown_id(number: int, vocab_size: int) -> NoReturn:
+    raise ValueError(f"id {number}: expected 0..{vocab_size - 1}")
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -64,6 +69,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         if not found:
             raise ValueError(f"{path}: no tokenizer.json and no vocab.txt")
         path = found[0]
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected vocab.txt or tokenizer.json")
     content = path.read_bytes()
     return _from_json(path, content) if path.suffix == ".json" else from_vocab(content, str(path))
 
@@ -80,7 +87,7 @@ def from_vocab(content: bytes, name: str = "vocab.txt") -> Tokenizer:
     tokens = [line.removesuffix("\r") for line in lines]
     first: dict[str, int] = {}
     for number, token in enumerate(tokens):
-        if not token.strip():
+        if not token:  # one of white space is none of ours to judge: BERT's Chinese vocabulary has U+2028
             raise ValueError(f"{name} line {number + 1}: blank; ids of all later tokens would shift")
         if token in first:
             raise ValueError(f"{name} line {number + 1}: {token!r} stands on line {first[token] + 1} already")
@@ -96,10 +103,11 @@ def _from_json(path: Path, content: bytes) -> Tokenizer:
         spec = json.loads(content)
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
-    kind = spec.get("model", {}).get("type")
-    if kind != "WordPiece":
-        raise ValueError(f"{path}: model.type is {kind!r}, expected 'WordPiece'")
-    vocab = spec["model"]["vocab"]
+    model = spec.get("model") if isinstance(spec, dict) else None
+    kind = model.get("type") if isinstance(model, dict) else None
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if kind != "WordPiece" or not isinstance(vocab, dict):
+        raise ValueError(f"{path}: model.type is {kind!r}, expected 'WordPiece' with a vocab")
     if sorted(vocab.values()) != list(range(len(vocab))):
         raise ValueError(f"{path}: ids are not 0..{len(vocab) - 1}, each once")
     # added tokens would be cut out of captions, the post-processor would add [CLS] and [SEP]
@@ -108,8 +116,10 @@ def _from_json(path: Path, content: bytes) -> Tokenizer:
 
 
 def builtin_tokenizer() -> Tokenizer:
-    """A vocabulary that needs no file: BERT's special tokens, ASCII, CJK punctuation, the Hanzi of GB 2312, and
-    word pieces of letters and digits."""
+    """A vocabulary that needs no file.
+
+    BERT's special tokens, ASCII, CJK punctuation, the Hanzi of GB 2312, word pieces of letters and digits.
+    """
     ascii_chars = [c for c in string.printable if c.isprintable() and c != " " and not c.isupper()]
     punctuation = "、。〈〉《》「」『』【】〔〕!,:;?()·—…‘’“”~%¥°"
     pieces = ["##" + c for c in string.ascii_lowercase + string.digits]

@@ -1,7 +1,7 @@
 """codes: a caption and its picture as VQGAN codes.
 
-Key: (part, row). codes: uint16, image_len of them in raster order, each below the VQGAN's codebook_size (at most
-65536). With dictionary encoding a row of 256 codes takes about 512 bytes.
+Key: (part, row). codes: uint16, image_len of them in raster order, each below the VQGAN's codebook_size (at
+most 65536). With dictionary encoding a row of 256 codes takes about 512 bytes.
 """
 
 import pyarrow as pa

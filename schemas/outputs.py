@@ -1,7 +1,7 @@
 """outputs: painted pictures.
 
-Key: (part, row). text is the prompt as given. gen_imgbase64 is one encoded picture in standard base64. With several
-pictures a prompt there is one row a picture and `sample` counts them from 0.
+Key: (part, row). text is the prompt as given. gen_imgbase64 is one encoded picture in standard base64. With
+several pictures a prompt there is one row a picture and `sample` counts them from 0.
 """
 
 import pyarrow as pa

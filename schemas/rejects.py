@@ -1,8 +1,9 @@
 """rejects: input rows that were set aside, and why.
 
-Key: (file, row). row counts from 1: physical lines of a TSV, rows of a Parquet file. byte_offset is where the line
-starts in a TSV (in the decompressed stream of a .gz), null for Parquet. reason is one of REASONS; detail says what was
-found. The cell itself is kept only when asked.
+Key: (file, row). row counts from 1: physical lines of a TSV, rows of a Parquet file. byte_offset is where
+the line starts in a TSV (in the decompressed stream of a .gz), null for Parquet. reason is one of REASONS;
+detail says what was found. The cell itself is kept only when asked. docs/REJECTS.md lists the reasons for
+users; a test compares it with this file.
 """
 
 import pyarrow as pa
@@ -11,12 +12,12 @@ NAME = "rejects"
 
 REASONS = {
     "bad_columns": "the line has another number of columns than --input-schema",
-    "truncated_row": "the last line of the file has too few columns and no line end: is it still being written?",
+    "truncated_row": "the file's last line has too few columns and no line end: is it still being written?",
     "row_too_large": "the line is longer than 64 MiB",
-    "text_encoding": "the line is not valid UTF-8",
-    "idx_invalid": "idx is empty, longer than 1,024 characters, or holds a tab or a line end",
+    "text_encoding": "the line, or a cell of a Parquet file, is not valid UTF-8",
+    "idx_invalid": "idx is empty or blank, longer than 1,024 characters, or holds a tab or a line end",
     "text_empty": "the caption is null, blank, or leaves no token",
-    "text_control": "the caption holds a tab or a line end, which a .tsv output cannot carry",
+    "text_control": "a cell holds a tab or a line end, which a .tsv output cannot carry",
     "text_all_unk": "every token of the caption is unknown to the vocabulary",
     "img_empty": "the picture cell is empty or null",
     "b64_invalid": "the picture cell is not base64",
@@ -34,6 +35,17 @@ REASONS = {
     "decode_timeout": "decoding the picture took longer than allowed",
     "worker_crash": "decoding the picture killed its worker twice",
 }
+
+WARNINGS = {
+    "blank_line": "an empty line, passed over; row numbers count it",
+    "idx_repeated": "an idx stands twice in one unit; both rows are kept, since a row's key is (file, row)",
+    "text_invisible": "the caption holds control, zero-width or bidirectional characters",
+    "text_formula": "the caption starts with = + - or @, which a spreadsheet takes for a formula",
+    "b64_data_uri": "a data: prefix stood before the base64",
+    "b64_padding": "the base64 lacked its padding",
+    "animated_first_frame": "the picture has several frames; the first is used",
+}
+"""What is noticed about rows that are kept."""
 
 SCHEMA = pa.schema(
     [

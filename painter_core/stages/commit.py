@@ -15,7 +15,7 @@ import io
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from painter_core.stages.plan import Unit
 from painter_core.stages.readers import unpack
-from painter_core.stages.tables import InputFile
+from painter_core.stages.tables import InputFile, read_manifest
 from painter_core.storage import filesystem, join, read_json, redact, sha256, write_bytes, write_json
 
 FORMAT = 1
@@ -310,3 +310,22 @@ def tsv_bytes(table: pa.Table) -> bytes:
     """Rows as TSV without header or quoting; cells hold no tab and no line end (checked where they came in)."""
     columns = [column.to_pylist() for column in table.columns]
     return "".join("\t".join(map(str, cells)) + "\n" for cells in zip(*columns, strict=True)).encode()
+
+
+def iter_parts(outputs: str) -> Iterator[pa.Table]:
+    """Parts of a finished table of ours, in order; `outputs` as it was given to the job.
+
+    Raises:
+        ValueError: the table is not finished, or a part was changed or is missing.
+    """
+    directory = RunDirectory(outputs)
+    for part in read_manifest(directory.url)["parts"]:
+        fs, path = directory.path(part["name"])
+        if not fs.exists(path):
+            raise ValueError(f"{redact(path)}: missing, though the manifest names it")
+        data = fs.cat_file(path)
+        if sha256(data) != part["sha256"]:
+            raise ValueError(
+                f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged"
+            )
+        yield pq.read_table(io.BytesIO(data))

@@ -7,6 +7,7 @@ the ceiling of rejects; 4 the output exists or differs; 130 interrupted, submit 
 import atexit
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -97,6 +98,9 @@ def start_ray() -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
+            # Ray starts workers that have a runtime environment by an unquoted shell line: a path with a
+            # space in it would hang them, and every training worker has one
+            runtime_env={"py_executable": shlex.quote(sys.executable)},
         )
     # `ray job stop` sends SIGTERM; a handler installed before ray.init() would never run
     signal.signal(signal.SIGTERM, _interrupt)

@@ -1,27 +1,28 @@
 """The plan: input files cut into units before any work, in the same way in every run.
 
-A unit is a slice of an input file: whole lines of a TSV (a byte range), or rows of one Parquet row group.
-Planning reads a TSV once, at the speed of the disk, to know where its lines start; of a Parquet file it reads
-the footer.
+A unit is a slice of an input file: whole lines of a TSV (a byte range, in a .gz one of the decompressed stream), or
+rows of one Parquet row group. Planning reads a TSV once, at the speed of the disk, to know where its lines start;
+of a Parquet file it reads the footer.
 """
 
 import base64
 import gzip
-import logging
+import math
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from painter_core.stages.tables import Columns, InputFile, parquet_columns
+from painter_core.stages.tables import Columns, InputFile, parquet_columns, tsv_start
 from painter_core.storage import filesystem, redact
 
-log = logging.getLogger(__name__)
-
 UNIT_ROWS = 512
+UNIT_BYTES = 256 * 2**20  # of encoded rows: units of large pictures have fewer rows
 UNITS_OF_A_SMALL_TABLE = 32  # a table of fewer rows than 32 x 512 is cut finer, so that actors do not idle
 MARK_ROWS = 16  # planning keeps the offset of every 16th line of a TSV: unit sizes are multiples of it
 SCAN_BYTES = 16 * 2**20
@@ -35,7 +36,7 @@ class Unit:
     file: int
     """Index into the plan's files."""
     row_group: int
-    """Parquet row group; -1 for a TSV."""
+    """Parquet row group; 0 for a .gz, which is one stream; -1 for a TSV, which can be entered anywhere."""
     start: int
     """First byte of a TSV's lines, or first row within the row group."""
     stop: int
@@ -46,13 +47,25 @@ class Unit:
     """Rows (physical lines)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """How units are sized: about `most` rows, a multiple of `step`; below a step if rows are very large."""
+
+    step: int
+    most: int
+
+    def fitting(self, rows: int) -> int:
+        """Rows to take if so many would fit UNIT_BYTES."""
+        return min(self.most, rows // self.step * self.step or max(rows, MARK_ROWS))
+
+
 def plan_units(
     files: list[InputFile], columns: Columns, *, micro_batch_size: int, limit: int | None
 ) -> list[Unit]:
     """Cuts the files into units, in order.
 
-    Units have about 512 rows, fewer in a small table, and a multiple of the micro-batch, so that few micro-batches are
-    filled up. The number of workers plays no part.
+    Units have about 512 rows, fewer in a small table, and a multiple of the micro-batch, so that few micro-batches
+    are filled up. The number of workers plays no part.
 
     Raises:
         ValueError: a file cannot be read, or lacks a column.
@@ -62,11 +75,11 @@ def plan_units(
     total = sum(s.num_rows for s in slices)
     remaining = total if limit is None else min(limit, total)
     small = -(-remaining // UNITS_OF_A_SMALL_TABLE)
-    step = np.lcm(micro_batch_size, MARK_ROWS)
-    unit_rows = int(-(-min(small, max(UNIT_ROWS, micro_batch_size)) // step) * step)
+    step = math.lcm(micro_batch_size, MARK_ROWS)
+    most = -(-min(small, max(UNIT_ROWS, micro_batch_size)) // step) * step
     units: list[Unit] = []
     for number, slice_ in enumerate(slices):
-        for fields in slice_.cut(unit_rows):
+        for fields in slice_.cut(_Rows(step=step, most=most)):
             rows = min(fields["num_rows"], remaining)
             if rows == 0:
                 return units
@@ -76,123 +89,80 @@ def plan_units(
 
 
 class _TsvSlices:
-    """Where the lines of a TSV start: `marks[i]` is the offset of data line 16 * i."""
+    """Where the lines of a TSV start: `marks[i]` is the offset of data line 16 * i, the last one the end."""
 
-    def __init__(self, marks: list[int], end: int, num_rows: int, first_row: int) -> None:
-        self.marks, self.end, self.num_rows, self.first_row = marks, end, num_rows, first_row
+    def __init__(self, marks: np.ndarray, num_rows: int, first_row: int, row_group: int) -> None:
+        self.marks, self.num_rows, self.first_row, self.row_group = marks, num_rows, first_row, row_group
 
-    def cut(self, unit_rows: int) -> Iterator[dict[str, int]]:
-        step = unit_rows // MARK_ROWS
-        for i in range(0, len(self.marks), step):
-            start, row = self.marks[i], i * MARK_ROWS
-            stop = self.marks[i + step] if i + step < len(self.marks) else self.end
-            rows = min(unit_rows, self.num_rows - row)
+    def cut(self, size: _Rows) -> Iterator[dict[str, int]]:
+        i, last = 0, len(self.marks) - 1
+        while i < last:
+            fitting = int(np.searchsorted(self.marks, self.marks[i] + UNIT_BYTES, "right")) - 1 - i
+            j = min(i + size.fitting(fitting * MARK_ROWS) // MARK_ROWS, last)
             yield {
-                "row_group": -1,
-                "start": start,
-                "stop": stop,
-                "first_row": self.first_row + row,
-                "num_rows": rows,
+                "row_group": self.row_group,
+                "start": int(self.marks[i]),
+                "stop": int(self.marks[j]),
+                "first_row": self.first_row + i * MARK_ROWS,
+                "num_rows": min((j - i) * MARK_ROWS, self.num_rows - i * MARK_ROWS),
             }
-
-
-class _GzipSlices:
-    """A .gz is one unit: it cannot be entered in the middle."""
-
-    def __init__(self, num_rows: int, end: int, start: int, first_row: int) -> None:
-        self.num_rows, self.end, self.start, self.first_row = num_rows, end, start, first_row
-
-    def cut(self, unit_rows: int) -> Iterator[dict[str, int]]:
-        if self.num_rows:
-            yield {
-                "row_group": -1, "start": self.start, "stop": self.end,
-                "first_row": self.first_row, "num_rows": self.num_rows,
-            }  # fmt: skip
+            i = j
 
 
 class _ParquetSlices:
-    """Rows of each row group."""
+    """Rows of each row group, and about how many bytes the columns of a row have."""
 
-    def __init__(self, group_rows: list[int]) -> None:
-        self.group_rows, self.num_rows = group_rows, sum(group_rows)
+    def __init__(self, groups: list[tuple[int, int]]) -> None:
+        self.groups, self.num_rows = groups, sum(rows for rows, _ in groups)
 
-    def cut(self, unit_rows: int) -> Iterator[dict[str, int]]:
+    def cut(self, size: _Rows) -> Iterator[dict[str, int]]:
         first_row = 1
-        for group, rows in enumerate(self.group_rows):
-            for start in range(0, rows, unit_rows):
-                stop = min(start + unit_rows, rows)
+        for group, (rows, row_bytes) in enumerate(self.groups):
+            step = size.fitting(UNIT_BYTES // max(row_bytes, 1))
+            for start in range(0, rows, step):
+                stop = min(start + step, rows)
                 yield {
-                    "row_group": group, "start": start, "stop": stop,
-                    "first_row": first_row + start, "num_rows": stop - start,
-                }  # fmt: skip
+                    "row_group": group,
+                    "start": start,
+                    "stop": stop,
+                    "first_row": first_row + start,
+                    "num_rows": stop - start,
+                }
             first_row += rows
 
 
-def _slices(file: InputFile, columns: Columns) -> _TsvSlices | _GzipSlices | _ParquetSlices:
-    return _parquet_slices(file, columns) if file.kind == "parquet" else _tsv_slices(file, columns)
+def _slices(file: InputFile, columns: Columns) -> _TsvSlices | _ParquetSlices:
+    try:
+        return _parquet_slices(file, columns) if file.kind == "parquet" else _tsv_slices(file, columns)
+    except OSError as error:
+        raise ValueError(f"{redact(file.path)}: cannot be read: {error}") from None
 
 
-def _tsv_slices(file: InputFile, columns: Columns) -> _TsvSlices | _GzipSlices:
-    start, first_row, marks, lines, end = 0, 1, [], 0, 0
+def _tsv_slices(file: InputFile, columns: Columns) -> _TsvSlices:
+    start, first_row, lines, end = 0, 1, 0, 0
+    marks = [np.empty(0, np.int64)]
     last = b"\n"
     for block in _tsv_blocks(file):
         if end == 0:
-            start, first_row = _head(file, block, columns)
-            marks = [start]
-            lines = -(first_row - 1)
-        breaks = np.flatnonzero(np.frombuffer(block, np.uint8) == 10) + end + 1  # offsets of the next lines
-        first = (-(lines + 1)) % MARK_ROWS  # breaks[i] starts data line lines + i + 1
-        marks += [b for b in breaks[first::MARK_ROWS].tolist() if b > start]
+            start, first_row = tsv_start(file, block, columns)
+            lines = 1 - first_row
+            marks.append(np.array([start]))
+        breaks = np.flatnonzero(np.frombuffer(block, np.uint8) == 10) + (end + 1)  # offsets of the next lines
+        # breaks[i] starts data line lines + i + 1; line 0 is marked already
+        marks.append(breaks[-(lines + 1) % MARK_ROWS :: MARK_ROWS])
         lines += len(breaks)
         end += len(block)
         last = block[-1:]
-    lines += last != b"\n"
-    if file.kind == "tsv.gz":
-        return _GzipSlices(lines, end, start, first_row)
-    if marks and marks[-1] >= end:
-        marks.pop()
-    return _TsvSlices(marks, end, lines, first_row)
+    lines += last != b"\n" and end > start
+    starts = np.unique(np.concatenate(marks))
+    starts = starts[(starts >= start) & (starts < end)]
+    return _TsvSlices(np.append(starts, end), lines, first_row, 0 if file.kind == "tsv.gz" else -1)
 
 
 def _tsv_blocks(file: InputFile) -> Iterator[bytes]:
-    fs, path = filesystem(file.path)
-    with fs.open(path, "rb") as raw:
-        stream = gzip.open(raw) if file.kind == "tsv.gz" else raw
-        try:
-            while block := stream.read(SCAN_BYTES):
-                yield block
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise ValueError(
-                f"{redact(file.path)}: damaged or cut gzip: {error}; write the file again"
-            ) from None
-
-
-def _head(file: InputFile, block: bytes, columns: Columns) -> tuple[int, int]:
-    """Offset of the first data line, and its number: after a byte order mark and a header line."""
-    if block[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ValueError(f"{redact(file.path)}: UTF-16; convert it: iconv -f utf-16 -t utf-8")
-    start = 3 if block.startswith(b"\xef\xbb\xbf") else 0
-    lines = block[start : start + 2**20].split(b"\n")[:200]
-    foreign = [line for line in lines[: max(1, len(lines) - 1)] if not _is_utf8(line)]
-    if len(foreign) > len(lines) // 2:
-        at = start + block[start:].index(foreign[0])
-        raise ValueError(
-            f"{redact(file.path)}: most of its first lines are not UTF-8 (the first at byte {at:,}); "
-            "convert it, for instance: iconv -f gb18030 -t utf-8"
-        )
-    header = "\t".join(columns.schema).encode()
-    if lines[0].removesuffix(b"\r") == header:
-        log.info("%s: the first line is a header", redact(file.path))
-        return start + len(lines[0]) + 1, 2
-    return start, 1
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    with open_tsv(file) as stream:
+        while block := stream.read(SCAN_BYTES):
+            yield block
 
 
 def _parquet_slices(file: InputFile, columns: Columns) -> _ParquetSlices:

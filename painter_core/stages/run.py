@@ -212,6 +212,8 @@ class Job:
         import ray.data
 
         pool = ray.data.ActorPoolStrategy(min_size=low, max_size=high)
+        # Ray 2.60 has no named parameters for the last two, so it warns of leaving them out in 2.64
+        warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
         return {
             "compute": pool,
             "num_cpus": num_cpus,

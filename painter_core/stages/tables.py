@@ -1,17 +1,35 @@
 """The tables that a job reads: which files, which columns, and the manifest of a finished table of ours."""
 
+import codecs
 import glob
+import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+from fsspec.spec import AbstractFileSystem
 
 from painter_core.storage import filesystem, is_local, join, read_json, redact
 
+log = logging.getLogger(__name__)
+
 MAX_GZIP_BYTES = 256 * 2**20
 SUFFIXES = (".parquet", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
+PLACE = ("file", "row", "byte_offset")  # columns that a unit's table has besides: where a row comes from
 
 Kind = Literal["parquet", "tsv", "tsv.gz"]
+
+# what a file may be that is named like a TSV, by its first bytes
+_NOT_TSV = {
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"\x1f\x8b": "compressed by gzip: name it .tsv.gz",
+    b"PK\x03\x04": "a zip archive or an .xlsx file: save it as UTF-8 text with tabs",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",
+    b"\xff\xfe": "UTF-16: convert it, iconv -f utf-16 -t utf-8",
+    b"\xfe\xff": "UTF-16: convert it, iconv -f utf-16 -t utf-8",
+}
+_HEAD_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +45,22 @@ class Columns:
     extra: tuple[str, ...] = ()
     """Columns carried through unchanged (--append-cols)."""
 
+    def __post_init__(self) -> None:
+        taken = {*PLACE, *(["image"] if self.image else [])}
+        taken |= {ours for ours, theirs in self.named.items() if ours != theirs}
+        if clash := sorted(taken & set(self.extra)):
+            raise ValueError(f"--append-cols: {clash} are names of our own here; rename the columns")
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Our names of the columns that a unit's table has -> their names in the input."""
+        names = {"idx": self.idx, "text": self.text, **{name: name for name in self.extra}}
+        return names | ({"image": self.image} if self.image else {})
+
     @property
     def read(self) -> tuple[str, ...]:
         """What is taken from a file."""
-        return tuple(dict.fromkeys((self.idx, self.text, *self.extra))) + (
-            (self.image,) if self.image else ()
-        )
+        return tuple(dict.fromkeys(self.named.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +78,9 @@ def parse_input_schema(text: str) -> tuple[str, ...]:
     """Names of `--input-schema idx:str:1,text:str:1`; types are checked, and read as strings all the same."""
     names = []
     for field in text.split(","):
-        parts = field.strip().split(":")
-        if (
-            len(parts) not in (1, 3)
-            or not parts[0]
-            or (len(parts) == 3 and parts[1] not in ("str", "int", "float"))
-        ):
+        parts = [part.strip() for part in field.split(":")]
+        typed = len(parts) == 1 or (len(parts) == 3 and parts[1] in ("str", "int", "float"))
+        if not typed or not parts[0]:
             raise ValueError(f"--input-schema: {field!r} is not name:type:length with type str, int or float")
         names.append(parts[0])
     if len(set(names)) != len(names):
@@ -66,48 +91,96 @@ def parse_input_schema(text: str) -> tuple[str, ...]:
 def find_files(tables: str) -> list[InputFile]:
     """The files behind `--tables`: files, directories and globs, comma-separated, in a fixed order.
 
-    A directory with manifest.json is a table of ours: its parts are taken from there. Of another directory every file
-    with a table's suffix is taken, sub-directories included, names that start with `_` or `.` left out.
+    A directory with manifest.json is a table of ours: its parts are taken from there. Of another directory every
+    file with a table's suffix is taken, sub-directories included, without names that start with `_` or `.`.
 
     Raises:
-        ValueError: nothing is found, a file is empty, or a table of ours is unfinished.
+        ValueError: nothing is found, a file is empty or named twice, or a table of ours is unfinished.
     """
-    files = []
+    files: list[InputFile] = []
     for entry in (t.strip() for t in tables.split(",")):
         if not entry:
-            raise ValueError(f"--tables: an empty name in {tables!r}")
-        files += [_input_file(path) for path in _paths(entry)]
+            raise ValueError(f"--tables: an empty name in {redact(tables)!r}")
+        found = _find(entry)
+        if not found:
+            raise ValueError(
+                f"--tables: {redact(entry)}: no such file, and no table files ({', '.join(SUFFIXES)}) there"
+            )
+        files += found
+    twice = [path for path, count in Counter(f.path for f in files).items() if count > 1]
+    if twice:
+        raise ValueError(f"--tables: {redact(twice[0])} is named twice; its rows would be done twice")
     return files
 
 
-def _paths(entry: str) -> list[str]:
+def _find(entry: str) -> list[InputFile]:
     fs, path = filesystem(entry)
     if fs.isfile(path):
-        return [fs.unstrip_protocol(path) if not is_local(entry) else path]
+        return [_input_file(_url(entry, fs, path))]
     if fs.isdir(path):
-        if fs.exists(join(path, "_run")) or fs.exists(join(path, "manifest.json")):
-            names = [part["name"] for part in read_manifest(entry)["parts"]]
-            found = [join(path, name) for name in names]
-        else:
-            found = sorted(p for p in fs.find(path) if _is_table_file(p[len(path) :]))
-    else:
-        # a local path may hold brackets of its own; what does not exist as it stands is a pattern
-        found = sorted(p for p in (glob.glob(path) if is_local(entry) else fs.glob(path)) if fs.isfile(p))
-    if not found:
-        raise ValueError(
-            f"--tables: {redact(entry)}: no such file, and no table files ({', '.join(SUFFIXES)}) there"
-        )
-    return [p if is_local(entry) else fs.unstrip_protocol(p) for p in found]
+        return _in_directory(entry, fs, path)
+    # a local path may hold brackets of its own; what does not exist as it stands is a pattern
+    names = sorted(glob.glob(path, recursive=True) if is_local(entry) else fs.glob(path))
+    literal = len(path) - len(path.lstrip("/"))
+    while literal < len(path) and path[literal] not in "*?[":
+        literal += 1
+    names = [name for name in names if not _is_hidden(name[path.rfind("/", 0, literal) + 1 :])]
+    files = [name for name in names if fs.isfile(name) and (path[-1] != "*" or name.endswith(SUFFIXES))]
+    for directory in sorted({name.rpartition("/")[0] for name in files}):
+        if fs.exists(join(directory, "_run")):
+            read_manifest(_url(entry, fs, directory))  # or it is not finished
+    if files:
+        return [_input_file(_url(entry, fs, name)) for name in files]
+    return [file for name in names if fs.isdir(name) for file in _in_directory(entry, fs, name)]
 
 
-def _is_table_file(relative: str) -> bool:
-    parts = relative.strip("/").split("/")
-    return parts[-1].endswith(SUFFIXES) and not any(p.startswith(("_", ".")) for p in parts)
+def _in_directory(entry: str, fs: AbstractFileSystem, path: str) -> list[InputFile]:
+    if fs.exists(join(path, "_run")) or fs.exists(join(path, "manifest.json")):
+        return _parts(_url(entry, fs, path))
+    names = sorted(fs.find(path))
+    ours = {n.removesuffix(m) for n in names for m in ("/manifest.json", "/_run/plan.json") if n.endswith(m)}
+    files: list[InputFile] = []
+    for name in names:
+        if any(name.startswith(table + "/") for table in ours):
+            continue
+        if name.endswith(SUFFIXES) and not _is_hidden(name[len(path) :]):
+            files.append(_input_file(_url(entry, fs, name)))
+    for table in sorted(ours):
+        files += _in_directory(entry, fs, table)
+    return files
+
+
+def _is_hidden(relative: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in relative.strip("/").split("/"))
+
+
+def _url(entry: str, fs: AbstractFileSystem, path: str) -> str:
+    return path if is_local(entry) else fs.unstrip_protocol(path)
+
+
+def _parts(directory: str) -> list[InputFile]:
+    """The parts of a finished table of ours, their sizes compared with its manifest."""
+    files = []
+    for part in read_manifest(directory)["parts"]:
+        file = _input_file(join(directory, part["name"]))
+        if file.size_bytes != part["bytes"]:
+            raise ValueError(
+                f"{redact(file.path)}: {file.size_bytes:,} bytes, but manifest.json says {part['bytes']:,}: the "
+                "part was changed or damaged"
+            )
+        files.append(file)
+    return files
 
 
 def _input_file(path: str) -> InputFile:
     fs, inner = filesystem(path)
-    info = fs.info(inner)
+    try:
+        path.encode()
+        info = fs.info(inner)
+    except UnicodeEncodeError:
+        raise ValueError(f"{path!r}: the file name is not UTF-8; rename it") from None
+    except OSError as error:
+        raise ValueError(f"{redact(path)}: cannot be read: {error}") from None
     if info["size"] == 0:
         raise ValueError(f"{redact(path)}: the file is empty (0 bytes); remove it or write it again")
     kind: Kind = "parquet" if path.endswith(".parquet") else "tsv.gz" if path.endswith(".gz") else "tsv"
@@ -116,10 +189,18 @@ def _input_file(path: str) -> InputFile:
             f"{redact(path)}: {info['size']:,} bytes of gzip; one worker reads a .gz alone, so at most "
             f"{MAX_GZIP_BYTES:,} are taken. Unpack it, or split it"
         )
-    version = next(
-        (str(info[k]) for k in ("ETag", "etag", "mtime", "LastModified", "created") if info.get(k)), ""
-    )
+    known = ("ETag", "etag", "mtime", "LastModified", "updated", "created")
+    version = next((str(info[key]) for key in known if info.get(key)), "")
     return InputFile(path=path, kind=kind, size_bytes=info["size"], version=version)
+
+
+def check_unchanged(file: InputFile) -> None:
+    """ValueError if the file is not what it was when the plan was made: the units would not fit it."""
+    if _input_file(file.path) != file:
+        raise ValueError(
+            f"{redact(file.path)}: the file changed after the plan was made; units that are done hold its old "
+            "rows. Submit again with --overwrite, or restore the file"
+        )
 
 
 def read_manifest(directory: str) -> dict[str, Any]:
@@ -132,16 +213,17 @@ def read_manifest(directory: str) -> dict[str, Any]:
     manifest = join(path, "manifest.json")
     if not fs.exists(manifest):
         raise ValueError(
-            f"{redact(directory)}: no manifest.json, so the table is not finished; submit the job that writes it again"
+            f"{redact(directory)}: no manifest.json, so the table is not finished; submit the job that writes "
+            "it again"
         )
     return read_json(fs, manifest)
 
 
 def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dict[str, str]:
-    """Our name of each column that is read -> its name in the file; types are compared with an allow-list."""
-    names = {name: name for name in columns.read}
+    """Our name of each column that is read -> its name in the file; types are held against an allow-list."""
+    names = columns.named
     if columns.image and columns.image not in schema.names and "image" in schema.names:
-        names[columns.image] = "image"  # encoded bytes, the other form of a pairs table
+        names["image"] = "image"  # encoded bytes, the other form of a pairs table
     for ours, theirs in names.items():
         where = f"{redact(file.path)}: column {theirs!r}"
         if schema.names.count(theirs) != 1:
@@ -149,8 +231,8 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
                 f"{where}: expected once, found {schema.names.count(theirs)} times in {schema.names}; name the "
                 "columns with --input-schema, --first-sequence and --second-sequence"
             )
-        if not _allowed(schema.field(theirs).type, is_image=ours == columns.image):
-            kinds = "string or binary" if ours == columns.image else "string or integer"
+        if not _allowed(schema.field(theirs).type, is_image=ours == "image"):
+            kinds = "string or binary" if ours == "image" else "string or integer"
             raise ValueError(f"{where}: type {schema.field(theirs).type} is not accepted, only {kinds}")
     return names
 
@@ -158,10 +240,62 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
 def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return True
     if not is_image:
         return pa.types.is_integer(kind)
     if pa.types.is_struct(kind):  # the image type of Hugging Face data sets: {bytes, path}
         return "bytes" in [f.name for f in kind] and _allowed(kind.field("bytes").type, is_image=True)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def tsv_start(file: InputFile, head: bytes, columns: Columns) -> tuple[int, int]:
+    """Where the rows of a TSV begin: byte offset and physical line, after a byte order mark and a header.
+
+    Args:
+        head: the first bytes of the (decompressed) file, at least 1 MiB of it or all.
+
+    Raises:
+        ValueError: it is no TSV in UTF-8 with these columns.
+    """
+    if missing := [name for name in columns.read if name not in columns.schema]:
+        raise ValueError(
+            f"{redact(file.path)}: columns {missing} are to be read, but --input-schema has "
+            f"{list(columns.schema)}"
+        )
+    for magic, what in _NOT_TSV.items():
+        if head.startswith(magic):
+            raise ValueError(f"{redact(file.path)}: this is {what}")
+    start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    if head[:4096].count(0) > len(head[:4096]) // 4:
+        raise ValueError(f"{redact(file.path)}: this is UTF-16 or binary; convert it to UTF-8 with iconv")
+    _check_utf8(file, head[start:_HEAD_BYTES], start)
+    line, _, _ = head[start:_HEAD_BYTES].partition(b"\n")
+    cells = line.removesuffix(b"\r").decode("utf-8", "replace").split("\t")
+    if tuple(cells) == columns.schema:
+        log.info("%s: the first line is a header", redact(file.path))
+        return min(start + len(line) + 1, len(head)), 2
+    found = dict(zip(columns.schema, cells, strict=False))
+    if set(cells) == set(columns.schema) or found.get(columns.idx) == columns.idx:
+        raise ValueError(
+            f"{redact(file.path)}: the first line looks like a header, found {cells[:20]}, expected "
+            f"{list(columns.schema)}; name the columns in this order with --input-schema"
+        )
+    return start, 1
+
+
+def _check_utf8(file: InputFile, head: bytes, start: int) -> None:
+    """Refuses another encoding of the whole file; a few damaged rows become rejects later."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
+        return
+    except UnicodeDecodeError as error:
+        at = start + error.start
+    sample = head.decode("utf-8", "replace")
+    lines = sample.removesuffix("\n").split("\n")
+    damaged = sum("\ufffd" in line for line in lines)
+    if damaged > len(lines) // 2 and sample.count("\ufffd") * 2 > sum(not c.isascii() for c in sample):
+        raise ValueError(
+            f"{redact(file.path)}: not UTF-8 at byte {at:,}, nor in most places after it; convert "
+            "it, for instance: iconv -f gb18030 -t utf-8"
+        )

@@ -1,0 +1,37 @@
+# Every target does its own set-up; the virtual environment is made once and again when its inputs change.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+QUICKSTART ?= quickstart
+
+.PHONY: help venv quickstart sample-full test test-all lint clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /|/' | column -t -s '|'
+
+venv: $(STAMP)  ## the virtual environment .venv with all packages
+
+$(STAMP): pyproject.toml constraints.txt
+	"$$(command -v $(PYTHON) || command -v python3)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	touch $@
+
+quickstart: venv  ## sample table -> codes -> model -> pictures, through `ray job submit` on a local head
+	$(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$(abspath $(QUICKSTART))"
+
+test: venv  ## the tests that CI runs
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: venv  ## all tests, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: venv  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## removes what quickstart made; the virtual environment stays
+	rm -rf "$(QUICKSTART)"

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The main job end to end, through `ray job submit`: sample tables, codes, model, pictures, score, gallery.
+#   quickstart.sh OUT        called by `make quickstart` inside `local_head.py run`, which starts and stops the head
+set -euo pipefail
+out=$1
+seed=${SEED:-42}
+rows=${ROWS:-3000}
+train_flags=${TRAIN_FLAGS:---model tiny --learning-rate 2e-3 --epoch-num 8 --micro-batch-size 32}
+
+if [ -e "$out/pictures.tsv" ]; then
+  echo "quickstart: $out holds a finished run; starting over"
+  rm -rf "$out"
+elif [ -e "$out" ]; then
+  echo "quickstart: resuming in $out"
+fi
+mkdir -p "$out"
+
+submit() { echo "+ ray job submit --working-dir . -- python $*"; ray job submit --working-dir . -- python "$@"; }
+table() { [ -e "$1" ] || python jobs/make_table.py --outputs "$@"; }
+
+table "$out/train.parquet" --sample "$rows" --random-seed "$seed"
+table "$out/valid.tsv" --sample 200 --split valid --random-seed "$seed"
+table "$out/prompts.tsv" --sample 64 --split held_out --prompts --random-seed "$seed"
+
+submit jobs/precompute_codes.py --tables "$out/train.parquet" --outputs "$out/codes_train"
+submit jobs/precompute_codes.py --tables "$out/valid.tsv" --outputs "$out/codes_valid"
+# shellcheck disable=SC2086  # the flags are a list
+submit jobs/train.py --tables "$out/codes_train,$out/codes_valid" --checkpoint-dir "$out/model" \
+  --random-seed "$seed" --logging-steps 50 --save-checkpoint-steps 400 $train_flags
+submit jobs/generate.py --tables "$out/prompts.tsv" --checkpoint-dir "$out/model" --outputs "$out/pictures.tsv" \
+  --random-seed "$seed"
+submit jobs/evaluate.py --tables "$out/pictures.tsv" --outputs "$out/score" --attributes
+python jobs/make_gallery.py --tables "$out/pictures.tsv" --outputs "$out/gallery.html"
+
+cat <<END
+
+quickstart: done.
+  pictures     $out/pictures.tsv
+  gallery      $out/gallery.html
+  model        $out/model/best
+  TensorBoard  $out/model/tensorboard    (pip install tensorboard; tensorboard --logdir "$out/model/tensorboard")
+END

@@ -1,0 +1,20 @@
+"""A table of pictures as one HTML page: an output table (caption, picture), or a codes table beside its originals.
+
+python jobs/make_gallery.py --tables pictures.tsv --outputs gallery.html
+"""
+
+from painter_core.stages.gallery import GalleryConfig, write_page
+from painter_core.stages.launch import Outcome, check_path, log, parse
+
+
+def main() -> None:
+    """Runs the job; it needs no cluster."""
+    config = parse(GalleryConfig, __doc__)
+    with Outcome():
+        check_path("--tables", config.tables)
+        check_path("--outputs", config.outputs)
+        log.info("%d pictures -> %s", write_page(config), config.outputs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""Sizes of a foreign VQGAN and GPT, read from the shapes of their tensors and compared with their config.
+
+Names are the published ones without prefix. Shapes cannot tell the side of the pictures, the number of heads
+and where text ends and codes begin: these come from a flag, from the config, or are EasyNLP's defaults, and
+the report says which.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from painter_core.models.gpt import GPTConfig
+from painter_core.models.vqgan import VQGANConfig
+
+Shapes = Mapping[str, list[int]]
+
+EASYNLP_IMAGE_SIZE, EASYNLP_N_HEAD = 256, 12
+
+_VQGAN_BLOCK = re.compile(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight")
+_GPT_BLOCK = re.compile(r"blocks\.(\d+)\.ln1\.weight")
+# config.json of EasyNLP -> what it must equal; an absent key is not compared
+_EASYNLP_KEYS = {
+    "n_layer": "n_layer",
+    "n_embd": "n_embd",
+    "block_size": "block_size",
+    "vocab_size": "vocab_size",
+    "img_vocab_size": "codebook_size",
+    "text_vocab_size": "text_vocab_size",
+}
+# model.params.ddconfig of taming's YAML -> ours
+_TAMING_KEYS = {
+    "z_channels": "z_channels",
+    "resolution": "image_size",
+    "ch": "ch",
+    "ch_mult": "ch_mult",
+    "num_res_blocks": "num_res_blocks",
+    "attn_resolutions": "attn_resolutions",
+}
+
+
+def vqgan_geometry(shapes: Shapes, image_size: int) -> VQGANConfig:
+    """The geometry of a VQGAN for pictures of one size.
+
+    Raises:
+        ValueError: a tensor that it is read from is missing or has no possible size.
+    """
+    ch, in_channels = _shape(shapes, "encoder.conv_in.weight", 4)[:2]
+    if in_channels != 3:
+        raise ValueError(f"encoder.conv_in.weight reads {in_channels} channels, expected 3 (RGB)")
+    blocks = _blocks_of_levels(shapes)
+    widths = [_shape(shapes, f"encoder.down.{i}.block.0.conv1.weight", 4)[0] for i in range(len(blocks))]
+    if any(width % ch for width in widths):
+        raise ValueError(f"widths of the encoder's levels are {widths}, expected multiples of {ch}")
+    attended = [i for i in range(len(blocks)) if f"encoder.down.{i}.attn.0.q.weight" in shapes]
+    codebook_size, embed_dim = _shape(shapes, "quantize.embedding.weight", 2)
+    return VQGANConfig(
+        image_size=image_size,
+        ch=ch,
+        ch_mult=tuple(width // ch for width in widths),
+        num_res_blocks=blocks[0],
+        attn_resolutions=tuple(image_size // 2**i for i in attended),
+        z_channels=_shape(shapes, "encoder.conv_out.weight", 4)[0],
+        embed_dim=embed_dim,
+        codebook_size=codebook_size,
+    )
+
+
+def _blocks_of_levels(shapes: Shapes) -> list[int]:
+    """Number of residual blocks of each of the encoder's levels."""
+    found: dict[int, int] = {}
+    for name in shapes:
+        if match := _VQGAN_BLOCK.fullmatch(name):
+            found[int(match[1])] = found.get(int(match[1]), 0) + 1
+    if sorted(found) != list(range(len(found))) or not 1 <= len(found) <= 16:
+        raise ValueError(
+            f"levels of the encoder are {sorted(found)[:16]}: this is no VQGAN of taming-transformers"
+        )
+    return [found[i] for i in range(len(found))]
+
+
+def gpt_geometry(shapes: Shapes, *, n_head: int, image_len: int) -> GPTConfig:
+    """The geometry of a GPT; text takes the positions that the codes leave.
+
+    Raises:
+        ValueError: a tensor that it is read from is missing or has no possible size.
+    """
+    vocab_size, n_embd = _shape(shapes, "tok_emb.weight", 2)
+    codebook_size = _shape(shapes, "head.weight", 2)[0]
+    return GPTConfig(
+        text_vocab_size=vocab_size - codebook_size,
+        codebook_size=codebook_size,
+        text_len=_positions(shapes) - image_len,
+        image_len=image_len,
+        n_layer=sum(_GPT_BLOCK.fullmatch(name) is not None for name in shapes),
+        n_head=n_head,
+        n_embd=n_embd,
+    )
+
+
+def _positions(shapes: Shapes) -> int:
+    return _shape(shapes, "pos_emb", 3)[1]
+
+
+def _shape(shapes: Shapes, name: str, rank: int) -> list[int]:
+    if name not in shapes:
+        raise ValueError(f"tensor {name} is missing, among {len(shapes)} tensors")
+    if len(shapes[name]) != rank or 0 in shapes[name]:
+        raise ValueError(f"tensor {name} has shape {shapes[name]}, expected {rank} dimensions")
+    return shapes[name]
+
+
+def easynlp_image_size(
+    vqgan: Shapes, gpt: Shapes, *, image_size: int | None, text_len: int | None, report: list[str]
+) -> int:
+    """Side of the pictures of an EasyNLP model: a flag, what --text-len leaves, or EasyNLP's default."""
+    if image_size is not None:
+        return image_size
+    if text_len is None:
+        report.append(
+            f"image_size {EASYNLP_IMAGE_SIZE}: EasyNLP's default, in no tensor (other: --image-size)"
+        )
+        return EASYNLP_IMAGE_SIZE
+    grid = math.isqrt(max(0, _positions(gpt) - text_len))
+    return grid * 2 ** (len(_blocks_of_levels(vqgan)) - 1)
+
+
+def easynlp_gpt(
+    spec: Mapping[str, Any],
+    shapes: Shapes,
+    vqgan: VQGANConfig,
+    *,
+    n_head: int | None,
+    text_len: int | None,
+    report: list[str],
+) -> GPTConfig:
+    """The geometry of an EasyNLP model's GPT, compared with config.json and with the VQGAN.
+
+    Raises:
+        ValueError: lists everything that contradicts.
+    """
+    positions = _positions(shapes)
+    found = positions - vqgan.image_len
+    if found < 1 or text_len not in (None, found):
+        raise ValueError(
+            f"{positions} positions: the {vqgan.image_len} codes of a picture of {vqgan.image_size} pixels "
+            f"leave {found} for text{f', not --text-len {text_len}' if text_len else ''}; give --image-size"
+        )
+    report.append(f"text_len {found}: {positions} positions less {vqgan.image_len} codes")
+    stated = spec.get("n_head")
+    if n_head is not None and stated not in (None, n_head):
+        raise ValueError(f"--n-head {n_head}: config.json says n_head {stated}")
+    if n_head is None and stated is None:
+        report.append(
+            f"n_head {EASYNLP_N_HEAD}: EasyNLP's default, in no tensor and not in config.json (other: "
+            "--n-head)"
+        )
+    heads = n_head or stated or EASYNLP_N_HEAD
+    if not isinstance(heads, int):
+        raise ValueError(f"config.json: n_head is {heads!r}, expected a number")
+    gpt = gpt_geometry(shapes, n_head=heads, image_len=vqgan.image_len)
+    _check_easynlp_config(spec, gpt)
+    if gpt.codebook_size != vqgan.codebook_size:
+        raise ValueError(f"the GPT writes {gpt.codebook_size} codes, the VQGAN has {vqgan.codebook_size}")
+    if dropout := {k: v for k, v in spec.items() if k.endswith("_pdrop") and v}:
+        report.append(f"config.json: {dropout} left out; this GPT trains without dropout")
+    return gpt
+
+
+def _check_easynlp_config(spec: Mapping[str, Any], gpt: GPTConfig) -> None:
+    if spec.get("model_type") != "artist":
+        raise ValueError(f"config.json: model_type is {spec.get('model_type')!r}, expected 'artist'")
+    if spec.get("n_unmasked", 0) != 0:
+        raise ValueError(
+            f"config.json: n_unmasked is {spec['n_unmasked']}: text attends to later text in this model, "
+            "which is not supported"
+        )
+    differing = [
+        f"{theirs} is {spec[theirs]}, the tensors say {getattr(gpt, ours)}"
+        for theirs, ours in _EASYNLP_KEYS.items()
+        if theirs in spec and spec[theirs] != getattr(gpt, ours)
+    ]
+    if differing:
+        raise ValueError("config.json belongs to another model: " + "; ".join(differing))
+
+
+def taming_config_file(weights: Path) -> Path | None:
+    """The YAML that belongs to a taming checkpoint: beside it, or in configs/ beside its directory."""
+    beside, configs = weights.parent, weights.parent.parent / "configs"
+    names = [beside / f"{weights.stem}.yaml", beside / "model.yaml", configs / "model.yaml"]
+    names += sorted(configs.glob("*-project.yaml"))[-1:]
+    return next((path for path in names if path.is_file()), None)
+
+
+def taming_vqgan(weights: Path, shapes: Shapes, image_size: int | None, report: list[str]) -> VQGANConfig:
+    """The geometry of a taming VQGAN, compared with the YAML beside it if there is one.
+
+    Raises:
+        ValueError: lists everything that contradicts.
+    """
+    file = taming_config_file(weights)
+    if file is None:
+        if image_size is None:
+            report.append(
+                f"image_size {EASYNLP_IMAGE_SIZE}: the default, in no tensor, and there is no YAML (other: "
+                "--image-size)"
+            )
+        return vqgan_geometry(shapes, image_size or EASYNLP_IMAGE_SIZE)
+    params = _taming_params(file)
+    resolution = params["ddconfig"].get("resolution", EASYNLP_IMAGE_SIZE)
+    vqgan = vqgan_geometry(shapes, resolution)
+    stated = {ours: params["ddconfig"][k] for k, ours in _TAMING_KEYS.items() if k in params["ddconfig"]}
+    stated |= {
+        ours: params[k]
+        for k, ours in {"embed_dim": "embed_dim", "n_embed": "codebook_size"}.items()
+        if k in params
+    }
+    if "attn_resolutions" in stated:
+        # a config may name sides that no level has
+        sides = [resolution // 2**i for i in range(len(vqgan.ch_mult))]
+        stated["attn_resolutions"] = [side for side in sides if side in stated["attn_resolutions"]]
+    differing = [
+        f"{name} is {value}, the tensors say {_plain(getattr(vqgan, name))}"
+        for name, value in stated.items()
+        if value != _plain(getattr(vqgan, name))
+    ]
+    if differing:
+        raise ValueError(f"{file.name} belongs to another model: " + "; ".join(differing))
+    report.append(f"{file.name}: agrees with the tensors; its resolution is {resolution}")
+    return vqgan_geometry(shapes, image_size or resolution)
+
+
+def _taming_params(file: Path) -> dict[str, Any]:
+    """`model.params` of a YAML, with plain numbers in it."""
+    try:
+        params = yaml.safe_load(file.read_text())["model"]["params"]
+        found = [*params["ddconfig"].items(), *params.items()]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{file}: no model.params.ddconfig; this is no config of a taming VQGAN") from None
+    for name, value in found:
+        if name in (*_TAMING_KEYS, "embed_dim", "n_embed"):
+            is_list = isinstance(value, list)
+            if is_list != (name in ("ch_mult", "attn_resolutions")) or not all(
+                type(v) is int for v in (value if is_list else [value])
+            ):
+                raise ValueError(f"{file}: {name} is {value!r}, which is no geometry")
+    return params
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
