@@ -6,7 +6,7 @@ ray job submit --working-dir . -- python jobs/train.py --tables /data/train,/dat
 """
 
 from painter_core.stages.launch import Outcome, check_path, parse, start_ray
-from painter_core.stages.train import fit, make_plan, write_summary
+from painter_core.stages.train import fit, make_plan
 from painter_core.training import TrainConfig
 
 
@@ -18,9 +18,7 @@ def main() -> None:
         check_path("--checkpoint-dir", config.checkpoint_dir)
         start_ray()
         plan = make_plan(config)
-        outcome.began(
-            lambda code, message, seconds: write_summary(plan, code, message, outcome.values, seconds)
-        )
+        outcome.began(lambda *end: write_training_summary(plan.root, "train", outcome.values, *end))
         outcome.values = fit(plan)
 
 

@@ -1,6 +1,14 @@
-"""A row that cannot be used: raised where it is found; at the row boundary it becomes a line of the rejects."""
+"""A row that cannot be used: raised where it is found, a line of the rejects table at the row boundary."""
 
-from schemas.rejects import REASONS
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from schemas import rejects
+
+MAX_IDX_CHARS = 1024
+TEXT_KEPT_CHARS = 200  # of the caption, in a reject whose cell is not kept
 
 
 class Reject(ValueError):
@@ -13,8 +21,42 @@ class Reject(ValueError):
     """
 
     def __init__(self, reason: str, detail: str, column: str = "") -> None:
-        assert reason in REASONS, reason
+        assert reason in rejects.REASONS, reason
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
         self.column = column
+
+
+@dataclass(kw_only=True)
+class RejectLog:
+    """The rejects of one unit."""
+
+    stage: str
+    keep_cell: bool = False
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, place: dict[str, Any], error: Reject, *, cell: str | bytes | None = None) -> None:
+        """Sets a row aside. `place`: file, row, byte_offset and, where known, idx and text."""
+        idx, text = place.get("idx"), place.get("text")
+        if isinstance(cell, str):
+            cell = cell.encode("utf-8", "replace")
+        self.lines.append(
+            {
+                "stage": self.stage,
+                "file": place["file"],
+                "row": place["row"],
+                "byte_offset": place["byte_offset"],
+                "idx": idx and idx[:MAX_IDX_CHARS],
+                "column": error.column,
+                "reason": error.reason,
+                "detail": error.detail,
+                # whole beside its cell: then the row can be given to a job again
+                "text": text and (text if self.keep_cell else text[:TEXT_KEPT_CHARS]),
+                "cell": cell if self.keep_cell else None,
+            }
+        )
+
+    def table(self) -> pa.Table:
+        """Lines of the rejects table."""
+        return pa.Table.from_pylist(self.lines, schema=rejects.SCHEMA)

@@ -1,7 +1,6 @@
 """The text half of a sequence: captions -> text ids as the GPT sees them.
 
-Shapes: N captions, text_len ids each. An id is the BERT id + codebook_size, so that ids 0..codebook_size-1 are
-codes.
+Shapes: N captions, text_len ids each. An id is the BERT id + codebook_size: ids 0..codebook_size-1 are codes.
 """
 
 from dataclasses import dataclass

@@ -24,16 +24,17 @@ class Tokenizer:
         backend: of the `tokenizers` library, with a WordPiece model.
         file_name: `vocab.txt` or `tokenizer.json`, what the content is saved as.
         content: the file's bytes; their sha256 identifies the tokenizer.
+        path: where it was read, for messages.
     """
 
-    def __init__(self, backend: Backend, file_name: str, content: bytes) -> None:
+    def __init__(self, backend: Backend, file_name: str, content: bytes, path: str = "") -> None:
         self._backend = backend
         self.file_name = file_name
         self.content = content
         pad, unk = backend.token_to_id(PAD), backend.token_to_id(UNK)
         if pad != 0 or unk is None:
             raise ValueError(
-                f"{file_name}: expected {PAD} at id 0 and {UNK} anywhere, got ids {pad} and {unk}"
+                f"{path or file_name}: expected {PAD} at id 0 and {UNK} anywhere, got ids {pad} and {unk}"
             )
         self.unk_id: int = unk
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=False)
@@ -95,7 +96,7 @@ def from_vocab(content: bytes, name: str = "vocab.txt") -> Tokenizer:
     backend = Backend(models.WordPiece(first, unk_token=UNK, max_input_chars_per_word=100))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return Tokenizer(backend, "vocab.txt", content)
+    return Tokenizer(backend, "vocab.txt", content, name)
 
 
 def _from_json(path: Path, content: bytes) -> Tokenizer:
@@ -112,7 +113,7 @@ def _from_json(path: Path, content: bytes) -> Tokenizer:
         raise ValueError(f"{path}: ids are not 0..{len(vocab) - 1}, each once")
     # added tokens would be cut out of captions, the post-processor would add [CLS] and [SEP]
     spec.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-    return Tokenizer(Backend.from_str(json.dumps(spec)), "tokenizer.json", content)
+    return Tokenizer(Backend.from_str(json.dumps(spec)), "tokenizer.json", content, str(path))
 
 
 def builtin_tokenizer() -> Tokenizer:

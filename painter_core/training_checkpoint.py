@@ -77,3 +77,27 @@ def _problem(path: Path) -> str | None:
         if file.stat().st_size != expected["bytes"] or file_sha256(file) != expected["sha256"]:
             return f"{name} is damaged (sha256 differs)"
     return None
+
+
+def publish(target: Path, checkpoint: Path) -> None:
+    """Makes `target` the model directory of a checkpoint, training state left out; hard links where possible."""
+    temporary, old = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(
+        checkpoint,
+        temporary,
+        copy_function=_link,
+        ignore=shutil.ignore_patterns("training", "checkpoint.json"),
+    )
+    if target.exists():
+        os.replace(target, old)
+    os.replace(temporary, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)

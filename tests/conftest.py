@@ -33,6 +33,7 @@ TINY_VQGAN = VQGANConfig(
 )
 TINY_GPT_FLAGS = ("--model", "tiny", "--n-layer", "2", "--n-head", "2", "--n-embd", "32", "--text-len", "16")
 JOB_TIMEOUT_S = 180
+ROWS = 160  # of the pairs table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,28 @@ def write_pairs() -> Callable[[Path, int], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory, write_pairs) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tsv", ROWS)
+
+
+@pytest.fixture(scope="session")
+def codes(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed codes table."""
+    out = tmp_path_factory.mktemp("codes") / "codes"
+    jobs.run("precompute_codes", "--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def model(jobs: Jobs, codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained for a few steps."""
+    out = tmp_path_factory.mktemp("model") / "model"
+    flags = ("--learning-rate", "1e-3", "--precision", "fp32", "--micro-batch-size", "32")
+    jobs.run("train", "--tables", codes, "--checkpoint-dir", out, *TINY_GPT_FLAGS, *flags)
+    return out
 
 
 def table_bytes(directory: Path) -> dict[str, bytes]:

@@ -1,11 +1,12 @@
-"""Foreign checkpoints: what is mapped, what is refused and with which words, and that nothing changes on the way."""
+"""Foreign checkpoints: what is mapped, what is refused and with which words, and that nothing changes on the
+way.
+"""
 
 import pickle
-import subprocess
 import sys
 import types
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from jobs import convert_checkpoint
+from painter_core.cache import build_once
 from painter_core.checkpoint import open_model
 from painter_core.convert import ConvertConfig, ConvertOptions, convert, to_painter
 from painter_core.models.gpt import GPT, GPTConfig
@@ -30,7 +33,6 @@ from tests.foreign import (
 from tests.golden.formula import image, tokens
 
 GOLDEN = Path(__file__).parent / "golden"
-ROOT = Path(__file__).parent.parent
 TINY = ConvertOptions(image_size=32)
 
 
@@ -149,7 +151,10 @@ def test_bad_tensors_are_named(tmp_path: Path, change: Callable[[dict], None], m
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_layer": 12, "n_embd": 768}, "n_layer is 12, the tensors say 2; n_embd is 768, the tensors say 32"),
+        (
+            {"n_layer": 12, "n_embd": 768},
+            "n_layer is 12, the tensors say 2; n_embd is 768, the tensors say 32",
+        ),
         ({"vocab_size": 37512}, "vocab_size is 37512, the tensors say 364"),
         ({"img_vocab_size": 16384}, "img_vocab_size is 16384, the tensors say 64"),
         ({"n_unmasked": 32}, "n_unmasked is 32"),
@@ -176,7 +181,7 @@ def test_what_tensors_cannot_tell(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="n_head 12"):
         converted(source, tmp_path / "c")  # the default, which does not divide this model's width
     source = write_easynlp(tmp_path / "easynlp2")
-    with pytest.raises(ValueError, match="--n-head 4: config.json says n_head 2"):
+    with pytest.raises(ValueError, match=r"--n-head 4: config.json says n_head 2"):
         converted(source, tmp_path / "c", ConvertOptions(image_size=32, n_head=4))
 
 
@@ -192,7 +197,9 @@ def test_vocab_and_vqgan_from_elsewhere(tmp_path: Path) -> None:
         converted(source, tmp_path / "ours", options)
     other = write_easynlp(tmp_path / "other", gpt=GPTConfig(**{**vars(GPT_TINY), "text_vocab_size": 301}))
     with pytest.raises(ValueError, match="301 tokens, but the tensors say 300"):
-        converted(source, tmp_path / "ours", ConvertOptions(vqgan=options.vqgan, vocab=str(other / "vocab.txt")))
+        converted(
+            source, tmp_path / "ours", ConvertOptions(vqgan=options.vqgan, vocab=str(other / "vocab.txt"))
+        )
     full = write_easynlp(tmp_path / "full")
     converted(source, tmp_path / "ours", ConvertOptions(vqgan=options.vqgan, vocab=str(full / "vocab.txt")))
     converted(full, tmp_path / "ours2")
@@ -229,7 +236,9 @@ def test_taming_checkpoint(tmp_path: Path, nested: bool, place: str | None) -> N
 
 def test_taming_config_is_compared_with_the_tensors(tmp_path: Path) -> None:
     torch.save(formula_state(VQGAN, VQGAN_TINY), tmp_path / "v.ckpt")
-    (tmp_path / "v.yaml").write_text(taming_yaml().replace("n_embed: 64", "n_embed: 65").replace("ch: 32", "ch: 64"))
+    (tmp_path / "v.yaml").write_text(
+        taming_yaml().replace("n_embed: 64", "n_embed: 65").replace("ch: 32", "ch: 64")
+    )
     with pytest.raises(ValueError, match="ch is 64, the tensors say 32; codebook_size is 65"):
         converted(tmp_path / "v.ckpt", tmp_path / "ours")
     (tmp_path / "v.yaml").write_text("model: 3")
@@ -259,10 +268,13 @@ class Harmful:
         return (Path.touch, (self.path,))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_code_in_a_checkpoint_is_refused(tmp_path: Path) -> None:
     file, trace = tmp_path / "v.ckpt", tmp_path / "trace"
     torch.save({"state_dict": formula_state(VQGAN, VQGAN_TINY), "hook": Harmful(trace)}, file)
-    with pytest.raises(ValueError, match=r"refused, since restoring .*pathlib.* would run code. Nothing .* was run"):
+    with pytest.raises(
+        ValueError, match=r"refused, since restoring .*pathlib.* would run code. Nothing .* was run"
+    ):
         converted(file, tmp_path / "ours")
     torch.save({"state_dict": {}, "hook": Harmful(trace)}, file, _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match="save the bare weights"):
@@ -282,7 +294,10 @@ def test_lightning_objects_become_stand_ins(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(sys.modules["pytorch_lightning.callbacks"], kind, kinds[kind], raising=False)
     callback = kinds["ModelCheckpoint"]()
     callback.best = 3.5
-    content = {"state_dict": formula_state(VQGAN, VQGAN_TINY), "callbacks": {kinds["ModelCheckpoint"]: {"monitor": 1}}}
+    content = {
+        "state_dict": formula_state(VQGAN, VQGAN_TINY),
+        "callbacks": {kinds["ModelCheckpoint"]: {"monitor": 1}},
+    }
     torch.save(content | {"callback": callback}, tmp_path / "v.ckpt")
     monkeypatch.undo()
     monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "cache"))
@@ -290,6 +305,7 @@ def test_lightning_objects_become_stand_ins(tmp_path: Path, monkeypatch: pytest.
     assert open_model(str(tmp_path / "ours")).vqgan == VQGAN_TINY
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x80\x02", b"hello world" * 1000])
 def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "v.ckpt").write_bytes(content)
@@ -345,21 +361,33 @@ def test_open_model_takes_foreign_checkpoints(tmp_path: Path, cache: Path) -> No
         open_model(str(source / "pytorch_model.bin"))
 
 
-def _open(source: str) -> tuple[str, str]:
-    model = open_model(source)
-    return str(model.path), model.vqgan_sha256()
-
-
-def test_two_processes_at_once(tmp_path: Path, cache: Path) -> None:
+def test_two_at_once(tmp_path: Path, cache: Path) -> None:
     torch.save(formula_state(VQGAN, VQGAN_TINY), tmp_path / "v.ckpt")
     (tmp_path / "v.yaml").write_text(taming_yaml())
-    with ProcessPoolExecutor(2) as pool:
-        found = set(pool.map(_open, [str(tmp_path / "v.ckpt")] * 4))
-    assert len(found) == 1
-    assert len(list(cache.iterdir())) == 1
+    with ThreadPoolExecutor(4) as pool:
+        found = {model.path for model in pool.map(open_model, [str(tmp_path / "v.ckpt")] * 4)}
+    assert list(cache.iterdir()) == list(found)
 
 
-def test_conversion_is_the_same_to_the_last_byte(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_of_the_second_builder_is_thrown_away(cache: Path) -> None:
+    def second(directory: Path) -> None:
+        (directory / "file").write_text("second")
+        build_once("name", lambda first: (first / "file").write_text("first"))
+
+    assert (build_once("name", second) / "file").read_text() == "first"
+    assert [p.name for p in cache.iterdir()] == ["name"]
+    with pytest.raises(ValueError, match="broken"):
+        build_once("other", broken)
+    assert [p.name for p in cache.iterdir()] == ["name"]
+
+
+def broken(directory: Path) -> None:
+    raise ValueError("broken")
+
+
+def test_conversion_is_the_same_to_the_last_byte(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save(formula_state(VQGAN, VQGAN_TINY), tmp_path / "v.ckpt")
     (tmp_path / "v.yaml").write_text(taming_yaml())
     first = open_model(str(tmp_path / "v.ckpt")).path
@@ -373,15 +401,24 @@ def test_conversion_is_the_same_to_the_last_byte(tmp_path: Path, cache: Path, mo
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_job(tmp_path: Path) -> None:
+def test_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     source = write_easynlp(tmp_path / "easynlp")
-    command = [sys.executable, "jobs/convert_checkpoint.py", "--source", str(source), "--outputs", str(tmp_path / "o")]
-    run = subprocess.run([*command, "--image_size", "32"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "n_head=2" in run.stderr
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 4
-    assert "exists; name another directory" in run.stderr
+    flags = ["--source", str(source), "--outputs", str(tmp_path / "ours"), "--image_size", "32"]
+    monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", *flags])
+    with caplog.at_level("INFO"):
+        convert_checkpoint.main()
+    assert "n_head=2" in caplog.text
+    assert open_model(str(tmp_path / "ours")).gpt == GPT_TINY
+    with pytest.raises(SystemExit) as stopped:
+        convert_checkpoint.main()
+    assert stopped.value.code == 4
+    monkeypatch.setattr(
+        sys, "argv", ["convert_checkpoint.py", *flags[:-2], "--outputs", str(tmp_path / "other")]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        convert_checkpoint.main()
+    assert stopped.value.code == 2
+    assert "give --image-size" in caplog.text
 
 
 def full_size(directory: Path) -> Path:
@@ -395,7 +432,9 @@ def test_full_size_golden(tmp_path: Path) -> None:
     model = open_model(str(full_size(tmp_path / "pai-painter-base-zh")))
     assert (model.vqgan, model.gpt) == (VQGANConfig(), GPTConfig())
     golden = np.load(GOLDEN / "vq_full.npz")
-    pixels = torch.from_numpy(np.stack([image(i, 256) for i in range(2)])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = (
+        torch.from_numpy(np.stack([image(i, 256) for i in range(2)])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    )
     with torch.inference_mode():
         codes = model.load_vqgan().encode(pixels)
     np.testing.assert_array_equal(codes.numpy(), golden["codes"])

@@ -17,31 +17,7 @@ from PIL import Image
 from painter_core.checkpoint import open_model
 from painter_core.painter import Painter, Request
 from painter_core.sampling import SamplingConfig
-from tests.conftest import TINY_GPT_FLAGS, Jobs, sample_cell, table_bytes
-
-ROWS = 160
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory, write_pairs) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tsv", ROWS)
-
-
-@pytest.fixture(scope="module")
-def codes(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed codes table."""
-    out = tmp_path_factory.mktemp("codes") / "codes"
-    jobs.run("precompute_codes", "--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def model(jobs: Jobs, codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model trained for a few steps."""
-    out = tmp_path_factory.mktemp("model") / "model"
-    flags = ("--learning-rate", "1e-3", "--precision", "fp32", "--micro-batch-size", "32")
-    jobs.run("train", "--tables", codes, "--checkpoint-dir", out, *TINY_GPT_FLAGS, *flags)
-    return out
+from tests.conftest import ROWS, Jobs, sample_cell, table_bytes
 
 
 @pytest.fixture(scope="module")

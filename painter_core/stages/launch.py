@@ -88,8 +88,10 @@ def start_ray() -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 
+    ours = {name: value for name, value in os.environ.items() if name.startswith("PAINTER_")}
     if submitted:
-        ray.init(log_to_driver=False)
+        # workers on other nodes know nothing of this process' environment
+        ray.init(log_to_driver=False, runtime_env={"env_vars": ours} if ours else None)
     else:
         cpus = max(2, os.cpu_count() or 2)
         ray.init(

@@ -1,8 +1,8 @@
 """The plan: input files cut into units before any work, in the same way in every run.
 
-A unit is a slice of an input file: whole lines of a TSV (a byte range, in a .gz one of the decompressed stream), or
-rows of one Parquet row group. Planning reads a TSV once, at the speed of the disk, to know where its lines start;
-of a Parquet file it reads the footer.
+A unit is a slice of an input file: whole lines of a TSV (a byte range, in a .gz one of the decompressed
+stream), or rows of one Parquet row group. Planning reads a TSV once, at the speed of the disk, to know where
+its lines start; of a Parquet file it reads the footer.
 """
 
 import base64
@@ -11,8 +11,9 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -64,8 +65,8 @@ def plan_units(
 ) -> list[Unit]:
     """Cuts the files into units, in order.
 
-    Units have about 512 rows, fewer in a small table, and a multiple of the micro-batch, so that few micro-batches
-    are filled up. The number of workers plays no part.
+    Units have about 512 rows, fewer in a small table or of large rows, and a multiple of the micro-batch, so
+    that few micro-batches are filled up. The number of workers plays no part.
 
     Raises:
         ValueError: a file cannot be read, or lacks a column.
@@ -98,7 +99,8 @@ class _TsvSlices:
         i, last = 0, len(self.marks) - 1
         while i < last:
             fitting = int(np.searchsorted(self.marks, self.marks[i] + UNIT_BYTES, "right")) - 1 - i
-            j = min(i + size.fitting(fitting * MARK_ROWS) // MARK_ROWS, last)
+            rows = size.fitting(fitting * MARK_ROWS) if i + fitting < last else size.most
+            j = min(i + rows // MARK_ROWS, last)
             yield {
                 "row_group": self.row_group,
                 "start": int(self.marks[i]),
@@ -153,7 +155,7 @@ def _tsv_slices(file: InputFile, columns: Columns) -> _TsvSlices:
         lines += len(breaks)
         end += len(block)
         last = block[-1:]
-    lines += last != b"\n" and end > start
+    lines = max(lines + (last != b"\n"), 0) if end > start else 0
     starts = np.unique(np.concatenate(marks))
     starts = starts[(starts >= start) & (starts < end)]
     return _TsvSlices(np.append(starts, end), lines, first_row, 0 if file.kind == "tsv.gz" else -1)
@@ -165,6 +167,27 @@ def _tsv_blocks(file: InputFile) -> Iterator[bytes]:
             yield block
 
 
+@contextmanager
+def open_tsv(file: InputFile) -> Iterator[BinaryIO]:
+    """The bytes of a TSV, decompressed.
+
+    Raises:
+        ValueError: in the block: the .gz is damaged.
+    """
+    fs, path = filesystem(file.path)
+    with fs.open(path, "rb") as raw:
+        if file.kind != "tsv.gz":
+            yield raw
+            return
+        try:
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield cast(BinaryIO, stream)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(
+                f"{redact(file.path)}: damaged or cut gzip: {error}; write the file again"
+            ) from None
+
+
 def _parquet_slices(file: InputFile, columns: Columns) -> _ParquetSlices:
     fs, path = filesystem(file.path)
     try:
@@ -174,30 +197,41 @@ def _parquet_slices(file: InputFile, columns: Columns) -> _ParquetSlices:
             schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{redact(file.path)}: not a whole Parquet file: {error}; write it again") from None
-    parquet_columns(file, schema, columns)
-    return _ParquetSlices([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+    read = {*parquet_columns(file, schema, columns).values()}
+    return _ParquetSlices([_group_size(metadata.row_group(i), read) for i in range(metadata.num_row_groups)])
+
+
+def _group_size(group: pq.RowGroupMetaData, read: set[str]) -> tuple[int, int]:
+    """Rows of a row group, and the mean size of a row in bytes, of the columns that are read."""
+    chunks = (group.column(i) for i in range(group.num_columns))
+    size = sum(c.total_uncompressed_size for c in chunks if _top(c.path_in_schema, read))
+    return group.num_rows, size // max(group.num_rows, 1)
+
+
+def _top(path: str, read: set[str]) -> bool:
+    return path in read or path.split(".", 1)[0] in read
 
 
 def _refuse_extension_types(file: InputFile, metadata: pq.FileMetaData) -> None:
     """A pickled extension type would run code when it is read, so the footer's bytes are searched before."""
     stored = (metadata.metadata or {}).get(b"ARROW:schema", b"")
-    if b"ARROW:extension" in base64.b64decode(stored):
+    try:
+        found = b"ARROW:extension" in base64.b64decode(stored)
+    except ValueError:
+        raise ValueError(f"{redact(file.path)}: damaged ARROW:schema in the footer; write it again") from None
+    if found:
         raise ValueError(
-            f"{redact(file.path)}: a column has an Arrow extension type; such a type can run code when it is read. "
-            "Write the table again with plain string and binary columns"
+            f"{redact(file.path)}: a column has an Arrow extension type; such a type can run code when it is "
+            "read. Write the table again with plain string and binary columns"
         )
 
 
 def group_units(units: Iterable[Unit]) -> list[list[Unit]]:
-    """Units that are read together: those of one Parquet row group, which can only be read from its start."""
+    """Units that are read together: of one Parquet row group or .gz, which is read from its start only."""
     groups: list[list[Unit]] = []
     for unit in units:
-        same = (
-            groups
-            and unit.row_group >= 0
-            and (unit.file, unit.row_group) == (groups[-1][0].file, groups[-1][0].row_group)
-        )
-        if same:
+        last = groups[-1][0] if groups else None
+        if last and unit.row_group >= 0 and (unit.file, unit.row_group) == (last.file, last.row_group):
             groups[-1].append(unit)
         else:
             groups.append([unit])

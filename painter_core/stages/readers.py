@@ -1,28 +1,36 @@
 """Reading a unit: the rows of its slice, and a reject for every row that cannot be used.
 
-A unit travels through Ray as one row, its rows in one cell as an Arrow IPC stream: it cannot be split, merged or half
-retried, whatever Ray fuses or bundles. Row functions raise Reject; `RejectLog` turns that into lines of the rejects
-table, and nothing else is caught.
+A unit travels through Ray as one row, its rows in one cell as an Arrow IPC stream: it cannot be split, merged
+or half retried, whatever Ray fuses or bundles. Row functions raise Reject; `RejectLog` turns that into lines
+of the rejects table, and nothing else is caught.
 """
 
-import gzip
+import json
+import re
 import unicodedata
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from painter_core.rejects import Reject
-from painter_core.stages.plan import Unit
-from painter_core.stages.tables import Columns, InputFile, parquet_columns
+from painter_core.rejects import MAX_IDX_CHARS, Reject, RejectLog
+from painter_core.stages.plan import Unit, open_tsv
+from painter_core.stages.tables import PLACE, Columns, InputFile, check_unchanged, parquet_columns
 from painter_core.storage import filesystem, redact
-from schemas import rejects
+from schemas.pairs import MAX_CELL_BYTES
 
 MAX_ROW_BYTES = 64 * 2**20
-MAX_IDX_CHARS = 1024
-TEXT_KEPT_CHARS = 200  # of the caption, in a reject
+BLOCK_BYTES = 64 * 2**20
+
+Row = dict[str, Any]  # file, row, byte_offset, idx, text, the columns of Columns.extra, image
+Rows = Iterator[tuple[Row, Reject | None]]
+
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 def pack(table: pa.Table) -> bytes:
@@ -39,45 +47,13 @@ def unpack(data: bytes) -> pa.Table:
         return reader.read_all()
 
 
-@dataclass(kw_only=True)
-class RejectLog:
-    """The rejects of one unit."""
-
-    stage: str
-    keep_cell: bool = False
-    lines: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, place: dict[str, Any], error: Reject, *, cell: str | bytes | None = None) -> None:
-        """Sets a row aside. `place`: file, row, byte_offset and, where known, idx and text."""
-        text = place.get("text")
-        self.lines.append(
-            {
-                "stage": self.stage,
-                "file": place["file"],
-                "row": place["row"],
-                "byte_offset": place["byte_offset"],
-                "idx": place.get("idx"),
-                "column": error.column,
-                "reason": error.reason,
-                "detail": error.detail,
-                "text": text if text is None else text[:TEXT_KEPT_CHARS],
-                "cell": (cell.encode("utf-8", "replace") if isinstance(cell, str) else cell)
-                if self.keep_cell
-                else None,
-            }
-        )
-
-    def table(self) -> pa.Table:
-        """Lines of the rejects table."""
-        return pa.Table.from_pylist(self.lines, schema=rejects.SCHEMA)
-
-
 @dataclass(frozen=True, kw_only=True)
 class UnitReader:
-    """Reads groups of units: one output row a unit, {unit, rows_in, table, rejects}.
+    """Reads groups of units: one output row a unit, {unit, rows_in, table, rejects, warnings}.
 
-    The table has file, row, byte_offset, idx, text, the columns of `columns.extra` and, if asked for, image: a string
-    (base64) or binary (encoded bytes) column.
+    The table has file, row, byte_offset, idx, text, the columns of `columns.extra` and, if asked for, image:
+    a string (base64) or binary (encoded bytes) column. warnings is a JSON object: how often each of
+    schemas.rejects.WARNINGS was noticed.
     """
 
     files: list[InputFile]
@@ -88,173 +64,219 @@ class UnitReader:
     def __call__(self, group: dict[str, Any]) -> Iterator[dict[str, Any]]:
         units = [Unit(**u) for u in group["units"]]
         file = self.files[units[0].file]
-        source = self._parquet_rows if file.kind == "parquet" else self._tsv_rows
-        for unit, rows in source(file, units):
-            log = RejectLog(stage=self.stage, keep_cell=self.keep_rejected)
-            kept, rows_in = [], 0
-            for row in rows:
-                rows_in += 1
-                image = row.get("image")
-                try:
-                    kept.append(self._checked(row))
-                except Reject as error:
-                    log.add(row, error, cell=image)
-            yield {
-                "unit": unit.number,
-                "rows_in": rows_in,
-                "table": pack(self._table(kept)),
-                "rejects": pack(log.table()),
-            }
+        rows = self._parquet_rows if file.kind == "parquet" else self._tsv_rows
+        notes: Counter[str] = Counter()
+        for unit, unit_rows in rows(file, units, notes):
+            result = self._read(unit, unit_rows, notes)
+            check_unchanged(file)
+            yield result
+            notes.clear()
 
-    def _checked(self, row: dict[str, Any]) -> dict[str, Any]:
-        if error := row.pop("error", None):
-            raise error
-        check_idx(row["idx"])
-        check_text(row["text"])
-        return row
+    def _read(self, unit: Unit, rows: Rows, notes: Counter[str]) -> Row:
+        log = RejectLog(stage=self.stage, keep_cell=self.keep_rejected)
+        kept, rows_in = [], 0
+        for row, error in rows:
+            rows_in += 1
+            error = error or self._problem(row)
+            if error is None:
+                kept.append(row)
+            else:
+                log.add(row, error, cell=row.get("image") if self.columns.image else None)
+        notes.update(text_invisible=sum(bool(_INVISIBLE.search(row["text"])) for row in kept))
+        notes.update(text_formula=sum(row["text"].startswith(("=", "+", "-", "@")) for row in kept))
+        notes.update(idx_repeated=len(kept) - len({row["idx"] for row in kept}))
+        return {
+            "unit": unit.number,
+            "rows_in": rows_in,
+            "table": pack(self._table(kept)),
+            "rejects": pack(log.table()),
+            "warnings": json.dumps({name: count for name, count in notes.items() if count}),
+        }
 
-    def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
-        fields = [("file", pa.string()), ("row", pa.int64()), ("byte_offset", pa.int64())]
-        fields += [(name, pa.string()) for name in ("idx", "text", *self.columns.extra)]
+    def _problem(self, row: Row) -> Reject | None:
+        try:
+            check_idx(row["idx"], self.columns.idx)
+            check_text(row["text"], self.columns.text)
+            if self.columns.image:
+                check_cell(row["image"], self.columns.image)
+        except Reject as error:
+            return error
+        return None
+
+    def _table(self, rows: list[Row]) -> pa.Table:
+        kinds = [pa.string(), pa.int64(), pa.int64()]
+        fields: dict[str, pa.DataType] = dict(zip(PLACE, kinds, strict=True))
+        fields |= dict.fromkeys(self.columns.named, pa.string())
         if self.columns.image:
             is_text = any(isinstance(row["image"], str) for row in rows)
-            fields.append(("image", pa.large_string() if is_text else pa.large_binary()))
-        return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+            fields["image"] = pa.large_string() if is_text else pa.large_binary()
+        arrays = [pa.array([row[name] for row in rows], kind) for name, kind in fields.items()]
+        return pa.Table.from_arrays(arrays, list(fields))
 
     def _tsv_rows(
-        self, file: InputFile, units: list[Unit]
-    ) -> Iterator[tuple[Unit, Iterator[dict[str, Any]]]]:
-        for unit in units:
-            yield unit, self._lines(file, unit, _read_slice(file, unit))
+        self, file: InputFile, units: list[Unit], notes: Counter[str]
+    ) -> Iterator[tuple[Unit, Rows]]:
+        for unit, blocks in _unit_blocks(file, units):
+            yield unit, self._lines(file, unit, blocks, notes)
 
-    def _lines(self, file: InputFile, unit: Unit, data: bytes) -> Iterator[dict[str, Any]]:
-        """Rows of whole lines. Only \\n ends a line; blank lines are counted as lines and are no rows."""
-        start = 0
-        for number in range(unit.num_rows):
-            end = data.find(b"\n", start)
-            line = data[start : end if end >= 0 else None]
-            place = {
-                "file": redact(file.path),
-                "row": unit.first_row + number,
-                "byte_offset": unit.start + start,
-            }
-            start += len(line) + 1
+    def _lines(self, file: InputFile, unit: Unit, blocks: Iterator[bytes], notes: Counter[str]) -> Rows:
+        """Rows of whole lines; blank lines are counted as lines and are no rows."""
+        name = redact(file.path)
+        for number, (start, size, line, ended) in enumerate(split_lines(blocks)):
+            if number == unit.num_rows:
+                return  # --limit
+            place = {"file": name, "row": unit.first_row + number, "byte_offset": unit.start + start}
             line = line.removesuffix(b"\r")
-            if line:
-                yield self._row_of_line(place, line, ended=end >= 0)
+            if size > MAX_ROW_BYTES:
+                yield place, Reject("row_too_large", f"{size:,} bytes, at most {MAX_ROW_BYTES:,}")
+            elif line:
+                yield self._row_of_line(place, line, ended=ended)
+            else:
+                notes["blank_line"] += 1
 
-    def _row_of_line(self, place: dict[str, Any], line: bytes, *, ended: bool) -> dict[str, Any]:
-        if len(line) > MAX_ROW_BYTES:
-            return {
-                **place,
-                "error": Reject("row_too_large", f"{len(line):,} bytes, at most {MAX_ROW_BYTES:,}"),
-            }
+    def _row_of_line(self, place: Row, line: bytes, *, ended: bool) -> tuple[Row, Reject | None]:
+        schema = self.columns.schema
         try:
             cells = line.decode("utf-8").split("\t")
         except UnicodeDecodeError as error:
             idx = line.split(b"\t", 1)[0][:MAX_IDX_CHARS].decode("utf-8", "replace")
-            column = self.columns.schema[min(line[: error.start].count(b"\t"), len(self.columns.schema) - 1)]
-            detail = (
-                f"byte {place['byte_offset'] + error.start:,} is {line[error.start]:#04x}: {error.reason}"
-            )
-            return {**place, "idx": idx, "error": Reject("text_encoding", detail, column)}
-        named = dict(zip(self.columns.schema, cells, strict=False))
-        row = {**place, "idx": named.get(self.columns.idx, ""), "text": named.get(self.columns.text, "")}
-        if len(cells) != len(self.columns.schema):
-            cut = not ended and len(cells) < len(self.columns.schema)
-            detail = f"{len(cells)} columns, expected {len(self.columns.schema)} ({', '.join(self.columns.schema)})"
-            return {**row, "error": Reject("truncated_row" if cut else "bad_columns", detail)}
-        row.update({name: named[name] for name in self.columns.extra})
-        if self.columns.image:
-            row["image"] = named[self.columns.image]
-        return row
+            column = schema[min(line[: error.start].count(b"\t"), len(schema) - 1)]
+            at = place["byte_offset"] + error.start
+            detail = f"byte {at:,} is {line[error.start]:#04x}: {error.reason}"
+            return place | {"idx": idx}, Reject("text_encoding", detail, column)
+        found = dict(zip(schema, cells, strict=False))
+        row = place | {ours: found.get(theirs) for ours, theirs in self.columns.named.items()}
+        if len(cells) == len(schema):
+            return row, None
+        reason = "truncated_row" if not ended and len(cells) < len(schema) else "bad_columns"
+        detail = f"{len(cells)} columns, expected {len(schema)} ({', '.join(schema)})"
+        return row, Reject(reason, detail)
 
     def _parquet_rows(
-        self, file: InputFile, units: list[Unit]
-    ) -> Iterator[tuple[Unit, Iterator[dict[str, Any]]]]:
+        self, file: InputFile, units: list[Unit], notes: Counter[str]
+    ) -> Iterator[tuple[Unit, Rows]]:
         fs, path = filesystem(file.path)
-        with fs.open(path, "rb") as raw, pq.ParquetFile(raw) as parquet:
-            names = parquet_columns(file, parquet.schema_arrow, self.columns)
-            size = max(u.stop - u.start for u in units)
-            batches = parquet.iter_batches(
-                size, row_groups=[units[0].row_group], columns=list(set(names.values()))
-            )
-            held, first = (
-                pa.table({n: pa.array([], parquet.schema_arrow.field(n).type) for n in set(names.values())}),
-                0,
-            )
-            for unit in units:
-                while first + len(held) < unit.stop:
-                    # drop what lies before the unit, then read on: committed units are passed over
-                    held, first = _drop(held, first, unit.start)
-                    held = pa.concat_tables(
-                        [held, pa.Table.from_batches([next(batches)]).select(held.column_names)]
-                    )
-                held, first = _drop(held, first, unit.start)
-                yield unit, self._rows_of_table(file, unit, held.slice(0, unit.stop - unit.start), names)
+        try:
+            with fs.open(path, "rb") as raw, pq.ParquetFile(raw, page_checksum_verification=True) as parquet:
+                names = parquet_columns(file, parquet.schema_arrow, self.columns)
+                for unit, table in _unit_tables(parquet, units, list(dict.fromkeys(names.values()))):
+                    yield unit, self._rows_of_table(file, unit, table, names)
+        except (pa.ArrowException, OSError) as error:
+            check_unchanged(file)
+            where = f"{redact(file.path)} row group {units[0].row_group}"
+            raise ValueError(f"{where}: damaged Parquet: {error}; write the file again") from None
 
-    def _rows_of_table(
-        self, file: InputFile, unit: Unit, table: pa.Table, names: dict[str, str]
-    ) -> Iterator[dict[str, Any]]:
-        cells = {ours: _cells(table.column(theirs)) for ours, theirs in names.items()}
-        for i in range(min(len(table), unit.num_rows)):
-            row: dict[str, Any] = {"file": redact(file.path), "row": unit.first_row + i, "byte_offset": None}
-            row.update(idx=cells[self.columns.idx][i], text=cells[self.columns.text][i])
-            row.update({name: cells[name][i] for name in self.columns.extra})
-            if self.columns.image:
-                row["image"] = cells[self.columns.image][i]
-            yield row
+    def _rows_of_table(self, file: InputFile, unit: Unit, table: pa.Table, names: dict[str, str]) -> Rows:
+        cells = {ours: column_cells(table.column(theirs)) for ours, theirs in names.items()}
+        # bytes are right in a binary column; among strings they are what is not UTF-8
+        strings = [ours for ours, column in cells.items() if _is_text(ours, column)]
+        for i in range(unit.num_rows):
+            row: Row = {"file": redact(file.path), "row": unit.first_row + i, "byte_offset": None}
+            row |= {ours: column[i] for ours, column in cells.items()}
+            error = None
+            for ours in strings:
+                if isinstance(row[ours], bytes):
+                    error = Reject("text_encoding", f"not UTF-8: {row[ours][:16]!r}", names[ours])
+                    row[ours] = row[ours].decode("utf-8", "replace")
+            yield row, error
 
 
-def _read_slice(file: InputFile, unit: Unit) -> bytes:
-    fs, path = filesystem(file.path)
-    if file.kind == "tsv.gz":
-        with fs.open(path, "rb") as raw, gzip.open(raw) as stream:
-            return stream.read()[unit.start : unit.stop]
-    return fs.cat_file(path, start=unit.start, end=unit.stop)
+def _unit_blocks(file: InputFile, units: list[Unit]) -> Iterator[tuple[Unit, Iterator[bytes]]]:
+    """The bytes of each unit, in blocks."""
+    if file.kind != "tsv.gz":
+        fs, path = filesystem(file.path)
+        for unit in units:
+            cuts = [*range(unit.start, unit.stop, BLOCK_BYTES), unit.stop]
+            yield unit, (fs.cat_file(path, start=start, end=stop) for start, stop in pairwise(cuts))
+        return
+    with open_tsv(file) as stream:
+        for unit in units:
+            stream.seek(unit.start)  # forward: what committed units hold is passed over
+            sizes = [BLOCK_BYTES] * ((unit.stop - unit.start) // BLOCK_BYTES)
+            sizes.append((unit.stop - unit.start) % BLOCK_BYTES)
+            yield unit, (stream.read(size) for size in sizes)
 
 
-def _drop(held: pa.Table, first: int, start: int) -> tuple[pa.Table, int]:
-    """Rows from `start` on; `first` is the position of the table's first row in its row group."""
-    skip = min(max(start - first, 0), len(held))
-    return held.slice(skip), first + skip
+def split_lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, int, bytes, bool]]:
+    """(start, size, line without its end, whether it had one) of every line. Only \\n ends a line.
+
+    Of a line above MAX_ROW_BYTES the first block alone is kept.
+    """
+    start, held, size = 0, b"", 0
+    for block in blocks:
+        *whole, rest = block.split(b"\n")
+        for line in whole:
+            line, size = held + line if size <= MAX_ROW_BYTES else held, size + len(line)
+            yield start, size, line, True
+            start, held, size = start + size + 1, b"", 0
+        if size <= MAX_ROW_BYTES:
+            held += rest
+        size += len(rest)
+    if size:
+        yield start, size, held, False
 
 
-def _cells(column: pa.ChunkedArray) -> list[Any]:
-    """Values as str, bytes or None."""
+def _unit_tables(
+    parquet: pq.ParquetFile, units: list[Unit], columns: list[str]
+) -> Iterator[tuple[Unit, pa.Table]]:
+    """The rows of each unit of one row group, which is read once from its start, piece by piece."""
+    length = max(u.stop - u.start for u in units)
+    batches = parquet.iter_batches(length, row_groups=[units[0].row_group], columns=columns)
+    held: list[pa.RecordBatch] = []
+    first = last = 0  # positions in the row group of what is held
+    for unit in units:
+        while last < unit.stop:
+            held.append(next(batches))
+            last += len(held[-1])
+            while held and first + len(held[0]) <= unit.start:
+                first += len(held.pop(0))
+        yield unit, pa.Table.from_batches(held).slice(unit.start - first, unit.stop - unit.start)
+
+
+def _is_text(ours: str, column: list[str | bytes | None]) -> bool:
+    return ours != "image" or any(isinstance(value, str) for value in column)
+
+
+def column_cells(column: pa.ChunkedArray) -> list[str | bytes | None]:
+    """Values as str, bytes or None; a string that is not UTF-8 as bytes."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_struct(column.type):
-        return [None if v is None else v["bytes"] for v in column.to_pylist()]
+        return column_cells(pc.struct_field(column, "bytes"))
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
-    return column.to_pylist()
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [_text(value) for value in column.cast(pa.large_binary()).to_pylist()]
 
 
-def check_idx(idx: str | None) -> None:
+def _text(value: bytes | None) -> str | bytes | None:
+    try:
+        return value and value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def check_idx(idx: str | None, column: str = "idx") -> None:
     """Raises Reject unless idx can be a key in any output table."""
-    if not idx:
-        raise Reject("idx_invalid", "null or empty", "idx")
+    if not idx or not idx.strip():
+        raise Reject("idx_invalid", "null, empty or blank", column)
     if len(idx) > MAX_IDX_CHARS:
-        raise Reject("idx_invalid", f"{len(idx):,} characters, at most {MAX_IDX_CHARS:,}", "idx")
+        raise Reject("idx_invalid", f"{len(idx):,} characters, at most {MAX_IDX_CHARS:,}", column)
     if any(c in idx for c in "\t\r\n"):
-        raise Reject("idx_invalid", "holds a tab or a line end", "idx")
+        raise Reject("idx_invalid", "holds a tab or a line end", column)
 
 
-def check_text(text: str | None) -> None:
+def check_text(text: str | None, column: str = "text") -> None:
     """Raises Reject for a caption that shows nothing: null, blank, or format characters only."""
     if not text or all(c.isspace() or unicodedata.category(c) in ("Cf", "Cc") for c in text):
-        raise Reject("text_empty", "null, blank or invisible characters only", "text")
+        raise Reject("text_empty", "null, blank or invisible characters only", column)
 
 
-def map_unit(
-    row: dict[str, Any], log: RejectLog, keep: Callable[[dict[str, Any]], dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Applies `keep` to every row of a unit; rows that raise Reject go to the log."""
-    kept = []
-    for line in unpack(row["table"]).to_pylist():
-        try:
-            kept.append(keep(line))
-        except Reject as error:
-            log.add(line, error, cell=line.get("image"))
-    return kept
+def check_cell(cell: str | bytes | None, column: str) -> None:
+    """Raises Reject for a picture cell that is not worth carrying on."""
+    if not cell:
+        raise Reject("img_empty", "no bytes", column)
+    if len(cell) > MAX_CELL_BYTES:
+        raise Reject("cell_too_large", f"{len(cell):,} bytes, at most {MAX_CELL_BYTES:,}", column)

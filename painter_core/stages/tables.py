@@ -47,7 +47,7 @@ class Columns:
 
     def __post_init__(self) -> None:
         taken = {*PLACE, *(["image"] if self.image else [])}
-        taken |= {ours for ours, theirs in self.named.items() if ours != theirs}
+        taken |= {ours for ours, theirs in (("idx", self.idx), ("text", self.text)) if ours != theirs}
         if clash := sorted(taken & set(self.extra)):
             raise ValueError(f"--append-cols: {clash} are names of our own here; rename the columns")
 
@@ -91,8 +91,8 @@ def parse_input_schema(text: str) -> tuple[str, ...]:
 def find_files(tables: str) -> list[InputFile]:
     """The files behind `--tables`: files, directories and globs, comma-separated, in a fixed order.
 
-    A directory with manifest.json is a table of ours: its parts are taken from there. Of another directory every
-    file with a table's suffix is taken, sub-directories included, without names that start with `_` or `.`.
+    A directory with manifest.json is a table of ours: its parts are taken from there. Of another directory
+    every file with a table's suffix is taken, sub-directories included, names that start with `_` or `.` not.
 
     Raises:
         ValueError: nothing is found, a file is empty or named twice, or a table of ours is unfinished.
@@ -165,8 +165,8 @@ def _parts(directory: str) -> list[InputFile]:
         file = _input_file(join(directory, part["name"]))
         if file.size_bytes != part["bytes"]:
             raise ValueError(
-                f"{redact(file.path)}: {file.size_bytes:,} bytes, but manifest.json says {part['bytes']:,}: the "
-                "part was changed or damaged"
+                f"{redact(file.path)}: {file.size_bytes:,} bytes, but manifest.json says {part['bytes']:,}: "
+                "the part was changed or damaged"
             )
         files.append(file)
     return files
@@ -198,8 +198,8 @@ def check_unchanged(file: InputFile) -> None:
     """ValueError if the file is not what it was when the plan was made: the units would not fit it."""
     if _input_file(file.path) != file:
         raise ValueError(
-            f"{redact(file.path)}: the file changed after the plan was made; units that are done hold its old "
-            "rows. Submit again with --overwrite, or restore the file"
+            f"{redact(file.path)}: the file changed after the plan was made; units that are done hold its "
+            "old rows. Submit again with --overwrite, or restore the file"
         )
 
 
@@ -212,10 +212,8 @@ def read_manifest(directory: str) -> dict[str, Any]:
     fs, path = filesystem(directory)
     manifest = join(path, "manifest.json")
     if not fs.exists(manifest):
-        raise ValueError(
-            f"{redact(directory)}: no manifest.json, so the table is not finished; submit the job that writes "
-            "it again"
-        )
+        what = f"{redact(directory)}: no manifest.json, so the table is not finished"
+        raise ValueError(f"{what}; submit the job that writes it again")
     return read_json(fs, manifest)
 
 
@@ -228,8 +226,8 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
         where = f"{redact(file.path)}: column {theirs!r}"
         if schema.names.count(theirs) != 1:
             raise ValueError(
-                f"{where}: expected once, found {schema.names.count(theirs)} times in {schema.names}; name the "
-                "columns with --input-schema, --first-sequence and --second-sequence"
+                f"{where}: expected once, found {schema.names.count(theirs)} times in {schema.names}; name "
+                "the columns with --input-schema, --first-sequence and --second-sequence"
             )
         if not _allowed(schema.field(theirs).type, is_image=ours == "image"):
             kinds = "string or binary" if ours == "image" else "string or integer"

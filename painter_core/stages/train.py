@@ -8,10 +8,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
-import threading
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +15,9 @@ from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.data_order import steps_per_epoch
 from painter_core.models.gpt import GPTConfig
 from painter_core.stages.commit import Refused, fingerprint
-from painter_core.stages.launch import cluster_resources, parse_range
+from painter_core.stages.ray_train import Workers, find_workers, run_workers
 from painter_core.stages.tables import read_manifest
-from painter_core.storage import filesystem, is_local, join, redact, write_bytes, write_json
+from painter_core.storage import filesystem, is_local, join, redact, write_json
 from painter_core.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training import TrainConfig
 
@@ -40,8 +36,7 @@ class TrainPlan:
     """What must be the same when the run is taken up again."""
     global_batch_size: int
     num_samples: int
-    num_workers: tuple[int, int]
-    use_gpu: bool
+    workers: Workers
 
     @property
     def root(self) -> Path:
@@ -99,7 +94,7 @@ def make_plan(config: TrainConfig) -> TrainPlan:
         raise ValueError(
             f"--sequence-length {config.sequence_length}: the model has {gpt.block_size} positions"
         )
-    workers, use_gpu = _resources(config)
+    workers = find_workers(config.num_workers, config.use_gpu)
     samples = sum(p["rows"] for p in manifests[0]["parts"])
     identity = {
         "stage": "train",
@@ -112,7 +107,7 @@ def make_plan(config: TrainConfig) -> TrainPlan:
             "learning_rate", "epoch_num", "weight_decay", "warmup_proportion", "max_grad_norm", "random_seed"
         )},
     }  # fmt: skip
-    batch = config.micro_batch_size * workers[1] * config.gradient_accumulation_steps
+    batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
     if samples < 1:
         raise ValueError(f"--tables {tables[0]}: no rows")
     plan = TrainPlan(
@@ -123,8 +118,7 @@ def make_plan(config: TrainConfig) -> TrainPlan:
         identity=json.loads(json.dumps(identity)),
         global_batch_size=min(batch, samples),
         num_samples=samples,
-        num_workers=workers,
-        use_gpu=use_gpu,
+        workers=workers,
     )
     return _take_up(plan, tokenizer)
 
@@ -174,46 +168,19 @@ def _model(
     return pretrained.gpt, pretrained.load_tokenizer()
 
 
-def _resources(config: TrainConfig) -> tuple[tuple[int, int], bool]:
-    available = cluster_resources()
-    gpus = int(available.get("GPU", 0))
-    use_gpu = gpus > 0 if config.use_gpu == "auto" else config.use_gpu == "yes"
-    workers = parse_range("--num-workers", config.num_workers) or (1, 1)
-    room = gpus if use_gpu else int(available["CPU"])
-    if workers[0] > room:
-        raise ValueError(
-            f"--num-workers {workers[0]}: the cluster has {room} {'GPUs' if use_gpu else 'CPUs'}"
-        )
-    return (workers[0], min(workers[1], room)), use_gpu
-
-
 def _take_up(plan: TrainPlan, tokenizer: Tokenizer) -> TrainPlan:
     fs, root = filesystem(plan.config.checkpoint_dir)
     file = join(root, "_run", "plan.json")
     stored = json.loads(fs.cat_file(file)) if fs.exists(file) else None
     if stored is None and fs.exists(root) and fs.ls(root):
         raise Refused(f"{root} holds files of another kind; name an empty or new --checkpoint-dir")
-    changed = stored and [
-        f"{k}: was {stored['identity'].get(k)!r}, is {v!r}"
-        for k, v in plan.identity.items()
-        if stored["identity"].get(k) != v
-    ]
-    if changed and not plan.config.overwrite:
-        raise Refused(f"{root} holds a run with other settings ({'; '.join(changed)}); name another --checkpoint-dir, "
-                      "or remove it with --overwrite")  # fmt: skip
-    if changed:
-        for name in (
-            "_SUCCESS",
-            "best",
-            "last",
-            "checkpoints",
-            "metrics.jsonl",
-            "tensorboard",
-            "summary.json",
-            "_run",
-        ):
-            if fs.exists(join(root, name)):
-                fs.rm(join(root, name), recursive=True)
+    if stored and (changed := changed_settings(stored["identity"], plan.identity)):
+        if not plan.config.overwrite:
+            raise Refused(
+                f"{root} holds a run with other settings ({changed}); name another --checkpoint-dir, or remove it "
+                "with --overwrite"
+            )
+        clear_training(fs, root)
         stored = None
     if stored:
         if fs.exists(join(root, "_SUCCESS")):
@@ -230,86 +197,36 @@ def _take_up(plan: TrainPlan, tokenizer: Tokenizer) -> TrainPlan:
     return plan
 
 
+def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What differs between two identities, for a person; empty if nothing does."""
+    return "; ".join(f"{k}: was {old.get(k)!r}, is {v!r}" for k, v in new.items() if old.get(k) != v)
+
+
+def clear_training(fs: Any, root: str) -> None:
+    """Removes what a training run of ours wrote, and nothing else."""
+    names = (
+        "_SUCCESS",
+        "best",
+        "last",
+        "checkpoints",
+        "metrics.jsonl",
+        "tensorboard",
+        "summary.json",
+        "_run",
+    )
+    for name in names:
+        if fs.exists(join(root, name)):
+            fs.rm(join(root, name), recursive=True)
+
+
 def fit(plan: TrainPlan) -> dict[str, Any]:
-    """Runs the workers to the end and returns the last metrics.
-
-    Raises:
-        RuntimeError: the loss became not finite.
-    """
-    import ray.train
-    import ray.train.torch
-
+    """Runs the workers to the end and returns the last metrics."""
     from painter_core.stages.train_worker import train_loop
 
     log.info(
-        "train: %s samples, global batch %d, %d steps, %d..%d workers on %s", f"{plan.num_samples:,}",
-        plan.global_batch_size, plan.num_steps, *plan.num_workers, "GPUs" if plan.use_gpu else "CPUs",
-    )  # fmt: skip
-    low, high = plan.num_workers
-    trainer = ray.train.torch.TorchTrainer(
-        train_loop,
-        train_loop_config={"plan": plan},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=high if low == high else (low, high),
-            use_gpu=plan.use_gpu,
-            resources_per_worker={"GPU": 1, "CPU": 1} if plan.use_gpu else {"CPU": 0.75},
-        ),
-        run_config=ray.train.RunConfig(
-            # a name of its own: Ray would take up what lies under an old one without asking; we resume by ourselves
-            name=uuid.uuid4().hex,
-            storage_path=str(plan.root / "_run" / "ray"),
-            failure_config=ray.train.FailureConfig(max_failures=3),
-        ),
+        "train: %s samples, global batch %d, %d steps",
+        f"{plan.num_samples:,}",
+        plan.global_batch_size,
+        plan.num_steps,
     )
-    stop = threading.Event()
-    follower = threading.Thread(target=_follow, args=(plan, stop), daemon=True)
-    follower.start()
-    try:
-        trainer.fit()
-    finally:
-        stop.set()
-        follower.join()
-    outcome = json.loads((plan.root / "_run" / "outcome.json").read_text())
-    if outcome.get("error"):
-        raise RuntimeError(outcome["error"])
-    write_bytes(*filesystem(str(plan.root / "_SUCCESS")), b"")
-    return outcome
-
-
-def _follow(plan: TrainPlan, stop: threading.Event) -> None:
-    """Prints the lines that rank 0 adds to metrics.jsonl."""
-    path, seen, began, first = plan.root / "metrics.jsonl", 0, time.monotonic(), None
-    while True:
-        ending = stop.wait(1.0)
-        lines = path.read_text().splitlines() if path.exists() else []
-        seen = min(seen, len(lines))  # a resumed run cuts the file
-        for line in lines[seen:]:
-            values = json.loads(line)
-            if first is None:
-                first = values["step"]
-            rate = (values["step"] - first) / (time.monotonic() - began) if values["step"] > first else 0.0
-            eta = f", {(plan.num_steps - values['step']) / rate:.0f} s left" if rate else ""
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if k in SHOWN)
-            log.info("train: step %d of %d, %s%s", values["step"], plan.num_steps, shown, eta)
-        seen = len(lines)
-        if ending:
-            return
-
-
-SHOWN = ("train_loss", "valid_loss", "lr", "samples_per_s")
-
-
-def write_summary(plan: TrainPlan, code: int, message: str, outcome: dict[str, Any], seconds: float) -> None:
-    """summary.json: how the run ended."""
-    fs, root = filesystem(plan.config.checkpoint_dir)
-    summary = {
-        "stage": "train", "exit_code": code, "message": message, "seconds": round(seconds, 3),
-        "global_batch_size": plan.global_batch_size, "num_steps": plan.num_steps, **outcome,
-        "next": "" if code == 0 else "submit the same command again to resume",
-    }  # fmt: skip
-    write_json(fs, join(root, "summary.json"), summary)
-
-
-def threads_of_a_worker(num_workers: int) -> int:
-    """CPU threads of one of the workers of a node."""
-    return max(1, (os.cpu_count() or 1) // num_workers)
+    return run_workers(train_loop, plan, plan.root, plan.workers, num_steps=plan.num_steps)

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,8 @@ from painter_core.faults import failpoint
 from painter_core.metrics import MetricsLog
 from painter_core.models.gpt import GPT
 from painter_core.stages.codes_cache import open_samples
-from painter_core.stages.train import TrainPlan, threads_of_a_worker
-from painter_core.storage import filesystem, write_json
+from painter_core.stages.ray_train import threads_of_a_worker, write_outcome
+from painter_core.stages.train import TrainPlan
 from painter_core.tokenizer import load_tokenizer
 from painter_core.training import (
     Samples,
@@ -33,7 +31,7 @@ from painter_core.training import (
     train_step,
     validate,
 )
-from painter_core.training_checkpoint import latest_checkpoint, save_checkpoint
+from painter_core.training_checkpoint import latest_checkpoint, publish, save_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +117,7 @@ class _Run:
                 self.best_loss = self.valid_loss
             path = save_checkpoint(self.plan.root, self.step, self._write, keep=self.config.keep_checkpoints)
             if better:
-                _replace(self.plan.root / "best", path)
+                publish(self.plan.root / "best", path)
         ray.train.report({"step": self.step, "valid_loss": self.valid_loss})
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
 
@@ -231,7 +229,7 @@ class _Window:
 def _stop(plan: TrainPlan, worker: Worker, message: str) -> None:
     """Ends the run without an exception: Ray would try it again, to the same end."""
     if worker.rank == 0:
-        write_json(*filesystem(str(plan.root / "_run" / "outcome.json")), {"error": message})
+        write_outcome(plan.root, {"error": message})
 
 
 def _finish(run: _Run, metrics: MetricsLog | None) -> None:
@@ -241,31 +239,7 @@ def _finish(run: _Run, metrics: MetricsLog | None) -> None:
     metrics.close()
     newest = latest_checkpoint(run.plan.root)
     assert newest is not None
-    _replace(run.plan.root / "last", newest)
+    publish(run.plan.root / "last", newest)
     outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
     finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
-    write_json(*filesystem(str(run.plan.root / "_run" / "outcome.json")), finite)
-
-
-def _replace(target: Path, checkpoint: Path) -> None:
-    """Makes `target` the model directory of a checkpoint, training state left out; hard links where possible."""
-    temporary, old = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shutil.copytree(
-        checkpoint,
-        temporary,
-        copy_function=_link,
-        ignore=shutil.ignore_patterns("training", "checkpoint.json"),
-    )
-    if target.exists():
-        os.replace(target, old)
-    os.replace(temporary, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
+    write_outcome(run.plan.root, finite)

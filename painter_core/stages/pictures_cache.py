@@ -1,0 +1,85 @@
+"""The pictures of a pairs table as one memory-mapped array on a node, uint8 (n, S, S, 3).
+
+Named by the input files and the preprocessing, under the same root as painter_core.stages.codes_cache.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from painter_core.images import Alpha, Resize, decode_image, image_of_cell
+from painter_core.rejects import Reject
+from painter_core.stages.codes_cache import cache_root
+from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.readers import UnitReader, unpack
+from painter_core.stages.tables import Columns, find_files
+from painter_core.storage import redact, sha256
+
+log = logging.getLogger(__name__)
+
+
+def open_pictures(
+    table: str, columns: Columns, *, image_size: int, resize: Resize, alpha: Alpha, max_reject_fraction: float
+) -> np.ndarray:
+    """The decoded pictures; builds the node's cache if it is not there.
+
+    Raises:
+        ValueError: no table, or more pictures than the given share cannot be used.
+    """
+    files = find_files(table)
+    key = sha256(repr((files, columns, image_size, resize, alpha)).encode())
+    directory = cache_root() / f"pictures-{key[:32]}"
+    if not directory.is_dir():
+        cache_root().mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=cache_root(), prefix=".pictures-"))
+        try:
+            _build(temporary, table, columns, image_size, resize, alpha)
+            os.rename(temporary, directory)
+        except OSError:
+            if not directory.is_dir():  # else another process was first, with the same content
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    counts = json.loads((directory / "counts.json").read_text())
+    rows, rejected = counts["rows_in"], sum(counts["rejected"].values())
+    log.info(
+        "%s: %d pictures, %d rows rejected %s", redact(table), rows - rejected, rejected, counts["rejected"]
+    )
+    if rejected > max_reject_fraction * rows or rejected == rows:
+        raise ValueError(
+            f"--tables {redact(table)}: {rejected} of {rows} rows cannot be used ({counts['rejected']}), more than "
+            f"--max-reject-fraction {max_reject_fraction:g}; jobs/precompute_codes.py lists them, row by row"
+        )
+    return np.load(directory / "pictures.npy", mmap_mode="r")
+
+
+def _build(directory: Path, table: str, columns: Columns, size: int, resize: Resize, alpha: Alpha) -> None:
+    files = find_files(table)
+    units = plan_units(files, columns, micro_batch_size=1, limit=None)
+    reader = UnitReader(files=files, columns=columns, stage="train_vqgan", keep_rejected=False)
+    total = sum(u.num_rows for u in units)
+    pictures = np.lib.format.open_memmap(directory / "all.npy", "w+", np.uint8, (total, size, size, 3))
+    kept = rows_in = 0
+    rejected: Counter[str] = Counter()
+    for group in group_units(units):
+        for unit in reader({"units": [vars(u) for u in group]}):
+            rows_in += unit["rows_in"]
+            rejected.update(unpack(unit["rejects"]).column("reason").to_pylist())
+            for row in unpack(unit["table"]).to_pylist():
+                try:
+                    pictures[kept] = decode_image(image_of_cell(row["image"]), size, resize, alpha)
+                    kept += 1
+                except Reject as error:
+                    rejected[error.reason] += 1
+    if kept == total:
+        (directory / "all.npy").rename(directory / "pictures.npy")
+    else:
+        np.save(directory / "pictures.npy", pictures[:kept])
+        (directory / "all.npy").unlink()
+    (directory / "counts.json").write_text(json.dumps({"rows_in": rows_in, "rejected": dict(rejected)}))

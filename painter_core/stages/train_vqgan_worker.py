@@ -1,0 +1,149 @@
+"""What every worker of jobs/train_vqgan.py runs."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import torch
+
+from painter_core.checkpoint import open_model, write_model
+from painter_core.data_order import epoch_order
+from painter_core.devices import resolve_training_precision
+from painter_core.faults import failpoint
+from painter_core.metrics import MetricsLog
+from painter_core.models.vqgan import VQGAN
+from painter_core.stages.pictures_cache import open_pictures
+from painter_core.stages.ray_train import threads_of_a_worker, write_outcome
+from painter_core.stages.train_vqgan import VQGANPlan
+from painter_core.training import Worker
+from painter_core.training_checkpoint import latest_checkpoint, publish, save_checkpoint
+from painter_core.vqgan_training import VQGANTrainer, contact_sheet, learning_rate, validate
+
+log = logging.getLogger(__name__)
+
+VALIDATED = 512  # pictures at most
+SHOWN = 8  # pictures of a contact sheet
+
+
+class _Run:
+    """A worker's trainer, pictures and position."""
+
+    def __init__(self, plan: VQGANPlan) -> None:
+        context = ray.train.get_context()
+        self.plan, self.config = plan, plan.config
+        device = ray.train.torch.get_device()
+        if device.type == "cpu":
+            torch.set_num_threads(threads_of_a_worker(context.get_local_world_size()))
+        precision = resolve_training_precision(self.config.precision, device)
+        self.worker = Worker(
+            rank=context.get_world_rank(),
+            world_size=context.get_world_size(),
+            device=device,
+            precision=precision,
+        )
+        self.pictures = self._pictures(plan.train_table)
+        self.valid = self._pictures(plan.valid_table or plan.train_table)[:VALIDATED]
+        torch.manual_seed(self.config.random_seed)
+        vqgan = open_model(self.config.vqgan).load_vqgan() if self.config.vqgan else VQGAN(plan.vqgan)
+        self.trainer = VQGANTrainer(vqgan.train(), self.config, self.worker)
+        self.best, self.found = -np.inf, dict[str, float]()
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        if path := latest_checkpoint(plan.root):
+            state = torch.load(path / "training" / "state.pt", map_location=device, weights_only=True)
+            self.best = state.pop("best")
+            self.trainer.load_state(state)
+            log.info("resuming at step %d from %s", self.trainer.step, path)
+
+    def _pictures(self, table: str) -> np.ndarray:
+        config = self.config
+        return open_pictures(
+            table,
+            self.plan.columns,
+            image_size=self.plan.vqgan.image_size,
+            resize=config.resize,
+            alpha=config.alpha,
+            max_reject_fraction=config.max_reject_fraction,
+        )
+
+    def next_pictures(self) -> np.ndarray:
+        """This rank's share of the next global batch."""
+        batch = self.plan.global_batch_size
+        epoch, step = divmod(self.trainer.step, max(1, len(self.pictures) // batch))
+        if self.order[0] != epoch:
+            self.order = (epoch, epoch_order(self.config.random_seed, epoch, len(self.pictures)))
+        rows = self.order[1][step * batch : (step + 1) * batch]
+        return self.pictures[np.sort(rows[self.worker.rank :: self.worker.world_size])]
+
+    def save(self, metrics: MetricsLog | None) -> None:
+        """Validates and saves on rank 0; the others wait in the next step's reduction."""
+        if self.worker.rank == 0:
+            averaged = self.trainer.averaged()
+            self.found = validate(averaged, self.valid)
+            better = self.found["valid_psnr"] >= self.best
+            self.best = max(self.best, self.found["valid_psnr"])
+            path = save_checkpoint(
+                self.plan.root, self.trainer.step, self._write, keep=self.config.keep_checkpoints
+            )
+            if better:
+                publish(self.plan.root / "best", path)
+            if metrics:
+                metrics.log(self.trainer.step, **self.found)
+                metrics.image(
+                    self.trainer.step, "valid/reconstruction", contact_sheet(averaged, self.valid[:SHOWN])
+                )
+        ray.train.report({"step": self.trainer.step})
+        failpoint("train_vqgan_saved", step=self.trainer.step, rank=self.worker.rank)
+
+    def _write(self, directory: Path) -> None:
+        write_model(directory, vqgan=self.trainer.averaged().cpu(), card=self._card())
+        (directory / "training").mkdir()
+        torch.save({**self.trainer.state(), "best": self.best}, directory / "training" / "state.pt")
+
+    def _card(self) -> str:
+        identity = json.dumps(self.plan.identity, ensure_ascii=False, indent=1)
+        return (
+            "# VQGAN\n\nWritten by `jobs/train_vqgan.py`.\n\n"
+            f"Step {self.trainer.step:,} of {self.config.max_steps:,}, {len(self.pictures):,} pictures, global batch "
+            f"{self.plan.global_batch_size}, precision {self.worker.precision}. On {len(self.valid)} validation "
+            f"pictures: PSNR {self.found.get('valid_psnr', 0):.2f} dB, codebook usage "
+            f"{self.found.get('valid_usage', 0):.1%}.\n\n```json\n{identity}\n```\n"
+        )
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """The function that Ray Train runs in every worker."""
+    run = _Run(config["plan"])
+    plan, worker, trainer = run.plan, run.worker, run.trainer
+    if len(run.pictures) < plan.global_batch_size:
+        write_outcome(plan.root, {"error": f"{len(run.pictures)} pictures are fewer than one global batch "
+                                           f"({plan.global_batch_size}); use a smaller --micro-batch-size"})  # fmt: skip
+        return
+    metrics = MetricsLog(plan.root, resume_step=trainer.step) if worker.rank == 0 else None
+    marked, marked_step = time.monotonic(), trainer.step
+    while trainer.step < run.config.max_steps:
+        rate = learning_rate(run.config, trainer.step)
+        found = trainer.train_step(run.next_pictures())
+        if not np.isfinite(found["train_loss"]) or not np.isfinite(found["grad_norm"]):
+            write_outcome(plan.root, {"error": f"loss {found['train_loss']} at step {trainer.step + 1}: stopped before "
+                                               "the update. Try a lower --learning-rate"})  # fmt: skip
+            return
+        last = trainer.step == run.config.max_steps
+        if metrics and (trainer.step % run.config.logging_steps == 0 or last):
+            now = time.monotonic()
+            speed = (trainer.step - marked_step) * plan.global_batch_size / (now - marked)
+            metrics.log(trainer.step, **found, lr=rate, samples_per_s=speed)
+            marked, marked_step = now, trainer.step
+        if trainer.step % run.config.save_checkpoint_steps == 0 or last:
+            run.save(metrics)
+            marked, marked_step = time.monotonic(), trainer.step
+    if metrics:
+        metrics.close()
+        newest = latest_checkpoint(plan.root)
+        assert newest is not None
+        publish(plan.root / "last", newest)
+        write_outcome(plan.root, {"step": trainer.step, "best_psnr": run.best, **run.found})

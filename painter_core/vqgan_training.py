@@ -1,0 +1,314 @@
+"""Training a VQGAN: losses, one step, codebook revival, averaged weights, validation. Knows nothing of Ray.
+
+The recipe of taming-transformers: L1 (with a share of L2, which favours PSNR), a codebook loss with straight-through
+gradients, and after `disc_start` steps a hinge PatchGAN whose weight follows the ratio of gradient norms at the
+decoder's last layer.
+
+Shapes: B pictures, N = B * grid_size**2 latents, E embed_dim.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from painter_core.devices import autocast
+from painter_core.images import Alpha, Resize, to_pixels, to_uint8
+from painter_core.models.discriminator import PatchDiscriminator
+from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.training import Worker
+
+BETA = 0.25  # of the commitment loss (van den Oord et al. 2017)
+REVIVE_EVERY_STEPS = 25
+DEAD_SHARE = 0.03  # of an even share: an entry that gets fewer latents than this is placed anew
+USE_DECAY = 0.98
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQGANTrainConfig:
+    """pairs tables (train, valid) -> VQGAN directory."""
+
+    tables: str
+    """Pairs tables: TRAIN or TRAIN,VALID."""
+    outputs: str
+    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/."""
+    input_schema: str = "idx:str:1,text:str:1,imgbase64:str:1"
+    """Columns of a TSV, in order: name:type:length."""
+    second_sequence: str = "imgbase64"
+    """Column of the picture."""
+    geometry: VQGANConfig = field(default_factory=VQGANConfig)
+    vqgan: str | None = None
+    """VQGAN to start from (a directory, or `bundled`); its geometry is taken."""
+    decoder_only: bool = False
+    """Train the decoder alone: codes stay what they are, and cached codes stay valid. Needs --vqgan."""
+    resize: Resize = "antialias"
+    """How pictures are brought to size."""
+    alpha: Alpha = "white"
+    """What lies under transparent pixels."""
+    learning_rate: float = 5e-4
+    """Highest learning rate; 2 % of the steps to rise, then a cosine to 2 %."""
+    max_steps: int = 100_000
+    """Updates."""
+    micro_batch_size: int = 32
+    """Pictures a worker and step."""
+    l2_weight: float = 1.0
+    """Weight of the squared error beside the absolute one."""
+    quantize_after: int = 200
+    """Steps before the codebook is laid out over the latents and used; 0 with --vqgan."""
+    disc_start: int = 1_000_000
+    """Step from which the discriminator takes part; later than --max-steps: never."""
+    disc_weight: float = 0.5
+    """Weight of the adversarial loss, times the adaptive weight."""
+    ema_decay: float = 0.998
+    """Of the averaged weights, which are what is saved."""
+    logging_steps: int = 100
+    """Steps between lines of metrics."""
+    save_checkpoint_steps: int = 1000
+    """Steps between checkpoints, each with a validation."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept."""
+    random_seed: int = 42
+    """Seed of weights, order and revival."""
+    num_workers: str = "1"
+    """Training workers: N, or MIN,MAX."""
+    use_gpu: Literal["auto", "yes", "no"] = "auto"
+    """One GPU a worker; auto: if the cluster has any."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 is autocast with float32 weights and a float32 quantizer; auto: bf16 where the hardware has it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of encoder and decoder; auto: on a GPU."""
+    max_reject_fraction: float = 0.01
+    """More pictures than this share that cannot be used: exit code 3."""
+    overwrite: bool = False
+    """Remove what a run with other settings left in --outputs."""
+
+    def __post_init__(self) -> None:
+        if self.decoder_only and not self.vqgan:
+            raise ValueError("--decoder-only: needs --vqgan, whose codes are kept")
+        for name in (
+            "learning_rate",
+            "max_steps",
+            "micro_batch_size",
+            "logging_steps",
+            "save_checkpoint_steps",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected above 0")
+
+
+class Autoencoder(nn.Module):
+    """The VQGAN's training pass, as one module for DistributedDataParallel."""
+
+    def __init__(self, vqgan: VQGAN, *, compiled: bool) -> None:
+        super().__init__()
+        self.vqgan = vqgan
+        self._encode = torch.compile(vqgan.latents) if compiled else vqgan.latents
+        self._decode = torch.compile(vqgan.decode_latents) if compiled else vqgan.decode_latents
+
+    def forward(self, pixels: Tensor, quantized: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Reconstruction (B, 3, S, S), codebook loss, latents (N, E) and codes (N,), all float32 or int64."""
+        z = self._encode(pixels).float()  # (B, E, h, w)
+        b, e, h, w = z.shape
+        flat = z.permute(0, 2, 3, 1).reshape(-1, e)
+        codes = self.vqgan.quantize.nearest(flat.detach())
+        entries = self.vqgan.quantize.embedding(codes)
+        if quantized:
+            loss = F.mse_loss(entries, flat.detach()) + BETA * F.mse_loss(flat, entries.detach())
+            flat = flat + (entries - flat).detach()  # straight-through: the gradient passes the quantizer by
+        else:
+            loss = 0.0 * entries.sum()  # keeps the codebook in the graph
+        z_q = flat.view(b, h, w, e).permute(0, 3, 1, 2)
+        return self._decode(z_q).float(), loss, z.permute(0, 2, 3, 1).reshape(-1, e).detach(), codes
+
+
+def learning_rate(config: VQGANTrainConfig, step: int) -> float:
+    """Of the update after `step` finished ones."""
+    warmup = max(1, config.max_steps // 50)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, config.max_steps - warmup)
+    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
+
+
+class VQGANTrainer:
+    """Model, discriminator, optimizers, averaged weights and codebook use of one worker."""
+
+    def __init__(self, vqgan: VQGAN, config: VQGANTrainConfig, worker: Worker) -> None:
+        self.config, self.worker = config, worker
+        self.vqgan = vqgan.to(worker.device)
+        for name, parameter in self.vqgan.named_parameters():
+            frozen = config.decoder_only and not name.startswith(("decoder.", "post_quant_conv."))
+            parameter.requires_grad_(not frozen)
+        self.discriminator = PatchDiscriminator().to(worker.device)
+        trained = [p for p in self.vqgan.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.5, 0.9), fused=True)
+        self.disc_optimizer = torch.optim.Adam(
+            self.discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.9), fused=True
+        )
+        self.average = {k: v.detach().clone() for k, v in self.vqgan.state_dict().items()}
+        self.use = torch.ones(vqgan.config.codebook_size, device=worker.device)
+        self.step = 0
+        if config.compile == "on" and worker.device.type == "cpu":
+            # seen with torch 2.13: compiled for a CPU, bf16 convolutions get gradients that are plainly wrong
+            raise ValueError("--compile on: not for a VQGAN on a CPU, where its gradients come out wrong")
+        compiled = config.compile != "off" and worker.device.type == "cuda"
+        self.model: nn.Module = Autoencoder(self.vqgan, compiled=compiled)
+        self.disc_model: nn.Module = self.discriminator
+        if worker.world_size > 1:
+            devices = [worker.device.index] if worker.device.type == "cuda" else None
+            self.model = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
+            self.disc_model = nn.parallel.DistributedDataParallel(self.discriminator, device_ids=devices)
+
+    def train_step(self, pictures: np.ndarray) -> dict[str, float]:
+        """One update on this rank's pictures uint8 (B, S, S, 3); not finite: nothing was changed."""
+        config, worker = self.config, self.worker
+        start = 0 if config.vqgan else config.quantize_after
+        pixels = to_pixels(pictures).to(worker.device).contiguous()
+        if self.step == start and not config.vqgan:
+            self._lay_out_codebook(pixels)
+        quantized = self.step >= start
+        for group in self.optimizer.param_groups + self.disc_optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step)
+        with autocast(worker.device, worker.precision):
+            rec, codebook_loss, latents, codes = self.model(pixels, quantized)
+        error = (rec - pixels).abs().mean() + config.l2_weight * (rec - pixels).square().mean()
+        loss = error + codebook_loss
+        adversarial = self.step >= config.disc_start
+        if adversarial:
+            loss = loss + self._adversarial_weight(error, rec) * -self.discriminator(rec).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_([p for p in self.vqgan.parameters() if p.requires_grad], 1.0)
+        values = {"train_loss": loss, "train_rec": error, "train_codebook": codebook_loss, "grad_norm": norm}
+        found = {name: float(value.detach()) for name, value in values.items()}
+        if not np.isfinite(list(found.values())).all():
+            return found
+        self.optimizer.step()
+        if adversarial:
+            found["train_disc"] = self._train_discriminator(pixels, rec.detach())
+        self.step += 1
+        self._update_average()
+        if quantized and not config.decoder_only:
+            self._revive(latents, codes)
+        return found
+
+    def _adversarial_weight(self, error: Tensor, rec: Tensor) -> Tensor:
+        """taming's adaptive weight: how much steeper the reconstruction loss is at the last layer."""
+        last = self.vqgan.decoder.conv_out.weight
+        fooled = -self.discriminator(rec).mean()
+        of_error = torch.autograd.grad(error, last, retain_graph=True)[0].norm()
+        of_fooled = torch.autograd.grad(fooled, last, retain_graph=True)[0].norm()
+        return self.config.disc_weight * (of_error / (of_fooled + 1e-4)).clamp(0, 1e4).detach()
+
+    def _train_discriminator(self, pixels: Tensor, rec: Tensor) -> float:
+        real, fake = self.disc_model(torch.cat((pixels, rec))).chunk(2)
+        loss = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())  # hinge
+        self.disc_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.disc_optimizer.step()
+        return float(loss.detach())
+
+    def _update_average(self) -> None:
+        # young averages follow faster, or they would remember the random start
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, value in self.vqgan.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.config.random_seed * 1_000_003 + self.step)
+
+    @torch.no_grad()
+    def _lay_out_codebook(self, pixels: Tensor) -> None:
+        """Entries := latents of pictures, the same on every rank."""
+        z = self.vqgan.latents(pixels).permute(0, 2, 3, 1).reshape(-1, self.vqgan.config.embed_dim)
+        self._place(z, torch.arange(self.vqgan.config.codebook_size))
+
+    @torch.no_grad()
+    def _revive(self, latents: Tensor, codes: Tensor) -> None:
+        """Counts the use of entries and now and then moves the unused ones to latents of this batch."""
+        counts = self.worker.total(torch.bincount(codes, minlength=len(self.use)).float())
+        self.use.mul_(USE_DECAY).add_(counts / counts.mean(), alpha=1 - USE_DECAY)
+        if self.step % REVIVE_EVERY_STEPS or self.step > 0.8 * self.config.max_steps:
+            return
+        dead = (self.use < DEAD_SHARE).nonzero()[:, 0]
+        if len(dead):
+            self._place(latents, dead)
+            self.use[dead] = 1.0
+
+    def _place(self, latents: Tensor, entries: Tensor) -> None:
+        """Moves some entries to randomly chosen latents of rank 0, with a little noise so that no two are equal."""
+        picked = torch.randint(len(latents), (len(entries),), generator=self._generator())
+        new = latents[picked.to(latents.device)].float()
+        noise = torch.randn(new.shape, generator=self._generator()).to(new.device)
+        new = new + 0.02 * latents.std() * noise
+        if self.worker.world_size > 1:
+            dist.broadcast(new, 0)
+        weight = self.vqgan.quantize.embedding.weight
+        weight.data[entries] = new
+        state = self.optimizer.state.get(weight)
+        for moment in ("exp_avg", "exp_avg_sq"):
+            if state and moment in state:
+                state[moment][entries] = 0.0
+        self.average["quantize.embedding.weight"][entries] = new
+
+    def averaged(self) -> VQGAN:
+        """A copy with the averaged weights."""
+        copy = VQGAN(self.vqgan.config).to(self.worker.device)
+        copy.load_state_dict(self.average)
+        return copy.eval()
+
+    def state(self) -> dict[str, object]:
+        """Everything that an exact resume needs."""
+        return {
+            "step": self.step,
+            "vqgan": self.vqgan.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "disc_optimizer": self.disc_optimizer.state_dict(),
+            "average": self.average,
+            "use": self.use,
+        }
+
+    def load_state(self, state: dict[str, object]) -> None:
+        """Takes up what `state` gave."""
+        for name in ("vqgan", "discriminator", "optimizer", "disc_optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        for name, value in state["average"].items():  # type: ignore[attr-defined]
+            self.average[name].copy_(value)
+        self.use.copy_(state["use"])  # type: ignore[arg-type]
+        self.step = state["step"]  # type: ignore[assignment]
+
+
+@torch.inference_mode()
+def validate(vqgan: VQGAN, pictures: np.ndarray, batch_size: int = 32) -> dict[str, float]:
+    """PSNR in dB over pixels as saved, and how much of the codebook the pictures use.
+
+    Args:
+        pictures: uint8 (n, S, S, 3).
+    """
+    device = vqgan.quantize.embedding.weight.device
+    squares, counts = [], torch.zeros(vqgan.config.codebook_size)
+    for start in range(0, len(pictures), batch_size):
+        batch = pictures[start : start + batch_size]
+        codes = vqgan.encode(to_pixels(batch).to(device))
+        counts += torch.bincount(codes.flatten().cpu(), minlength=len(counts))
+        error = to_uint8(vqgan.decode(codes)).astype(np.float64) - batch
+        squares.append((error**2).mean(axis=(1, 2, 3)))
+    shares = counts[counts > 0] / counts.sum()
+    return {
+        "valid_psnr": float(np.mean(10 * np.log10(255**2 / np.maximum(np.concatenate(squares), 1e-9)))),
+        "valid_usage": float((counts > 0).float().mean()),
+        "valid_perplexity": float(torch.exp(-(shares * shares.log()).sum())),
+    }
+
+
+def contact_sheet(vqgan: VQGAN, pictures: np.ndarray) -> np.ndarray:
+    """Originals above reconstructions, uint8 (2 S, n S, 3)."""
+    device = vqgan.quantize.embedding.weight.device
+    with torch.inference_mode():
+        rec = to_uint8(vqgan.decode(vqgan.encode(to_pixels(pictures).to(device))))
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in (pictures, rec)])

@@ -1,0 +1,179 @@
+"""Drawing codes: the set that top-k and top-p leave, the distribution, one uniform a row and step."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.sampling import SamplingConfig, draw_codes, row_uniforms, sample_codes
+from tests.golden.formula import fill
+
+SIZE = 50
+TINY = GPTConfig(text_vocab_size=40, codebook_size=32, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=16)
+
+
+def logits_of(rows: int, size: int = SIZE, seed: int = 0) -> Tensor:
+    """Random logits."""
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal((rows, size)).astype(np.float32)) * 2
+
+
+def uniforms_of(rows: int, seed: int = 0) -> Tensor:
+    """float32 in [0, 1)."""
+    return torch.from_numpy(np.random.Generator(np.random.Philox(key=seed)).random(rows, np.float32))
+
+
+def allowed(logits: Tensor, config: SamplingConfig) -> set[int]:
+    """The codes that may be drawn, by the definitions of top-k and top-p."""
+    order = logits.argsort(descending=True).tolist()[: config.top_k or None]
+    probabilities = torch.softmax(logits[order].double() / config.temperature, 0).tolist()
+    kept, held = set(), 0.0
+    for code, probability in zip(order, probabilities, strict=True):
+        if held >= config.top_p:
+            break
+        kept.add(code)
+        held += probability
+    return kept
+
+
+@pytest.mark.parametrize("top_k", [0, 1, 3, 10, SIZE, 1000])
+@pytest.mark.parametrize("top_p", [0.01, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
+def test_only_allowed_codes_are_drawn(top_k: int, top_p: float, temperature: float) -> None:
+    config = SamplingConfig(top_k=top_k, top_p=top_p, temperature=temperature)
+    (logits,) = logits_of(1, seed=top_k)
+    uniforms = torch.cat((torch.tensor([0.0, 1 - 2**-24]), uniforms_of(2000)))
+    drawn = draw_codes(logits.expand(len(uniforms), -1), uniforms, config)
+    assert (drawn.dtype, drawn.shape) == (torch.int64, uniforms.shape)
+    assert set(drawn.tolist()) <= allowed(logits, config)
+    assert drawn[0] == logits.argmax()  # uniform 0 is the most likely code
+
+
+@pytest.mark.parametrize("config", [SamplingConfig(top_k=1), SamplingConfig(top_k=0, top_p=1e-6)])
+def test_greedy(config: SamplingConfig) -> None:
+    logits = logits_of(200)
+    assert torch.equal(draw_codes(logits, uniforms_of(200), config), logits.argmax(1))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SamplingConfig(top_k=0),
+        SamplingConfig(top_k=5, temperature=2.0),
+        SamplingConfig(top_k=0, top_p=0.8),
+        SamplingConfig(top_k=8, top_p=0.9, temperature=0.5),
+    ],
+)
+def test_the_distribution_is_the_softmax_over_allowed_codes(config: SamplingConfig) -> None:
+    draws = 40_000
+    (logits,) = logits_of(1, size=12, seed=3)
+    drawn = draw_codes(logits.expand(draws, -1), uniforms_of(draws, seed=9), config)
+    counts = np.bincount(drawn.numpy(), minlength=12)
+    kept = sorted(allowed(logits, config))
+    expected = np.zeros(12)
+    expected[kept] = draws * torch.softmax(logits[kept].double() / config.temperature, 0).numpy()
+    sigma = np.sqrt(expected * (1 - expected / draws))
+    assert (abs(counts - expected) <= 5 * sigma + 1e-9).all()
+
+
+@pytest.mark.parametrize("config", [SamplingConfig(), SamplingConfig(top_k=0, top_p=0.7, temperature=0.9)])
+def test_a_row_does_not_depend_on_its_neighbours(config: SamplingConfig) -> None:
+    logits, uniforms = logits_of(64), uniforms_of(64)
+    together = draw_codes(logits, uniforms, config)
+    alone = torch.cat([draw_codes(logits[i : i + 1], uniforms[i : i + 1], config) for i in range(64)])
+    order = torch.from_numpy(np.random.RandomState(1).permutation(64))
+    assert torch.equal(together, alone)
+    assert torch.equal(together[order], draw_codes(logits[order], uniforms[order], config))
+
+
+HOSTILE = torch.tensor([0.0, float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e-38, 3.4e38])
+
+
+@pytest.mark.parametrize("kind", ["mixed", "nan", "inf", "-inf", "one", "equal", "huge", "bf16"])
+@pytest.mark.parametrize("config", [SamplingConfig(), SamplingConfig(top_k=0, top_p=0.5), SamplingConfig(top_k=3)])
+def test_t20_codes_stay_in_the_codebook_with_hostile_logits(kind: str, config: SamplingConfig) -> None:
+    rows = 420  # x 8 x 3 = 10,080 draws
+    rng = np.random.RandomState(5)
+    logits = {
+        "mixed": HOSTILE[torch.from_numpy(rng.randint(0, len(HOSTILE), (rows, SIZE)))],
+        "nan": torch.full((rows, SIZE), float("nan")),
+        "inf": torch.full((rows, SIZE), float("inf")),
+        "-inf": torch.full((rows, SIZE), -float("inf")),
+        "one": torch.full((rows, SIZE), -float("inf")).scatter(1, torch.full((rows, 1), 7), 0.0),
+        "equal": torch.zeros(rows, SIZE),
+        "huge": logits_of(rows) * 1e37,
+        "bf16": logits_of(rows).bfloat16(),
+    }[kind]
+    uniforms = uniforms_of(rows)
+    uniforms[:2] = torch.tensor([0.0, 1 - 2**-24])
+    drawn = draw_codes(logits, uniforms, config)
+    assert drawn.min() >= 0
+    assert drawn.max() < SIZE
+    if kind == "one":
+        assert set(drawn.tolist()) == {7}
+    if kind == "equal" and config.top_k == 0:
+        assert len(set(drawn.tolist())) > SIZE // 4
+
+
+def test_row_uniforms_are_fixed() -> None:
+    np.testing.assert_array_equal(row_uniforms(42, "红-1", 0, 4), np.array([0.27519965171813965, 0.2251843810081482, 0.5903459191322327, 0.49465155601501465], np.float32))
+    np.testing.assert_array_equal(row_uniforms(42, "红-1", 1, 4), np.array([0.6832934021949768, 0.5288727283477783, 0.25998014211654663, 0.6875103712081909], np.float32))
+    long = row_uniforms(42, "红-1", 0, 10_000)
+    assert long.dtype == np.float32
+    assert long.min() >= 0
+    assert long.max() < 1
+    assert abs(long.mean() - 0.5) < 0.02
+    np.testing.assert_array_equal(long[:4], row_uniforms(42, "红-1", 0, 4))
+
+
+def test_row_uniforms_depend_on_seed_idx_and_sample() -> None:
+    keys = [(seed, idx, sample) for seed in (0, 1, 11) for idx in ("1", "11", "", "a\0b", "\udcff") for sample in (0, 1, 11)]
+    assert len({tuple(row_uniforms(*key, 3)) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("bad", "flag"),
+    [
+        ({"top_k": -1}, "--top-k"), ({"top_p": 0.0}, "--top-p"), ({"top_p": 1.1}, "--top-p"),
+        ({"temperature": 0.0}, "--temperature"), ({"temperature": float("nan")}, "--temperature"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_named(bad: dict[str, float], flag: str) -> None:
+    with pytest.raises(ValueError, match=flag):
+        SamplingConfig(**bad)  # type: ignore[arg-type]
+
+
+def tiny() -> GPT:
+    """A GPT with formula weights."""
+    model = GPT(TINY).eval()
+    model.load_state_dict({k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()})
+    return model
+
+
+def test_sample_codes_of_whole_pictures() -> None:
+    model = tiny()
+    text = torch.from_numpy(np.random.RandomState(0).randint(32, 72, (5, 4)))
+    uniforms = torch.from_numpy(np.stack([row_uniforms(1, str(i), 0, 9) for i in range(5)]))
+    config = SamplingConfig(top_k=10)
+    codes = sample_codes(model, text, uniforms, config)
+    assert (codes.shape, codes.dtype) == ((5, 9), torch.int64)
+    assert codes.min() >= 0
+    assert codes.max() < TINY.codebook_size
+    # the same as drawing from the uncached logits of the codes so far
+    with torch.inference_mode():
+        for step in range(9):
+            logits = model(torch.cat((text, codes[:, :step]), 1))[:, -1]
+            assert torch.equal(draw_codes(logits, uniforms[:, step], config), codes[:, step])
+    # and of the same rows in another place of the batch
+    assert torch.equal(sample_codes(model, text.flip(0), uniforms.flip(0), config), codes.flip(0))
+    greedy = sample_codes(model, text, uniforms, SamplingConfig(top_k=1))
+    assert torch.equal(greedy, sample_codes(model, text, 1 - 2**-24 - uniforms, SamplingConfig(top_k=1)))
+
+
+def test_damaged_weights_are_an_error() -> None:
+    model = tiny()
+    with torch.no_grad():
+        model.head.weight[3] = float("nan")
+    text = torch.full((2, 4), 32)
+    with pytest.raises(RuntimeError, match="not finite"):
+        sample_codes(model, text, torch.zeros(2, 9), SamplingConfig())
