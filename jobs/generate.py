@@ -1,7 +1,8 @@
 """Captions to pictures: paints a table of idx, text with a trained model and writes idx, text, gen_imgbase64.
 
 python jobs/generate.py --tables prompts.tsv --checkpoint-dir model/ --outputs pictures.tsv
-ray job submit --working-dir . -- python jobs/generate.py --tables s3://b/prompts/ --checkpoint-dir s3://b/model/
+ray job submit --working-dir . -- python jobs/generate.py --tables s3://b/prompts/ --checkpoint-dir
+s3://b/model/
     --outputs s3://b/pictures/
 """
 

@@ -1,4 +1,5 @@
-"""A table of pictures as one HTML page: an output table (caption, picture), or a codes table beside its originals.
+"""A table of pictures as one HTML page: an output table (caption, picture), or a codes table beside its
+originals.
 
 python jobs/make_gallery.py --tables pictures.tsv --outputs gallery.html
 """

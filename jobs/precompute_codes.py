@@ -1,7 +1,8 @@
 """Pictures to codes: streams tables of idx, text and picture through a VQGAN and writes idx, text, codes.
 
 python jobs/precompute_codes.py --tables pairs.tsv --outputs codes/
-ray job submit --working-dir . -- python jobs/precompute_codes.py --tables s3://b/pairs/ --outputs s3://b/codes/
+ray job submit --working-dir . -- python jobs/precompute_codes.py --tables s3://b/pairs/ --outputs
+s3://b/codes/
 """
 
 from painter_core.checkpoint import open_model

@@ -1,11 +1,13 @@
 """Codes to a model: fits the GPT on cached codes across workers and writes a model directory.
 
 python jobs/train.py --tables codes/train,codes/valid --checkpoint-dir model/ --model base --epoch-num 10
-ray job submit --working-dir . -- python jobs/train.py --tables /data/train,/data/valid --checkpoint-dir /data/model
+ray job submit --working-dir . -- python jobs/train.py --tables /data/train,/data/valid --checkpoint-dir
+/data/model
     --num-workers 8
 """
 
 from painter_core.stages.launch import Outcome, check_path, parse, start_ray
+from painter_core.stages.ray_train import write_training_summary
 from painter_core.stages.train import fit, make_plan
 from painter_core.training import TrainConfig
 

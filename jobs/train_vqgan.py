@@ -1,7 +1,8 @@
 """Pictures to a VQGAN: trains one on a pairs table, or fine-tunes a given one.
 
 python jobs/train_vqgan.py --tables train.parquet,valid.parquet --outputs vqgan/ --image-size 64 --ch 32
-    --ch-mult 1 2 2 4 --num-res-blocks 1 --attn-resolutions 8 --z-channels 16 --embed-dim 16 --codebook-size 1024
+    --ch-mult 1 2 2 4 --num-res-blocks 1 --attn-resolutions 8 --z-channels 16 --embed-dim 16 --codebook-size
+    1024
 python jobs/train_vqgan.py --tables pairs.tsv --outputs vqgan/ --vqgan f16_16384/ --decoder-only
 """
 

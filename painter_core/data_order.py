@@ -1,8 +1,8 @@
 """Which samples a training step sees: a pure function of (seed, epoch, position).
 
-An epoch is one permutation of all samples. A global batch is the next `global_batch_size` of it; the last one of an
-epoch is shorter. Ranks take every world_size-th sample of the global batch, so the batches, and the samples left in an
-epoch, do not depend on the number of workers.
+An epoch is one permutation of all samples. A global batch is the next `global_batch_size` of it; the last one
+of an epoch is shorter. Ranks take every world_size-th sample of the global batch, so the batches, and the
+samples left in an epoch, do not depend on the number of workers.
 """
 
 import numpy as np

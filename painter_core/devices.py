@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 def worker_device() -> torch.device:
     """The GPU that Ray gave to this worker, or the CPU with one thread.
 
-    One thread a worker: Ray runs as many workers as there are CPUs, and sums in another order on another number of
-    threads would change the last bits of a result.
+    One thread a worker: Ray runs as many workers as there are CPUs, and sums in another order on another
+    number of threads would change the last bits of a result.
     """
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
@@ -37,7 +37,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 def resolve_training_precision(
     precision: Literal["auto", "fp32", "bf16"], device: torch.device
 ) -> Literal["fp32", "bf16"]:
-    """auto: bfloat16 autocast where the hardware multiplies in it (GPUs since Ampere, CPUs with AMX or AVX512-BF16)."""
+    """auto: bfloat16 autocast where the hardware multiplies in it (GPUs since Ampere, CPUs with AMX or
+    AVX512-BF16)."""
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -1,8 +1,8 @@
 """Failpoints for the fault tests: named places where a test may end the process, or see what went by.
 
-Off unless PAINTER_ENABLE_FAULTS=1. Then PAINTER_FAULT="NAME:kill:N" kills the process at the N-th passing of NAME,
-counted over all processes and only once, and PAINTER_TRACE=FILE gets a JSON line for every passing. Both need
-PAINTER_FAULT_DIR, a directory for the counters.
+Off unless PAINTER_ENABLE_FAULTS=1. Then PAINTER_FAULT="NAME:kill:N" kills the process at the N-th passing of
+NAME, counted over all processes and only once, and PAINTER_TRACE=FILE gets a JSON line for every passing.
+Both need PAINTER_FAULT_DIR, a directory for the counters.
 """
 
 import json

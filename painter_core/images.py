@@ -39,7 +39,10 @@ _ALPHABET = string.ascii_letters.encode() + string.digits.encode() + b"+/"
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")
-_OTHER_MAGIC = (b"%!PS", b"%PDF", b"II*\0", b"MM\0*", b"8BPS", b"SIMPLE", b"\0\0\0\x0c", b"\xff\x0a", b"<svg")
+_OTHER_MAGIC = (
+    *(b"%!PS", b"%PDF", b"II*\0", b"MM\0*", b"8BPS", b"SIMPLE  =", b"\0\0\1\0"),
+    *(b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51", b"\0\0\0\x0cJXL", b"\xff\x0a"),
+)
 # What Pillow's parsers raise on damaged bytes. AttributeError and NameError are bugs, and stop the job.
 _DAMAGED = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
@@ -183,7 +186,7 @@ def _unidentified(image: bytes) -> Reject:
     shown = f"starts with {image[:16]!r}"
     if image.startswith(_MAGIC) or (image[:4], image[8:12]) == (b"RIFF", b"WEBP"):
         return Reject("img_truncated", f"{shown}, {len(image):,} bytes: the header is damaged")
-    if image.startswith(_OTHER_MAGIC) or image[4:8] == b"ftyp":
+    if image.startswith(_OTHER_MAGIC) or image[4:8] == b"ftyp" or b"<svg" in image[:512]:
         return Reject("img_format", f"{shown}; accepted: {', '.join(FORMATS)}")
     return Reject("img_unidentified", shown)
 

@@ -67,7 +67,8 @@ class Painter:
         return text_ids(self.tokenizer, texts, text_len=config.text_len, codebook_size=config.codebook_size)
 
     def paint(self, requests: list[Request]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Codes int64 (b, image_len) and pictures uint8 (b, S, S, 3) of one batch of b requests after another."""
+        """Codes int64 (b, image_len) and pictures uint8 (b, S, S, 3) of one batch of b requests after
+        another."""
         for start in range(0, len(requests), self.micro_batch_size):
             batch = requests[start : start + self.micro_batch_size]
             codes = self.sample(batch)

@@ -60,3 +60,11 @@ class RejectLog:
     def table(self) -> pa.Table:
         """Lines of the rejects table."""
         return pa.Table.from_pylist(self.lines, schema=rejects.SCHEMA)
+
+
+def describe(line: dict[str, Any]) -> str:
+    """A line of the rejects table as a message: reason, place, what was found."""
+    place = [f"{line['file']} {'line' if line['byte_offset'] is not None else 'row'} {line['row']}"]
+    place += [f"idx {line['idx']!r}"] if line["idx"] else []
+    place += [f"column {line['column']}"] if line["column"] else []
+    return f"{line['reason']}: {', '.join(place)}: {line['detail']} ({rejects.REASONS[line['reason']]})"

@@ -1,7 +1,8 @@
 """Drawing codes from a GPT: top-k, top-p, temperature, one uniform number a step.
 
-Shapes: B rows, V codebook_size, L image_len. The draw is an inverse CDF with a given uniform, so a row's codes depend on
-its own uniforms and logits alone: not on its neighbours in the batch, nor on how many rows were drawn before.
+Shapes: B rows, V codebook_size, L image_len. The draw is an inverse CDF with a given uniform, so a row's
+codes depend on its own uniforms and logits alone: not on its neighbours in the batch, nor on how many rows
+were drawn before.
 """
 
 import hashlib

@@ -4,7 +4,6 @@ A file under a final name is always whole: locally it is written to a temporary 
 object store shows an object only after its single PUT.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -72,20 +71,9 @@ def write_bytes(fs: AbstractFileSystem, path: str, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_directory(os.path.dirname(path))
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _sync_directory(directory: str) -> None:
-    """Makes the renames before it durable, so that after a power cut no commit record outlives its part."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems cannot
-            os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_json(fs: AbstractFileSystem, path: str, value: Any) -> None:

@@ -1,7 +1,8 @@
-"""Training the GPT on cached codes: settings, optimizer, schedule, one step, validation. Knows nothing of Ray.
+"""Training the GPT on cached codes: settings, optimizer, schedule, one step, validation. Knows nothing of
+Ray.
 
-A step sees one global batch: every rank takes its share, cut into micro-batches; gradients of the mean loss over all
-codes of the global batch, whatever the number of ranks and however uneven the shares.
+A step sees one global batch: every rank takes its share, cut into micro-batches; gradients of the mean loss
+over all codes of the global batch, whatever the number of ranks and however uneven the shares.
 """
 
 import contextlib
@@ -35,7 +36,8 @@ class TrainConfig:
     tables: str
     """Codes tables, as jobs/precompute_codes.py writes them: TRAIN or TRAIN,VALID."""
     checkpoint_dir: str
-    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/; all workers must see it."""
+    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/; all workers must
+    see it."""
     pretrained_model_name_or_path: str | None = None
     """Model directory to start from; its geometry and vocabulary are taken."""
     model: Preset = "base"
@@ -87,9 +89,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         positive = (
-            "learning_rate", "epoch_num", "max_grad_norm", "micro_batch_size", "gradient_accumulation_steps",
-            "logging_steps", "save_checkpoint_steps", "keep_checkpoints", "text_len",
-        )  # fmt: skip
+            "learning_rate",
+            "epoch_num",
+            "max_grad_norm",
+            "micro_batch_size",
+            "gradient_accumulation_steps",
+            "logging_steps",
+            "save_checkpoint_steps",
+            "keep_checkpoints",
+            "text_len",
+        )
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected above 0")
@@ -175,14 +184,18 @@ class Worker:
 
 
 def train_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, samples: Samples, rows: np.ndarray, config: TrainConfig,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    samples: Samples,
+    rows: np.ndarray,
+    config: TrainConfig,
     worker: Worker,
-) -> tuple[float, float]:  # fmt: skip
+) -> tuple[float, float]:
     """One update on the global batch `rows` (row numbers, the same on every rank).
 
     Returns:
-        Mean loss a code over the global batch, and the gradient norm before clipping. If either is not finite the
-        weights were not touched.
+        Mean loss a code over the global batch, and the gradient norm before clipping. If either is not finite
+        the weights were not touched.
     """
     share = rank_share(rows, worker.rank, worker.world_size)
     num_codes = len(rows) * samples.codes.shape[1]
@@ -225,7 +238,8 @@ def _pieces(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def flops_per_sample(config: GPTConfig) -> float:
-    """Of one training sample, forward and backward: linear layers, head and causal attention, 2 a multiply-add."""
+    """Of one training sample, forward and backward: linear layers, head and causal attention, 2 a multiply-
+    add."""
     positions = config.block_size - 1
     linear = 12 * config.n_layer * config.n_embd**2 * positions
     head = config.n_embd * config.codebook_size * config.image_len

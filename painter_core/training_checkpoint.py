@@ -1,7 +1,7 @@
 """Training checkpoints: ROOT/checkpoints/step-00001000/ = a model directory + training/ + checkpoint.json.
 
-A checkpoint is written under a temporary name, its marker checkpoint.json (sizes and sha256 of all files) last, and then
-renamed. A directory without a valid marker is never loaded; the one before it is.
+A checkpoint is written under a temporary name, its marker checkpoint.json (sizes and sha256 of all files)
+last, and then renamed. A directory without a valid marker is never loaded; the one before it is.
 """
 
 import logging
@@ -80,7 +80,7 @@ def _problem(path: Path) -> str | None:
 
 
 def publish(target: Path, checkpoint: Path) -> None:
-    """Makes `target` the model directory of a checkpoint, training state left out; hard links where possible."""
+    """Makes `target` the model directory of a checkpoint, training state left out; by hard links."""
     temporary, old = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
     for leftover in (temporary, old):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -1,8 +1,8 @@
 """Training a VQGAN: losses, one step, codebook revival, averaged weights, validation. Knows nothing of Ray.
 
-The recipe of taming-transformers: L1 (with a share of L2, which favours PSNR), a codebook loss with straight-through
-gradients, and after `disc_start` steps a hinge PatchGAN whose weight follows the ratio of gradient norms at the
-decoder's last layer.
+The recipe of taming-transformers: L1 (with a share of L2, which favours PSNR), a codebook loss with
+straight-through gradients, and after `disc_start` steps a hinge PatchGAN whose weight follows the ratio of
+gradient norms at the decoder's last layer.
 
 Shapes: B pictures, N = B * grid_size**2 latents, E embed_dim.
 """
@@ -22,6 +22,7 @@ from painter_core.models.discriminator import PatchDiscriminator
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.training import Worker
 
+BETAS = (0.9, 0.99)  # of Adam; taming has (0.5, 0.9), which needs far more steps on small pictures
 BETA = 0.25  # of the commitment loss (van den Oord et al. 2017)
 REVIVE_EVERY_STEPS = 25
 DEAD_SHARE = 0.03  # of an even share: an entry that gets fewer latents than this is placed anew
@@ -131,7 +132,8 @@ def learning_rate(config: VQGANTrainConfig, step: int) -> float:
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     done = (step - warmup) / max(1, config.max_steps - warmup)
-    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
+    # a Python float: a numpy scalar in the optimizer's state is no plain weight, and would not load again
+    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * done))))
 
 
 class VQGANTrainer:
@@ -145,9 +147,9 @@ class VQGANTrainer:
             parameter.requires_grad_(not frozen)
         self.discriminator = PatchDiscriminator().to(worker.device)
         trained = [p for p in self.vqgan.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.5, 0.9), fused=True)
+        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=BETAS, fused=True)
         self.disc_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.9), fused=True
+            self.discriminator.parameters(), lr=config.learning_rate, betas=BETAS, fused=True
         )
         self.average = {k: v.detach().clone() for k, v in self.vqgan.state_dict().items()}
         self.use = torch.ones(vqgan.config.codebook_size, device=worker.device)
@@ -240,7 +242,8 @@ class VQGANTrainer:
             self.use[dead] = 1.0
 
     def _place(self, latents: Tensor, entries: Tensor) -> None:
-        """Moves some entries to randomly chosen latents of rank 0, with a little noise so that no two are equal."""
+        """Moves some entries to randomly chosen latents of rank 0, with a little noise so that no two are
+        equal."""
         picked = torch.randint(len(latents), (len(entries),), generator=self._generator())
         new = latents[picked.to(latents.device)].float()
         noise = torch.randn(new.shape, generator=self._generator()).to(new.device)

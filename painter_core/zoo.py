@@ -182,7 +182,7 @@ def _local_copy(short: str, archive: Archive, sha: str | None, temporary: Path) 
     log.info("zoo: %s: downloading %s", short, redact(archive.url))
     try:
         fs, path = _open(archive.url)
-        fs.get_file(path, str(file), callback=_Progress(short, archive.size_bytes), **_timeouts(archive.url))
+        fs.get_file(path, str(file), callback=_Progress(short, archive.size_bytes))
     except _network_errors() as error:
         raise _unavailable(short, f"{redact(archive.url)}: {type(error).__name__}: {error}") from None
     return file
@@ -201,18 +201,13 @@ def _check_network(name: str, url: str, sha: str | None) -> None:
 
 def _open(url: str) -> tuple[Any, str]:
     """File system and path; of http(s) too, which is read nowhere but in the zoo."""
-    if url.startswith(("http://", "https://")):
-        return fsspec.core.url_to_fs(url, client_kwargs={"trust_env": True})
-    return filesystem(url)
-
-
-def _timeouts(url: str) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
-        return {}
-    import aiohttp  # only where it is needed; it comes with Ray
+        return filesystem(url)
+    import aiohttp  # what fsspec reads http by; it comes with Ray
 
     # by default a download ends after five minutes, whole or not
-    return {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+    return fsspec.core.url_to_fs(url, client_kwargs={"trust_env": True, "timeout": timeout})
 
 
 def _network_errors() -> tuple[type[Exception], ...]:

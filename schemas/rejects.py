@@ -19,6 +19,7 @@ REASONS = {
     "text_empty": "the caption is null, blank, or leaves no token",
     "text_control": "a cell holds a tab or a line end, which a .tsv output cannot carry",
     "text_all_unk": "every token of the caption is unknown to the vocabulary",
+    "text_unscored": "the caption is not one of the bundled sample: it asks for no attributes",
     "img_empty": "the picture cell is empty or null",
     "b64_invalid": "the picture cell is not base64",
     "b64_mixed": "the picture cell mixes the standard and the url-safe alphabet of base64",

@@ -1,4 +1,5 @@
-"""What several tests share: one Ray head for the whole run, a tiny VQGAN, tables, and running jobs as users do."""
+"""What several tests share: one Ray head for the whole run, a tiny VQGAN, tables, and running jobs as users
+do."""
 
 import base64
 import io

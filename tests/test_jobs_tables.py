@@ -72,7 +72,8 @@ def test_other_seed_is_refused(jobs: Jobs, prompts: Path, model: Path, pictures:
 
 
 def kill_in_the_middle(jobs: Jobs, directory: Path, victim: str, *command: object) -> int:
-    """Starts a job, kills its driver or a worker of its once a part is committed; returns the job's exit code."""
+    """Starts a job, kills its driver or a worker of its once a part is committed; returns the job's exit
+    code."""
     process = jobs.start(*command)
     deadline = time.monotonic() + 120
     while not list((directory / "_run" / "commits").glob("*.json")):

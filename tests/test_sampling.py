@@ -1,5 +1,7 @@
 """Drawing codes: the set that top-k and top-p leave, the distribution, one uniform a row and step."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,15 @@ from tests.golden.formula import fill
 
 SIZE = 50
 TINY = GPTConfig(text_vocab_size=40, codebook_size=32, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=16)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors here are tiny: threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def logits_of(rows: int, size: int = SIZE, seed: int = 0) -> Tensor:

@@ -1,8 +1,8 @@
 """The GPT of EasyNLP's text-to-image system: text ids and codes in, logits over the next code out.
 
 Shapes: B batch, T positions, D n_embd, H n_head, V codebook_size. A sequence is text_len text ids (BERT id +
-codebook_size) and then image_len codes. Attention is causal over everything; padding is attended, as in EasyNLP.
-Module names are those of the published checkpoints (minGPT under the prefix `transformer.`).
+codebook_size) and then image_len codes. Attention is causal over everything; padding is attended, as in
+EasyNLP. Module names are those of the published checkpoints (minGPT under the prefix `transformer.`).
 """
 
 from dataclasses import dataclass

@@ -2,10 +2,12 @@
 
 Shapes: B batch, H = W = image_size, h = w = grid_size = image_size / 2**(len(ch_mult) - 1), E embed_dim.
 Pixels are float (B, 3, H, W) in [-1, 1]; codes are int64 (B, h * w) in [0, codebook_size), in raster order.
-Module names are those of the published checkpoints (Esser et al. 2021; taming-transformers, `taming/modules`).
+Module names are those of the published checkpoints (Esser et al. 2021; taming-transformers,
+`taming/modules`).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -129,32 +131,44 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def _level(channels: tuple[int, ...], *, attention: bool) -> nn.Module:
-    """Residual blocks from channels[0] through channels[1:], each followed by attention where asked."""
-    level = nn.Module()
-    level.block = nn.ModuleList(ResnetBlock(a, b) for a, b in zip(channels, channels[1:], strict=False))
-    level.attn = nn.ModuleList(AttnBlock(c) for c in channels[1:]) if attention else nn.ModuleList()
-    return level
+class Level(nn.Module):
+    """Residual blocks of one side, each followed by attention where asked, then a change of side.
+
+    Args:
+        channels: of the input, then of each block's output.
+        attention: whether attention follows each block.
+        resample: published name and module of what changes the side, if anything does.
+    """
+
+    def __init__(
+        self, channels: tuple[int, ...], *, attention: bool, resample: tuple[str, nn.Module] | None
+    ) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(ResnetBlock(a, b) for a, b in pairwise(channels))
+        self.attn = nn.ModuleList(AttnBlock(c) for c in channels[1:] if attention)
+        self._resample = resample[0] if resample else None
+        if resample:
+            self.add_module(*resample)
+
+    def forward(self, h: Tensor) -> Tensor:
+        for i, block in enumerate(self.block):
+            h = block(h)
+            if len(self.attn):
+                h = self.attn[i](h)
+        return getattr(self, self._resample)(h) if self._resample else h
 
 
-def _run_level(level: nn.Module, h: Tensor) -> Tensor:
-    for i, block in enumerate(level.block):
-        h = block(h)
-        if len(level.attn):
-            h = level.attn[i](h)
-    return h
+class Middle(nn.Module):
+    """Two residual blocks with attention between them, at the smallest side."""
 
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block_1 = ResnetBlock(channels, channels)
+        self.attn_1 = AttnBlock(channels)
+        self.block_2 = ResnetBlock(channels, channels)
 
-def _middle(channels: int) -> nn.Module:
-    mid = nn.Module()
-    mid.block_1 = ResnetBlock(channels, channels)
-    mid.attn_1 = AttnBlock(channels)
-    mid.block_2 = ResnetBlock(channels, channels)
-    return mid
-
-
-def _run_middle(mid: nn.Module, h: Tensor) -> Tensor:
-    return mid.block_2(mid.attn_1(mid.block_1(h)))
+    def forward(self, h: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(h)))
 
 
 class Encoder(nn.Module):
@@ -169,22 +183,18 @@ class Encoder(nn.Module):
         for i, width in enumerate(widths):
             side = config.image_size // 2**i
             blocks = (previous, *[width] * config.num_res_blocks)
-            level = _level(blocks, attention=side in config.attn_resolutions)
-            if i + 1 < len(widths):
-                level.downsample = Downsample(width)
-            self.down.append(level)
+            resample = ("downsample", Downsample(width)) if i + 1 < len(widths) else None
+            self.down.append(Level(blocks, attention=side in config.attn_resolutions, resample=resample))
             previous = width
-        self.mid = _middle(previous)
+        self.mid = Middle(previous)
         self.norm_out = _norm(previous)
         self.conv_out = nn.Conv2d(previous, config.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv_in(x)
         for level in self.down:
-            h = _run_level(level, h)
-            if hasattr(level, "downsample"):
-                h = level.downsample(h)
-        return self.conv_out(F.silu(self.norm_out(_run_middle(self.mid, h))))
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(self.mid(h))))
 
 
 class Decoder(nn.Module):
@@ -194,15 +204,14 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [config.ch * m for m in config.ch_mult]
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
-        self.mid = _middle(widths[-1])
+        self.mid = Middle(widths[-1])
         levels: list[nn.Module] = []
         previous = widths[-1]
         for i in reversed(range(len(widths))):
             side = config.image_size // 2**i
             blocks = (previous, *[widths[i]] * (config.num_res_blocks + 1))
-            level = _level(blocks, attention=side in config.attn_resolutions)
-            if i > 0:
-                level.upsample = Upsample(widths[i])
+            resample = ("upsample", Upsample(widths[i])) if i > 0 else None
+            level = Level(blocks, attention=side in config.attn_resolutions, resample=resample)
             levels.insert(0, level)  # up.0 is the largest side and runs last, as published
             previous = widths[i]
         self.up = nn.ModuleList(levels)
@@ -210,11 +219,9 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(previous, 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = _run_middle(self.mid, self.conv_in(z))
+        h = self.mid(self.conv_in(z))
         for level in reversed(self.up):
-            h = _run_level(level, h)
-            if hasattr(level, "upsample"):
-                h = level.upsample(h)
+            h = level(h)
         return self.conv_out(F.silu(self.norm_out(h)))
 
 

@@ -1,7 +1,7 @@
 """A codes table as memory-mapped arrays on a node: text ids and codes, 2 bytes a code.
 
-The cache stands under PAINTER_CACHE (by default ~/.cache/painter) and is named by the content of the table and of the
-tokenizer, so that it is built once a node and never mistaken for another.
+The cache stands under PAINTER_CACHE (by default ~/.cache/painter) and is named by the content of the table
+and of the tokenizer, so that it is built once a node and never mistaken for another.
 """
 
 import io

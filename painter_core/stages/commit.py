@@ -7,7 +7,8 @@
     manifest.json, _SUCCESS        written last, after rows_in == rows_out + rows_rejected over all units
     summary.json                   how the last run ended
 
-`outputs` that end in .tsv or .parquet are one file, made at the end; the directory is then `outputs`.run beside it.
+`outputs` that end in .tsv or .parquet are one file, made at the end; the directory is then `outputs`.run
+beside it.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from painter_core.storage import filesystem, join, read_json, redact, sha256, wr
 
 FORMAT = 1
 SINGLE_FILE = (".tsv", ".parquet")
-OURS = re.compile(r"part-\d{6,}\.parquet|rejects|_run|_SUCCESS|manifest\.json|summary\.json")
+OURS = re.compile(r"part-\d{6,}\.parquet|rejects|_run|_SUCCESS|(manifest|summary|score)\.json|score\.md")
 
 
 class Refused(Exception):
@@ -136,7 +137,8 @@ class RunDirectory:
             out_fs, out = filesystem(self.outputs)
             if out_fs.exists(out) and not fs.exists(path):
                 raise Refused(
-                    f"{redact(self.outputs)} exists and was not made by this job; move it or name another --outputs"
+                    f"{redact(self.outputs)} exists and was not made by this job; move it or name "
+                    "another --outputs"
                 )
         if not fs.exists(path):
             return
@@ -145,7 +147,8 @@ class RunDirectory:
         names = {name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)}
         if names and not fs.exists(join(path, "_run", "plan.json")):
             raise Refused(
-                f"{redact(self.url)} holds files of another kind ({sorted(names)[0]}); name an empty or new --outputs"
+                f"{redact(self.url)} holds files of another kind ({sorted(names)[0]}); name an empty "
+                "or new --outputs"
             )
 
     def clear(self) -> None:
@@ -203,7 +206,8 @@ class PartWriter:
         rows_out = unpack(row["table"]).num_rows
         if row["rows_in"] != rows_out + len(rejects):
             raise RuntimeError(
-                f"unit {unit}: {row['rows_in']} rows in, {rows_out} out, {len(rejects)} rejected: a row was lost"
+                f"unit {unit}: {row['rows_in']} rows in, {rows_out} out, {len(rejects)} rejected: a "
+                "row was lost"
             )
         name = part_name(unit)
         record = {
@@ -235,7 +239,8 @@ class PartWriter:
 
 
 def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[str, Any]:
-    """Checks the sums over all commit records, makes the single file if one is asked for, writes the manifest.
+    """Checks the sums over all commit records, makes the single file if one is asked for, writes the
+    manifest.
 
     Args:
         extra: what the table's readers need besides: its kind, the VQGAN's identity.
@@ -277,7 +282,8 @@ def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[s
     }
     if manifest["rows_in"] != manifest["rows_out"] + manifest["rows_rejected"]:
         raise RuntimeError(
-            f"the sums do not agree: {manifest['rows_in']} in, {manifest['rows_out']} out, {rejected.total()} rejected"
+            f"the sums do not agree: {manifest['rows_in']} in, {manifest['rows_out']} out, "
+            f"{rejected.total()} rejected"
         )
     if directory.single_file:
         _join_parts(directory, [p["name"] for p in manifest["parts"]])
@@ -307,7 +313,7 @@ def _join_parts(directory: RunDirectory, names: list[str]) -> None:
 
 
 def tsv_bytes(table: pa.Table) -> bytes:
-    """Rows as TSV without header or quoting; cells hold no tab and no line end (checked where they came in)."""
+    """Rows as TSV without header or quoting; cells hold no tab and no line end (checked on reading)."""
     columns = [column.to_pylist() for column in table.columns]
     return "".join("\t".join(map(str, cells)) + "\n" for cells in zip(*columns, strict=True)).encode()
 

@@ -1,6 +1,7 @@
 """prompts -> pictures: a pool of painters, then PNG encoding on CPUs.
 
-A unit's row gains `pixels`: uint8 (N * max_generated_num, S, S, 3) as bytes, the samples of a row side by side.
+A unit's row gains `pixels`: uint8 (N * max_generated_num, S, S, 3) as bytes, the samples of a row side by
+side.
 """
 
 import base64

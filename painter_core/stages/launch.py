@@ -1,7 +1,8 @@
 """Starting and ending a job: command line, paths, Ray, exit code.
 
-Exit codes: 0 done; 1 a bug or a fault of the machine; 2 wrong flags or preflight, nothing written; 3 committed but over
-the ceiling of rejects; 4 the output exists or differs; 130 interrupted, submit again to resume.
+Exit codes: 0 done; 1 a bug or a fault of the machine; 2 wrong flags or preflight, nothing written; 3
+committed but over the ceiling of rejects; 4 the output exists or differs; 130 interrupted, submit again to
+resume.
 """
 
 import atexit
@@ -58,12 +59,14 @@ def fail(code: int, message: str) -> NoReturn:
 
 
 def check_path(flag: str, path: str) -> None:
-    """Refuses a relative path under `ray job submit`, where the working directory is a copy that is thrown away."""
+    """Refuses a relative path under `ray job submit`, where the working directory is a copy that is thrown
+    away."""
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     for entry in path.split(","):
         if submitted and is_local(entry) and not os.path.isabs(entry.strip()):
             raise ValueError(
-                f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working directory is "
+                f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working "
+                "directory is "
                 f'thrown away; give the absolute path, for instance {flag} "$PWD/{entry}"'
             )
 
@@ -71,7 +74,8 @@ def check_path(flag: str, path: str) -> None:
 def start_ray() -> None:
     """Connects to the cluster that the job was submitted to, or starts a local one on the loopback.
 
-    Ray reads these variables when it is imported, so it is imported after they are set, here and nowhere before.
+    Ray reads these variables when it is imported, so it is imported after they are set, here and nowhere
+    before.
     """
     submitted = "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     if not submitted:

@@ -35,7 +35,8 @@ class MakeTableConfig:
     pictures: str | None = None
     """Folder of pictures, sub-folders included."""
     captions: str | None = None
-    """Captions of the pictures: a TSV `file name, caption`, or JSON lines with `file` and `text`; by default the text
+    """Captions of the pictures: a TSV `file name, caption`, or JSON lines with `file` and `text`; by default
+    the text
     in the .txt file of the same stem beside each picture."""
     sample: int | None = None
     """Draw this many rows of the bundled sample instead: product pictures with Chinese captions."""
@@ -144,7 +145,8 @@ def _folder(config: MakeTableConfig) -> Iterator[Row]:
         yield name, text, file.read_bytes()
     if captions and (unused := sorted(set(captions) - {p.relative_to(folder).as_posix() for p in files})):
         raise ValueError(
-            f"{config.captions}: {len(unused)} captions have no picture in {folder}, the first is {unused[0]!r}"
+            f"{config.captions}: {len(unused)} captions have no picture in {folder}, the first is "
+            f"{unused[0]!r}"
         )
 
 

@@ -53,7 +53,8 @@ def open_pictures(
     )
     if rejected > max_reject_fraction * rows or rejected == rows:
         raise ValueError(
-            f"--tables {redact(table)}: {rejected} of {rows} rows cannot be used ({counts['rejected']}), more than "
+            f"--tables {redact(table)}: {rejected} of {rows} rows cannot be used "
+            f"({counts['rejected']}), more than "
             f"--max-reject-fraction {max_reject_fraction:g}; jobs/precompute_codes.py lists them, row by row"
         )
     return np.load(directory / "pictures.npy", mmap_mode="r")

@@ -1,7 +1,7 @@
 """Running a training loop on Ray Train: workers, restarts, progress, the end of the run.
 
-The loop keeps its own checkpoints (painter_core.training_checkpoint) and takes up the newest one by itself, so a worker
-that dies is replaced and the run goes on; Ray keeps nothing.
+The loop keeps its own checkpoints (painter_core.training_checkpoint) and takes up the newest one by itself,
+so a worker that dies is replaced and the run goes on; Ray keeps nothing.
 """
 
 import json
@@ -66,12 +66,13 @@ def run_workers(
 
     log.info("%d..%d workers on %s", workers.least, workers.most, "GPUs" if workers.use_gpu else "CPUs")
     (root / "_run" / "outcome.json").unlink(missing_ok=True)
-    elastic = workers.least < workers.most
+    # (least, most) lets Ray go on with fewer; its annotation of num_workers lags behind
+    number: Any = (workers.least, workers.most) if workers.least < workers.most else workers.most
     trainer = ray.train.torch.TorchTrainer(
         loop,
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=(workers.least, workers.most) if elastic else workers.most,
+            num_workers=number,
             use_gpu=workers.use_gpu,
             resources_per_worker={"GPU": 1, "CPU": 1} if workers.use_gpu else {"CPU": 0.75},
         ),
@@ -141,5 +142,6 @@ def threads_of_a_worker(num_workers: int) -> int:
 
 
 def write_outcome(root: Path, values: dict[str, Any]) -> None:
-    """Rank 0's last words to the driver; with `error` the run ends without being tried again, to the same end."""
+    """Rank 0's last words to the driver; with `error` the run ends without being tried again, to the same
+    end."""
     write_json(*filesystem(str(root / "_run" / "outcome.json")), values)

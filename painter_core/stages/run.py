@@ -33,9 +33,11 @@ class RunConfig:
     """Flags of every job that turns a table into a table."""
 
     tables: str
-    """Input: a file, directory or glob, or several with commas between; local paths or URLs (s3://, gs://, oss://)."""
+    """Input: a file, directory or glob, or several with commas between; local paths or URLs (s3://, gs://,
+    oss://)."""
     outputs: str
-    """Output: a directory of Parquet parts, or one file X.tsv or X.parquet with its run directory X.tsv.run beside it."""
+    """Output: a directory of Parquet parts, or one file X.tsv or X.parquet with its run directory X.tsv.run
+    beside it."""
     first_sequence: str = "text"
     """Column of the caption."""
     random_seed: int = 42
@@ -123,8 +125,13 @@ class Job:
         units = plan_units(files, self.columns, micro_batch_size=batch, limit=config.limit)
         if not units:
             raise ValueError(f"--tables {redact(config.tables)}: no rows")
-        settings = {"columns": list(self.columns.read), "schema": list(self.columns.schema), "limit": config.limit,
-                    "micro_batch_size": batch, **settings}  # fmt: skip
+        settings = {
+            "columns": list(self.columns.read),
+            "schema": list(self.columns.schema),
+            "limit": config.limit,
+            "micro_batch_size": batch,
+            **settings,
+        }
         plan = Plan(
             stage=self.stage,
             identity={"stage": self.stage, "format": 1, **identity},
@@ -148,7 +155,8 @@ class Job:
         changed = differences(stored, plan) if stored else []
         if changed and not self.config.overwrite:
             raise Refused(
-                f"{redact(self.directory.url)} holds a run with other settings ({'; '.join(changed)}); name another "
+                f"{redact(self.directory.url)} holds a run with other settings ({'; '.join(changed)}); "
+                "name another "
                 "--outputs, or remove it with --overwrite"
             )
         if self.config.dry_run:
@@ -194,11 +202,11 @@ class Job:
         ).__call__
 
     def tasks(self, num_cpus: float) -> dict[str, Any]:
-        """Resources of a CPU operator: a share of a CPU where models run on CPUs too, so that stages overlap."""
+        """Resources of a CPU operator: a share of a CPU where models run on CPUs too, so that they overlap."""
         return {"num_cpus": num_cpus if self.uses_gpu else num_cpus / 5, "max_retries": 3}
 
     def actors(self) -> dict[str, Any]:
-        """Resources of the model operator: other ones than its neighbours', or Ray would fuse them into one."""
+        """Resources of the model operator: not its neighbours', or Ray would fuse them into one."""
         available = cluster_resources()
         gpus = (self.config.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
         most = int(available["GPU"] / gpus) if gpus else int(available["CPU"])
@@ -250,13 +258,21 @@ class Job:
             reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
             raise Stop(
                 3,
-                f"{rejected.total():,} of {rows:,} rows were rejected ({reasons}), more than --max-reject-fraction "
-                f"{ceiling:g}; see {redact(self.directory.url)}/rejects. All other rows are committed: to accept the "
+                f"{rejected.total():,} of {rows:,} rows were rejected ({reasons}), more than "
+                "--max-reject-fraction "
+                f"{ceiling:g}; see {redact(self.directory.url)}/rejects. All other rows are committed: "
+                "to accept the "
                 "loss, submit again with a larger --max-reject-fraction",
             )
         finish(self.directory, self.plan, extra)
-        log.info("%s: %s rows in, %s out, %s rejected -> %s", self.stage, f"{rows:,}",
-                 f"{rows - rejected.total():,}", f"{rejected.total():,}", redact(self.config.outputs))  # fmt: skip
+        log.info(
+            "%s: %s rows in, %s out, %s rejected -> %s",
+            self.stage,
+            f"{rows:,}",
+            f"{rows - rejected.total():,}",
+            f"{rejected.total():,}",
+            redact(self.config.outputs),
+        )
 
     def _count(self, record: dict[str, Any]) -> None:
         self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
@@ -265,8 +281,12 @@ class Job:
         if rows >= BREAKER_ROWS and rows - record["rows_in"] < BREAKER_ROWS:
             reason, count = next(iter(self._rejected.most_common(1)), ("", 0))
             if count > rows / 2:
-                raise Stop(3, f"{count:,} of the first {rows:,} rows were rejected as {reason}: this is not your data, or "
-                           f"not these columns; see {redact(self.directory.url)}/rejects")  # fmt: skip
+                raise Stop(
+                    3,
+                    f"{count:,} of the first {rows:,} rows were rejected as {reason}: "
+                    "this is not your data, or "
+                    f"not these columns; see {redact(self.directory.url)}/rejects",
+                )
 
     def _progress(self, total: int) -> None:
         rows, seconds = self._counts["rows_in"], self._outcome.seconds
@@ -274,9 +294,15 @@ class Job:
         eta = (total - rows) / rate if rate else float("inf")
         log.info(
             "%s: %d of %d units, %s of %s rows, %d rejected, %.1f rows/s, %.0f s left",
-            self.stage, self._counts["units"], len(self._pending), f"{rows:,}", f"{total:,}",
-            self._rejected.total(), rate, eta,
-        )  # fmt: skip
+            self.stage,
+            self._counts["units"],
+            len(self._pending),
+            f"{rows:,}",
+            f"{total:,}",
+            self._rejected.total(),
+            rate,
+            eta,
+        )
 
     def __exit__(self, *error: Any) -> Literal[False]:
         return self._outcome.__exit__(*error)

@@ -1,7 +1,8 @@
 """Ray Train around painter_core.training: plan, workers, checkpoints, metrics.
 
-The order of samples is a function of (seed, epoch) and the global batch is fixed when a run begins; the checkpoint holds
-the global position. So a run that is resumed, also with another number of workers, sees every sample of the epoch once.
+The order of samples is a function of (seed, epoch) and the global batch is fixed when a run begins; the
+checkpoint holds the global position. So a run that is resumed, also with another number of workers, sees
+every sample of the epoch once.
 """
 
 import dataclasses
@@ -103,10 +104,18 @@ def make_plan(config: TrainConfig) -> TrainPlan:
         "gpt": dataclasses.asdict(gpt),
         "tokenizer_sha256": tokenizer.sha256,
         "pretrained_sha256": pretrained.gpt_sha256() if pretrained else None,
-        **{n: getattr(config, n) for n in (
-            "learning_rate", "epoch_num", "weight_decay", "warmup_proportion", "max_grad_norm", "random_seed"
-        )},
-    }  # fmt: skip
+        **{
+            n: getattr(config, n)
+            for n in (
+                "learning_rate",
+                "epoch_num",
+                "weight_decay",
+                "warmup_proportion",
+                "max_grad_norm",
+                "random_seed",
+            )
+        },
+    }
     batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
     if samples < 1:
         raise ValueError(f"--tables {tables[0]}: no rows")
@@ -162,7 +171,8 @@ def _model(
         )
     if pretrained.vqgan is not None and pretrained.vqgan_sha256() != vqgan.vqgan_sha256():
         raise ValueError(
-            f"--pretrained-model-name-or-path {name}: its VQGAN (sha256 {pretrained.vqgan_sha256()[:16]}) is not the one "
+            f"--pretrained-model-name-or-path {name}: its VQGAN (sha256 "
+            f"{pretrained.vqgan_sha256()[:16]}) is not the one "
             f"that made the codes ({vqgan.vqgan_sha256()[:16]}); precompute with --vqgan {name}"
         )
     return pretrained.gpt, pretrained.load_tokenizer()
@@ -177,7 +187,8 @@ def _take_up(plan: TrainPlan, tokenizer: Tokenizer) -> TrainPlan:
     if stored and (changed := changed_settings(stored["identity"], plan.identity)):
         if not plan.config.overwrite:
             raise Refused(
-                f"{root} holds a run with other settings ({changed}); name another --checkpoint-dir, or remove it "
+                f"{root} holds a run with other settings ({changed}); name another --checkpoint-dir, "
+                "or remove it "
                 "with --overwrite"
             )
         clear_training(fs, root)
@@ -190,10 +201,18 @@ def _take_up(plan: TrainPlan, tokenizer: Tokenizer) -> TrainPlan:
         return dataclasses.replace(plan, global_batch_size=stored["global_batch_size"])
     plan.tokenizer_dir.mkdir(parents=True)
     tokenizer.save(plan.tokenizer_dir)
-    write_json(fs, file, {
-        "format": 1, "stage": "train", "fingerprint": fingerprint(plan.identity), "identity": plan.identity,
-        "global_batch_size": plan.global_batch_size, "config": dataclasses.asdict(plan.config),
-    })  # fmt: skip
+    write_json(
+        fs,
+        file,
+        {
+            "format": 1,
+            "stage": "train",
+            "fingerprint": fingerprint(plan.identity),
+            "identity": plan.identity,
+            "global_batch_size": plan.global_batch_size,
+            "config": dataclasses.asdict(plan.config),
+        },
+    )
     return plan
 
 

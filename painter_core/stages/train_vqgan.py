@@ -1,8 +1,8 @@
 """Ray Train around painter_core.vqgan_training: plan, workers, checkpoints, metrics.
 
-As in painter_core.stages.train, the order of pictures is a function of (seed, epoch) and the checkpoint holds the global
-position. Rows of a global batch that are left over at the end of an epoch are passed over, so that all ranks see batches
-of one size.
+As in painter_core.stages.train, the order of pictures is a function of (seed, epoch) and the checkpoint holds
+the global position. Rows of a global batch that are left over at the end of an epoch are passed over, so that
+all ranks see batches of one size.
 """
 
 import dataclasses
@@ -22,9 +22,19 @@ from painter_core.vqgan_training import VQGANTrainConfig
 log = logging.getLogger(__name__)
 
 NOT_IDENTITY = (
-    "outputs", "tables", "num_workers", "use_gpu", "compile", "overwrite", "logging_steps", "save_checkpoint_steps",
-    "keep_checkpoints", "max_reject_fraction", "geometry", "micro_batch_size",
-)  # fmt: skip
+    "outputs",
+    "tables",
+    "num_workers",
+    "use_gpu",
+    "compile",
+    "overwrite",
+    "logging_steps",
+    "save_checkpoint_steps",
+    "keep_checkpoints",
+    "max_reject_fraction",
+    "geometry",
+    "micro_batch_size",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +110,8 @@ def _take_up(plan: VQGANPlan) -> VQGANPlan:
     if stored and (changed := changed_settings(stored["identity"], plan.identity)):
         if not plan.config.overwrite:
             raise Refused(
-                f"{root} holds a run with other settings ({changed}); name another --outputs, or use --overwrite"
+                f"{root} holds a run with other settings ({changed}); name another --outputs, or use "
+                "--overwrite"
             )
         clear_training(fs, root)
         stored = None
@@ -109,10 +120,17 @@ def _take_up(plan: VQGANPlan) -> VQGANPlan:
             log.info("already complete: %s", root)
             raise SystemExit(0)
         return dataclasses.replace(plan, global_batch_size=stored["global_batch_size"])
-    write_json(fs, file, {
-        "format": 1, "stage": "train_vqgan", "fingerprint": fingerprint(plan.identity), "identity": plan.identity,
-        "global_batch_size": plan.global_batch_size,
-    })  # fmt: skip
+    write_json(
+        fs,
+        file,
+        {
+            "format": 1,
+            "stage": "train_vqgan",
+            "fingerprint": fingerprint(plan.identity),
+            "identity": plan.identity,
+            "global_batch_size": plan.global_batch_size,
+        },
+    )
     return plan
 
 

@@ -108,8 +108,10 @@ class _Run:
         identity = json.dumps(self.plan.identity, ensure_ascii=False, indent=1)
         return (
             "# VQGAN\n\nWritten by `jobs/train_vqgan.py`.\n\n"
-            f"Step {self.trainer.step:,} of {self.config.max_steps:,}, {len(self.pictures):,} pictures, global batch "
-            f"{self.plan.global_batch_size}, precision {self.worker.precision}. On {len(self.valid)} validation "
+            f"Step {self.trainer.step:,} of {self.config.max_steps:,}, {len(self.pictures):,} "
+            "pictures, global batch "
+            f"{self.plan.global_batch_size}, precision {self.worker.precision}. On {len(self.valid)} "
+            "validation "
             f"pictures: PSNR {self.found.get('valid_psnr', 0):.2f} dB, codebook usage "
             f"{self.found.get('valid_usage', 0):.1%}.\n\n```json\n{identity}\n```\n"
         )
@@ -120,8 +122,14 @@ def train_loop(config: dict[str, Any]) -> None:
     run = _Run(config["plan"])
     plan, worker, trainer = run.plan, run.worker, run.trainer
     if len(run.pictures) < plan.global_batch_size:
-        write_outcome(plan.root, {"error": f"{len(run.pictures)} pictures are fewer than one global batch "
-                                           f"({plan.global_batch_size}); use a smaller --micro-batch-size"})  # fmt: skip
+        write_outcome(
+            plan.root,
+            {
+                "error": f"{len(run.pictures)} pictures are fewer than one global batch "
+                f"({plan.global_batch_size}); use a smaller "
+                "--micro-batch-size"
+            },
+        )
         return
     metrics = MetricsLog(plan.root, resume_step=trainer.step) if worker.rank == 0 else None
     marked, marked_step = time.monotonic(), trainer.step
@@ -129,8 +137,13 @@ def train_loop(config: dict[str, Any]) -> None:
         rate = learning_rate(run.config, trainer.step)
         found = trainer.train_step(run.next_pictures())
         if not np.isfinite(found["train_loss"]) or not np.isfinite(found["grad_norm"]):
-            write_outcome(plan.root, {"error": f"loss {found['train_loss']} at step {trainer.step + 1}: stopped before "
-                                               "the update. Try a lower --learning-rate"})  # fmt: skip
+            write_outcome(
+                plan.root,
+                {
+                    "error": f"loss {found['train_loss']} at step {trainer.step + 1}: stopped before "
+                    "the update. Try a lower --learning-rate"
+                },
+            )
             return
         last = trainer.step == run.config.max_steps
         if metrics and (trainer.step % run.config.logging_steps == 0 or last):

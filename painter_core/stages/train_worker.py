@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray.train
@@ -90,7 +90,7 @@ class _Run:
         model: nn.Module = self.gpt
         wanted = self.config.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
-            model = torch.compile(model)
+            model = cast(nn.Module, torch.compile(model))
         if self.worker.world_size > 1:
             devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
@@ -142,7 +142,8 @@ class _Run:
         identity = json.dumps(self.plan.identity, ensure_ascii=False, indent=1)
         return (
             "# Text-to-image model\n\nWritten by `jobs/train.py`.\n\n"
-            f"Step {self.step:,} of {self.plan.num_steps:,}, {self.plan.num_samples:,} training samples, global batch "
+            f"Step {self.step:,} of {self.plan.num_steps:,}, {self.plan.num_samples:,} training "
+            "samples, global batch "
             f"{self.plan.global_batch_size}, precision {self.worker.precision}, validation loss "
             f"{self.valid_loss:.4f} nats a code.\nIt has no safety filter: it paints what its data shows.\n\n"
             f"```json\n{identity}\n```\n"
@@ -164,13 +165,22 @@ def train_loop(config: dict[str, Any]) -> None:
             group["lr"] = rate
         loss, norm = train_step(run.model, run.optimizer, run.train, rows, run.config, worker)
         if not np.isfinite(loss) or not np.isfinite(norm):
-            _stop(plan, worker, f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
-                  "the last checkpoint is good. Try a lower --learning-rate")  # fmt: skip
+            _stop(
+                plan,
+                worker,
+                f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
+                "the last checkpoint is good. Try a lower --learning-rate",
+            )
             return
         run.step += 1
         window.add(loss, len(rows))
-        failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch,
-                  rows=rank_share(rows, worker.rank, worker.world_size).tolist())  # fmt: skip
+        failpoint(
+            "train_step",
+            step=run.step,
+            rank=worker.rank,
+            epoch=epoch,
+            rows=rank_share(rows, worker.rank, worker.world_size).tolist(),
+        )
         last = run.step == plan.num_steps
         if metrics and (run.step % run.config.logging_steps == 0 or last):
             speed = window.speed(plan, worker)

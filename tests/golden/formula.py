@@ -1,8 +1,9 @@
-"""The formula behind the golden cases: weights, pictures, token ids and captions from names and numbers alone.
+"""The formula behind the golden cases: weights, pictures, token ids and captions from names and numbers
+alone.
 
-The expected values in this folder's .npz files were computed in float32 on a CPU by the reference implementations
-(EasyNLP a4ee956: VQModel and minGPT) from the arrays that these functions give. numpy's RandomState is frozen, so the
-arrays never change.
+The expected values in this folder's .npz files were computed in float32 on a CPU by the reference
+implementations (EasyNLP a4ee956: VQModel and minGPT) from the arrays that these functions give. numpy's
+RandomState is frozen, so the arrays never change.
 """
 
 import zlib

@@ -1,0 +1,33 @@
+"""Pictures to scores: reads off painted pictures what their captions ask for.
+
+python jobs/evaluate.py --tables pictures.tsv --outputs score/ --attributes
+"""
+
+from painter_core.stages.commit import PartWriter
+from painter_core.stages.evaluate import EvaluateConfig, JudgePictures, scores_table, write_score
+from painter_core.stages.launch import log, parse
+from painter_core.stages.run import Job
+
+
+def main() -> None:
+    """Runs the job."""
+    config = parse(EvaluateConfig, __doc__)
+    with Job("evaluate", config.run, config.columns()) as job:
+        job.start()
+        job.make_plan({"judge": "attributes", "format": 1}, {})
+        judge = JudgePictures(config=config)
+        writer = PartWriter(directory=job.directory, build=scores_table)
+        job.execute(
+            lambda: (
+                job.units()
+                .flat_map(job.reader(), **job.tasks(0.25))
+                .map(judge.__call__, **job.tasks(1.0))
+                .map(writer.__call__, **job.tasks(0.5))
+            ),
+            extra={"table": "scores"},
+        )
+        log.info("score\n%s", write_score(job.directory).to_markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""EasyNLP's output lines: written byte for byte as it does, and their picture cells read back.
+
+A line is the columns of --output_schema, then those of --append_cols, with tabs between. The picture cell is
+Python's repr of a list of base64 strings, `['iVBOR...', ...]`; the text is what the model saw, not what was
+given.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from painter_core.tokenizer import Tokenizer
+
+COLUMNS = ("idx", "text", "gen_imgbase64")
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+
+
+def model_text(tokenizer: Tokenizer, text: str, text_len: int) -> str:
+    """A caption as EasyNLP writes it: lower-cased, cut at text_len tokens, unknown ones and all spaces left
+    out.
+    """
+    return tokenizer.decode(tokenizer.encode([text])[0][:text_len])
+
+
+def encode_picture(picture: np.ndarray) -> str:
+    """uint8 (S, S, 3) -> PNG in base64, with Pillow's default compression as in EasyNLP (our own tables' is
+    faster).
+    """
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def format_line(
+    *,
+    idx: str,
+    text: str,
+    images: Sequence[str],
+    output_schema: Sequence[str] = COLUMNS,
+    appended: Sequence[str] = (),
+) -> str:
+    """One line of EasyNLP's output.
+
+    Args:
+        idx: of the row.
+        text: from model_text().
+        images: base64 strings, all pictures of the row.
+        output_schema: names among idx, text, gen_imgbase64, in order.
+        appended: cells of the input's columns that --append_cols names.
+
+    Returns:
+        The line with its line end.
+
+    Raises:
+        ValueError: an unknown column, or a cell that would break the line.
+    """
+    cells = {"idx": idx, "text": text, "gen_imgbase64": str(list(images))}
+    if unknown := [name for name in output_schema if name not in cells]:
+        raise ValueError(
+            f"--output-schema: EasyNLP's lines have no column {', '.join(unknown)}, only {', '.join(COLUMNS)}"
+        )
+    line = [*(cells[name] for name in output_schema), *appended]
+    if broken := [cell for cell in line if any(c in cell for c in "\t\r\n")]:
+        raise ValueError(f"idx {idx}: a tab or a line end in {broken[0][:60]!r}")
+    return "\t".join(line) + "\n"
+
+
+def read_cell(cell: str) -> list[str]:
+    """The base64 strings in a picture cell, of EasyNLP's form or of ours (one plain string).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = cell.strip()
+    parts = text[2:-2].split("', '") if text.startswith("['") and text.endswith("']") else [text]
+    for part in parts:
+        if not _BASE64.fullmatch(part):
+            raise ValueError(
+                f"picture cell: {part[:40]!r} is no base64, in a cell that starts with {text[:20]!r}"
+            )
+    return parts

@@ -1,0 +1,99 @@
+"""pictures -> scores: attributes that the judge reads off each picture, beside those that its caption asks
+for."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from painter_core.images import decode_image, image_of_cell
+from painter_core.judge import Judge, Score, score
+from painter_core.rejects import Reject
+from painter_core.sample_pictures import VALUES, Attributes, parse_caption
+from painter_core.stages.commit import RunDirectory, iter_parts
+from painter_core.stages.readers import RejectLog, pack, unpack
+from painter_core.stages.run import RunConfig
+from painter_core.stages.tables import Columns, parse_input_schema
+from painter_core.storage import write_bytes
+from schemas import rejects, scores
+
+JUDGED_PX = 64  # side to which pictures are brought for the judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """output table (idx, text, gen_imgbase64) -> scores table, score.json and score.md."""
+
+    run: RunConfig
+    attributes: bool = False
+    """Score attributes of the bundled sample's goods: kind, colour, pattern, background, size."""
+    input_schema: str = "idx:str:1,text:str:1,gen_imgbase64:str:1"
+    """Columns of a TSV, in order: name:type:length."""
+    second_sequence: str = "gen_imgbase64"
+    """Column of the picture."""
+
+    def __post_init__(self) -> None:
+        if not self.attributes:
+            raise ValueError("give what is to be scored: --attributes")
+
+    def columns(self) -> Columns:
+        """What is read."""
+        names = parse_input_schema(self.input_schema)
+        return Columns(schema=names, text=self.run.first_sequence, image=self.second_sequence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgePictures:
+    """CPU operator: reads attributes off a unit's pictures."""
+
+    config: EvaluateConfig
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        table = unpack(row["table"])
+        log = RejectLog(stage="evaluate", keep_cell=self.config.run.keep_rejected)
+        kept, wanted, pictures = [], [], []
+        for i, line in enumerate(table.to_pylist()):
+            try:
+                wanted_of_line = self._wanted(line["text"])
+                pictures.append(decode_image(image_of_cell(line["image"]), JUDGED_PX, "antialias"))
+                wanted.append(wanted_of_line)
+                kept.append(i)
+            except Reject as error:
+                error.column = error.column or self.config.second_sequence
+                log.add(line, error, cell=line["image"])
+        read = Judge(image_size=JUDGED_PX).read(np.stack(pictures)) if pictures else []
+        columns = {f"wanted_{a}": [getattr(w, a) for w in wanted] for a in VALUES}
+        columns |= {f"read_{a}": [getattr(r, a) for r in read] for a in VALUES}
+        kept_table = table.select(["idx", "text"]).take(pa.array(kept, pa.int64()))
+        for name, values in columns.items():
+            kept_table = kept_table.append_column(name, pa.array(values, pa.string()))
+        all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
+        return row | {
+            "table": pack(kept_table),
+            "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
+        }
+
+    def _wanted(self, text: str) -> Attributes:
+        try:
+            return parse_caption(text)
+        except ValueError as error:
+            raise Reject("text_unscored", str(error), self.config.run.first_sequence) from None
+
+
+def scores_table(row: dict[str, Any]) -> pa.Table:
+    """The part of a unit."""
+    return unpack(row["table"]).cast(scores.schema(tuple(VALUES)))
+
+
+def write_score(directory: RunDirectory) -> Score:
+    """score.json and score.md of a finished scores table."""
+    read, wanted = [], []
+    for table in iter_parts(directory.outputs):
+        for row in table.to_pylist():
+            read.append(Attributes(**{a: row[f"read_{a}"] for a in VALUES}))
+            wanted.append(Attributes(**{a: row[f"wanted_{a}"] for a in VALUES}))
+    found = score(read, wanted)
+    directory.write_json(asdict(found), "score.json")
+    write_bytes(*directory.path("score.md"), found.to_markdown().encode())
+    return found
