@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 QUICKSTART ?= quickstart
 
-.PHONY: help venv quickstart sample-full test test-all lint clean
+.PHONY: help venv quickstart test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list

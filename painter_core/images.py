@@ -5,6 +5,7 @@ Everything that can be wrong with a cell raises Reject with a reason of schemas.
 """
 
 import binascii
+import contextlib
 import io
 import re
 import string
@@ -14,6 +15,7 @@ from collections import Counter
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -217,22 +219,20 @@ def _resize_bilinear(rgb: Image.Image, size: int) -> np.ndarray:
     """RGB (H, W) -> uint8 (size, size, 3), in OpenCV's fixed point; only what the crop keeps is computed."""
     width, height = rgb.size
     scale = size / min(height, width)
+    if scale == 1:
+        left, top = (width - size) // 2, (height - size) // 2
+        return np.asarray(rgb.crop((left, top, left + size, top + size)))
     y0, y1, wy0, wy1 = _taps(height, round(height * scale), size)
     x0, x1, wx0, wx1 = _taps(width, round(width * scale), size)
-    box = (int(x0[0]), int(y0[0]), int(x1[-1]) + 1, int(y1[-1]) + 1)
-    kept = np.asarray(rgb if box == (0, 0, width, height) else rgb.crop(box))  # (H', W', 3)
-    if kept.shape[:2] == (size, size) and size == min(height, width):
-        return kept
-    lines = kept.reshape(len(kept), -1)  # (H', W' * 3): a gather of single bytes is the fastest
-    channels = np.arange(3, dtype=np.int32)
-    left, right = (((x - x0[0])[:, None] * 3 + channels).ravel() for x in (x0, x1))
+    lines, channels = _lines(rgb)  # (H, W * channels): a gather of single bytes is the fastest
+    left_bytes, right_bytes = ((x[:, None] * channels + np.arange(3)).ravel() for x in (x0, x1))
     wx0, wx1 = wx0.repeat(3), wx1.repeat(3)
 
     def weighted(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """int32 (size, size * 3) in quarter levels: rows interpolated across, times their weight."""
-        picked = lines[rows - y0[0]]
-        mixed = picked.take(left, axis=1) * wx0
-        mixed += picked.take(right, axis=1) * wx1
+        picked = lines[rows]
+        mixed = picked.take(left_bytes, axis=1) * wx0
+        mixed += picked.take(right_bytes, axis=1) * wx1
         mixed >>= 4
         mixed *= weight[:, None]
         mixed >>= 16
@@ -243,6 +243,15 @@ def _resize_bilinear(rgb: Image.Image, size: int) -> np.ndarray:
     mixed += 2
     mixed >>= 2
     return mixed.astype(np.uint8).reshape(size, size, 3)
+
+
+def _lines(rgb: Image.Image) -> tuple[np.ndarray, int]:
+    """uint8 (H, W * channels) of an RGB picture, and its channels: 4 if Pillow's own memory can be seen."""
+    width, height = rgb.size
+    if hasattr(rgb, "__arrow_c_array__"):
+        with contextlib.suppress(ValueError):  # above 16 MiB it is not in one piece
+            return pa.array(rgb).flatten().to_numpy().reshape(height, width * 4), 4
+    return np.asarray(rgb).reshape(height, width * 3), 3
 
 
 def _taps(length: int, resized: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

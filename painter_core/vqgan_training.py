@@ -7,6 +7,7 @@ gradient norms at the decoder's last layer.
 Shapes: B pictures, N = B * grid_size**2 latents, E embed_dim.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -107,6 +108,9 @@ class Autoencoder(nn.Module):
     def __init__(self, vqgan: VQGAN, *, compiled: bool) -> None:
         super().__init__()
         self.vqgan = vqgan
+        if compiled:
+            # the adaptive weight goes through the decoder's backward pass more than once
+            torch._functorch.config.donated_buffer = False
         self._encode = torch.compile(vqgan.latents) if compiled else vqgan.latents
         self._decode = torch.compile(vqgan.decode_latents) if compiled else vqgan.decode_latents
 

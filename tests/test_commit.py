@@ -67,7 +67,9 @@ def contents(root: Path) -> dict[str, bytes]:
 def without_times(files: dict[str, bytes]) -> dict[str, object]:
     """Commit records without how long they took."""
     return {
-        name: {k: v for k, v in json.loads(data).items() if not k.endswith("_s")} if "commits" in name else data
+        name: {k: v for k, v in json.loads(data).items() if not k.endswith("_s")}
+        if "commits" in name
+        else data
         for name, data in files.items()
     }
 
@@ -131,7 +133,9 @@ def test_units_without_a_record_are_not_done(tmp_path: Path) -> None:
     records = write_units(directory, plan, [0, 2])
     assert [r["unit"] for r in records] == [0, 2]
     assert sum(r["rows_in"] for r in records) == 32
-    with pytest.raises(RuntimeError, match=f"{len(plan.units) - 2} of {len(plan.units)} units .* the first is 1"):
+    with pytest.raises(
+        RuntimeError, match=f"{len(plan.units) - 2} of {len(plan.units)} units .* the first is 1"
+    ):
         finish(directory, plan, {})
     assert sorted(p.name for p in (tmp_path / "out.tsv.run").iterdir()) == [
         "_run", "part-000000.parquet", "part-000002.parquet", "rejects"
@@ -179,7 +183,9 @@ def test_single_files_are_in_input_order(name: str, suffix: str, tmp_path: Path)
     before = path.read_bytes()
     finish(directory, plan, {})
     assert path.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["in.tsv", name + suffix, name + suffix + ".run"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["in.tsv", name + suffix, name + suffix + ".run"]
+    )
 
 
 def test_other_peoples_files_are_refused(tmp_path: Path) -> None:
@@ -189,7 +195,11 @@ def test_other_peoples_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pictures.tsv").write_text("x")
     (tmp_path / "empty").mkdir()
     before = contents(tmp_path)
-    for name, message in (("full", "thesis.doc"), ("file", "is a file"), ("pictures.tsv", "was not made by this")):
+    for name, message in (
+        ("full", "thesis.doc"),
+        ("file", "is a file"),
+        ("pictures.tsv", "was not made by this"),
+    ):
         with pytest.raises(Refused, match=message):
             RunDirectory(str(tmp_path / name)).check_foreign()
         RunDirectory(str(tmp_path / name)).clear()
@@ -209,8 +219,11 @@ def test_clear_removes_only_what_is_ours(name: str, tmp_path: Path) -> None:
     (root / "sub/part-000000.parquet").write_text("mine")
     directory.clear()
     assert set(contents(tmp_path)) == {
-        "in.tsv", f"{root.name}/notes.txt", f"{root.name}/part-1.parquet", f"{root.name}/sub/part-000000.parquet"
-    }  # fmt: skip
+        "in.tsv",
+        f"{root.name}/notes.txt",
+        f"{root.name}/part-1.parquet",
+        f"{root.name}/sub/part-000000.parquet",
+    }
 
 
 def test_a_plan_is_recognised(tmp_path: Path) -> None:
@@ -233,7 +246,9 @@ def test_fingerprints_are_fixed(tmp_path: Path) -> None:
     identity = {"stage": "x", "seed": 42, "sampling": {"top_k": 100, "top_p": 1.0}}
     plan = dataclasses.replace(make_plan(tmp_path), identity=identity)
     assert plan.fingerprint == "008e30e6873ace3080cc29f9fdf32697b1fdec61dbe568684e2b7b248bc6960e"
-    assert dataclasses.replace(plan, identity=dict(reversed(identity.items()))).fingerprint == plan.fingerprint
+    assert (
+        dataclasses.replace(plan, identity=dict(reversed(identity.items()))).fingerprint == plan.fingerprint
+    )
 
 
 def test_parquet_bytes_have_page_checksums() -> None:

@@ -1,23 +1,28 @@
-"""Foreign checkpoints: what is mapped, what is refused and with which words, and that nothing changes on the
-way.
-"""
+"""Foreign checkpoints: what is mapped, what is refused with which words; nothing changes on the way."""
 
+import base64
 import pickle
+import shutil
+import subprocess
 import sys
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from jobs import convert_checkpoint
 from painter_core.cache import build_once
 from painter_core.checkpoint import open_model
 from painter_core.convert import ConvertConfig, ConvertOptions, convert, to_painter
+from painter_core.images import encode_image
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.storage import file_sha256
@@ -30,9 +35,10 @@ from tests.foreign import (
     taming_yaml,
     write_easynlp,
 )
-from tests.golden.formula import image, tokens
+from tests.golden.formula import captions, image, tokens
 
 GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parent.parent
 TINY = ConvertOptions(image_size=32)
 
 
@@ -448,3 +454,44 @@ def test_full_size_golden(tmp_path: Path) -> None:
         greedy = gpt(sequence).argmax(2)
     assert greedy.shape == (2, steps)
     assert (greedy.numpy() == golden["greedy"]).mean() > 0.999
+
+
+def run_job(*command: str) -> None:
+    """Runs a job to its end; a failure shows its log."""
+    run = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-4000:]
+
+
+def full_size_by_command_line(directory: Path) -> tuple[np.ndarray, np.ndarray]:
+    """EasyNLP directory -> convert, precompute_codes, generate --top-k 1, as a user runs them.
+
+    Returns:
+        Codes (2, 256) of the two golden pictures, and the pictures (2, 256, 256, 3) of the two golden
+        captions.
+    """
+    source, model = full_size(directory / "pai-painter-base-zh"), directory / "model"
+    run_job("jobs/convert_checkpoint.py", "--source", str(source), "--outputs", str(model))
+    shutil.rmtree(source)
+    cells = [base64.b64encode(encode_image(image(i, 256))).decode() for i in range(2)]
+    (directory / "pairs.tsv").write_text("".join(f"{i}\t字\t{cell}\n" for i, cell in enumerate(cells)))
+    texts = captions(tokens(2, 32, 16384, 37512))
+    (directory / "prompts.tsv").write_text("".join(f"{i}\t{text}\n" for i, text in enumerate(texts)))
+    common = ["--micro-batch-size", "2", "--num-actors", "1"]
+    pairs, codes = str(directory / "pairs.tsv"), str(directory / "codes")
+    run_job("jobs/precompute_codes.py", "--tables", pairs, "--vqgan", str(model), "--outputs", codes, *common)
+    prompts, painted = str(directory / "prompts.tsv"), directory / "painted.parquet"
+    flags = ["--checkpoint-dir", str(model), "--outputs", str(painted), "--top-k", "1", *common]
+    run_job("jobs/generate.py", "--tables", prompts, *flags)
+    rows = pq.read_table(painted).to_pylist()
+    images = [Image.open(BytesIO(base64.b64decode(row["gen_imgbase64"]))) for row in rows]
+    parts = sorted(Path(codes).glob("*.parquet"))
+    encoded = [row["codes"] for part in parts for row in pq.read_table(part).to_pylist()]
+    return np.array(encoded), np.stack([np.asarray(i) for i in images])
+
+
+@pytest.mark.slow
+def test_full_size_by_command_line(tmp_path: Path) -> None:
+    codes, pictures = full_size_by_command_line(tmp_path)
+    np.testing.assert_array_equal(codes, np.load(GOLDEN / "vq_full.npz")["codes"])
+    expected = np.load(GOLDEN / "gpt_base_pictures.npz")["pictures"]
+    assert np.abs(pictures.astype(np.int16) - expected).max() <= 1

@@ -108,7 +108,8 @@ def test_translations(job: Job, argv: list[str], expected: list[str]) -> None:
              "--expect", "image_size=256"],
         ),
         ("train", "pretrain_model_name_or_path='a b=c'", ["--pretrained-model-name-or-path", "a b=c"]),
-        ("precompute", "pretrain_model_name_or_path=m size=128", ["--vqgan", "m", "--expect", "image_size=128"]),
+        ("precompute", "pretrain_model_name_or_path=m", ["--vqgan", "m"]),
+        ("precompute", "vqgan_ckpt_path=m size=128", ["--vqgan", "m", "--expect", "image_size=128"]),
         ("generate", "text_vocab_size=21128", ["--expect", "text_vocab_size=21128"]),
     ],
 )  # fmt: skip
@@ -137,7 +138,7 @@ def test_parameters(job: Job, parameters: str, expected: list[str]) -> None:
         ("train", ["--worker_gpu=two"], "expected a whole number, got 'two'"),
         ("train", ["--worker_gpu=-2"], "expected 0 or more"),
         ("train", ["--wd=0.1", "--weight_decay=0.2"], "--wd: means --weight-decay 0.1, .* 0.2"),
-        ("train", ["--resume_from_checkpoint=x"], "--resume_from_checkpoint: .* resumes by itself"),
+        ("train", ["--resume_from_checkpoint=x"], "--resume_from_checkpoint: .* it resumes"),
         ("train", ["--data-threads=3"], "--data_threads: has no counterpart"),
         ("generate", ["--mode=predict", "--tables=a,b"], "--tables: EasyNLP paints the last"),
     ],

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,7 +44,8 @@ def read(files: list[InputFile], units: list[Unit], columns: Columns = COLUMNS) 
     for group in group_units(units):
         for row in reader({"units": [dataclasses.asdict(u) for u in group]}):
             found.append(
-                row | {"table": unpack(row["table"]).to_pylist(), "rejects": unpack(row["rejects"]).to_pylist()}
+                row
+                | {"table": unpack(row["table"]).to_pylist(), "rejects": unpack(row["rejects"]).to_pylist()}
             )
     assert [row["unit"] for row in found] == [u.number for u in units]
     return found
@@ -85,7 +87,7 @@ def check(path: Path, data: bytes, micro_batch_size: int = 16) -> None:
         assert line.split(b"\t")[0].decode("utf-8", "replace") == (row["idx"] or "")
         assert data[: row["byte_offset"]].count(b"\n") == row["row"] - 1
     assert all("reason" not in row or row["reason"] in REASONS for row in rejects)
-    for before, after in zip(units, units[1:], strict=False):
+    for before, after in pairwise(units):
         assert (before.stop, before.first_row + before.num_rows) == (after.start, after.first_row)
     # physical lines, header and rows: nothing is left over at either end
     lines = data.count(b"\n") + (not data.endswith(b"\n"))
@@ -133,10 +135,12 @@ def test_shapes_of_a_tsv(name: str, suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["tsv", "tsv.gz"])
-def test_blocks_of_any_size_give_the_same(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_any_size_give_the_same(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = b"\n".join(table(300, seed=1))
     expected = planned(write(tmp_path / f"t.{suffix}", data))[1]
-    for size in (16, 100, 1000, 4096):
+    for size in (16, 100, 4096):
         monkeypatch.setattr(plan, "SCAN_BYTES", max(size, 100))
         monkeypatch.setattr(readers, "BLOCK_BYTES", size)
         assert planned(str(tmp_path / f"t.{suffix}"))[1] == expected
@@ -153,7 +157,7 @@ _CELL = st.one_of(
 _LINE = st.lists(_CELL, min_size=1, max_size=3).map(b"\t".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     lines=st.lists(_LINE, max_size=60),
     bom=st.booleans(),
@@ -177,8 +181,9 @@ def test_t7_random_bytes_are_read_or_refused_with_the_file_name(
     try:
         files, units = planned(write(path, data))
     except ValueError as error:
-        assert str(path) in str(error)
-        return
+        if str(path) in str(error):
+            return
+        raise
     found = read(files, units)
     assert sum(u["rows_in"] for u in found) == sum(len(u["table"]) + len(u["rejects"]) for u in found)
 
@@ -209,7 +214,7 @@ def test_units_of_large_rows_have_fewer_rows(tmp_path: Path, monkeypatch: pytest
     assert all(u.stop - u.start <= 40_000 for u in units)
     assert all(u.num_rows % 16 == 0 for u in units[:-1])
     assert [row["row"] for unit in read(files, units) for row in unit["table"]] == list(range(1, 1001))
-    # one row above the limit makes a unit of 16 rows, and of large rows there are no multiples of the micro-batch
+    # a row above the limit makes a unit of 16 rows; of large rows there are no multiples of the micro-batch
     monkeypatch.setattr(plan, "UNIT_BYTES", 900)
     few = planned(str(tmp_path / "t.tsv"), micro_batch_size=64)[1]
     assert {u.num_rows for u in few if u.stop - u.start > 900} == {16}
@@ -225,7 +230,9 @@ def test_limit_takes_the_first_rows(limit: int, suffix: str, tmp_path: Path) -> 
         if suffix == "tsv":
             write(path, "".join(f"{i}\t{t}\n" for i, t in rows).encode())
         else:
-            pq.write_table(pa.table(dict(zip(("idx", "text"), zip(*rows, strict=True), strict=True))), path, 30)
+            pq.write_table(
+                pa.table(dict(zip(("idx", "text"), zip(*rows, strict=True), strict=True))), path, 30
+            )
     files, units = planned(str(tmp_path), limit=limit)
     found = [row["idx"] for unit in read(files, units) for row in unit["table"]]
     assert found == [f"{part}-{i}" for part in range(3) for i in range(100)][:limit]
@@ -235,13 +242,19 @@ def test_limit_takes_the_first_rows(limit: int, suffix: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("version", ["1.0", "2.6"])
 def test_parquet_row_groups_are_sliced(row_group_size: int, version: str, tmp_path: Path) -> None:
     rows = 1500 if row_group_size > 10 else 70
-    pairs = {"idx": [str(i) for i in range(rows)], "other": [0] * rows, "text": [f"词{i % 7}" for i in range(rows)]}
+    pairs = {
+        "idx": [str(i) for i in range(rows)],
+        "other": [0] * rows,
+        "text": [f"词{i % 7}" for i in range(rows)],
+    }
     pq.write_table(
         pa.table(pairs), tmp_path / "t.parquet", row_group_size, version=version, use_dictionary=["text"]
     )
     files, units = planned(str(tmp_path / "t.parquet"), micro_batch_size=48)
     found = [row for unit in read(files, units) for row in unit["table"]]
-    assert [(r["row"], r["idx"], r["text"]) for r in found] == [(i + 1, str(i), f"词{i % 7}") for i in range(rows)]
+    assert [(r["row"], r["idx"], r["text"]) for r in found] == [
+        (i + 1, str(i), f"词{i % 7}") for i in range(rows)
+    ]
     assert all(row["byte_offset"] is None for row in found)
     # a resumed run reads what is left, from any unit on
     assert len(group_units(units)) == -(-rows // row_group_size)

@@ -12,7 +12,9 @@ from painter_core.sampling import SamplingConfig, draw_codes, row_uniforms, samp
 from tests.golden.formula import fill
 
 SIZE = 50
-TINY = GPTConfig(text_vocab_size=40, codebook_size=32, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=16)
+TINY = GPTConfig(
+    text_vocab_size=40, codebook_size=32, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=16
+)
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +103,9 @@ HOSTILE = torch.tensor([0.0, float("nan"), float("inf"), -float("inf"), 1e38, -1
 
 
 @pytest.mark.parametrize("kind", ["mixed", "nan", "inf", "-inf", "one", "equal", "huge", "bf16"])
-@pytest.mark.parametrize("config", [SamplingConfig(), SamplingConfig(top_k=0, top_p=0.5), SamplingConfig(top_k=3)])
+@pytest.mark.parametrize(
+    "config", [SamplingConfig(), SamplingConfig(top_k=0, top_p=0.5), SamplingConfig(top_k=3)]
+)
 def test_t20_codes_stay_in_the_codebook_with_hostile_logits(kind: str, config: SamplingConfig) -> None:
     rows = 420  # x 8 x 3 = 10,080 draws
     rng = np.random.RandomState(5)
@@ -127,8 +131,18 @@ def test_t20_codes_stay_in_the_codebook_with_hostile_logits(kind: str, config: S
 
 
 def test_row_uniforms_are_fixed() -> None:
-    np.testing.assert_array_equal(row_uniforms(42, "红-1", 0, 4), np.array([0.27519965171813965, 0.2251843810081482, 0.5903459191322327, 0.49465155601501465], np.float32))
-    np.testing.assert_array_equal(row_uniforms(42, "红-1", 1, 4), np.array([0.6832934021949768, 0.5288727283477783, 0.25998014211654663, 0.6875103712081909], np.float32))
+    np.testing.assert_array_equal(
+        row_uniforms(42, "红-1", 0, 4),
+        np.array(
+            [0.27519965171813965, 0.2251843810081482, 0.5903459191322327, 0.49465155601501465], np.float32
+        ),
+    )
+    np.testing.assert_array_equal(
+        row_uniforms(42, "红-1", 1, 4),
+        np.array(
+            [0.6832934021949768, 0.5288727283477783, 0.25998014211654663, 0.6875103712081909], np.float32
+        ),
+    )
     long = row_uniforms(42, "红-1", 0, 10_000)
     assert long.dtype == np.float32
     assert long.min() >= 0
@@ -138,7 +152,12 @@ def test_row_uniforms_are_fixed() -> None:
 
 
 def test_row_uniforms_depend_on_seed_idx_and_sample() -> None:
-    keys = [(seed, idx, sample) for seed in (0, 1, 11) for idx in ("1", "11", "", "a\0b", "\udcff") for sample in (0, 1, 11)]
+    keys = [
+        (seed, idx, sample)
+        for seed in (0, 1, 11)
+        for idx in ("1", "11", "", "a\0b", "\udcff")
+        for sample in (0, 1, 11)
+    ]
     assert len({tuple(row_uniforms(*key, 3)) for key in keys}) == len(keys)
 
 
@@ -157,7 +176,9 @@ def test_bad_settings_are_named(bad: dict[str, float], flag: str) -> None:
 def tiny() -> GPT:
     """A GPT with formula weights."""
     model = GPT(TINY).eval()
-    model.load_state_dict({k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()})
+    model.load_state_dict(
+        {k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()}
+    )
     return model
 
 

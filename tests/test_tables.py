@@ -47,8 +47,8 @@ def finished(root: Path, *parts: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a b.tsv", "中文.tsv", "a#b.tsv", "a?b.tsv", "a%20b.tsv", "a[1].tsv", "a{1}.tsv", "a*b.tsv", "x" * 200 + ".tsv",
-     "a::b.tsv", "a://b.tsv", "~.tsv", "a=b.tsv"],
+    ["a b.tsv", "中文.tsv", "a#b.tsv", "a?b.tsv", "a%20b.tsv", "a[1].tsv", "a{1}.tsv", "a*b.tsv",
+     "x" * 200 + ".tsv", "a::b.tsv", "a://b.tsv", "~.tsv", "a=b.tsv"],
 )  # fmt: skip
 def test_any_name_is_taken_as_it_stands(name: str, tmp_path: Path) -> None:
     put(tmp_path, f"data/{name}", "data/a1b.tsv")
@@ -61,7 +61,9 @@ def test_any_name_is_taken_as_it_stands(name: str, tmp_path: Path) -> None:
 
 def test_kinds_and_versions(tmp_path: Path) -> None:
     put(tmp_path, "a.tsv", "a.tsv.gz", "a.txt", "a.parquet", "a.csv")
-    kinds = [find_files(str(tmp_path / n))[0].kind for n in ("a.tsv", "a.tsv.gz", "a.txt", "a.parquet", "a.csv")]
+    kinds = [
+        find_files(str(tmp_path / n))[0].kind for n in ("a.tsv", "a.tsv.gz", "a.txt", "a.parquet", "a.csv")
+    ]
     assert kinds == ["tsv", "tsv.gz", "tsv", "parquet", "tsv"]
     (before,) = find_files(str(tmp_path / "a.tsv"))
     os.utime(tmp_path / "a.tsv", (1, 1))
@@ -76,7 +78,17 @@ def test_comma_lists_keep_their_order(tmp_path: Path) -> None:
 
 
 def test_directories_leave_out_what_is_no_table(tmp_path: Path) -> None:
-    put(tmp_path, "a.tsv", "sub/b.parquet", "_tmp/c.tsv", ".d.tsv", "_e.tsv", "sub/.x/f.tsv", "_SUCCESS", "g.json")
+    put(
+        tmp_path,
+        "a.tsv",
+        "sub/b.parquet",
+        "_tmp/c.tsv",
+        ".d.tsv",
+        "_e.tsv",
+        "sub/.x/f.tsv",
+        "_SUCCESS",
+        "g.json",
+    )
     assert names(str(tmp_path), tmp_path) == ["a.tsv", "sub/b.parquet"]
 
 
@@ -100,8 +112,8 @@ def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     ],
 )
 def test_globs(pattern: str, expected: list[str], tmp_path: Path) -> None:
-    put(tmp_path, "d/2.tsv", "d/1.tsv", "d/3.parquet", "d/4.csv", "d/_x.tsv", "d/.y.tsv", "d/sub/5.tsv", "e/6.tsv",
-        "_tmp/7.tsv")  # fmt: skip
+    put(tmp_path, "d/2.tsv", "d/1.tsv", "d/3.parquet", "d/4.csv", "d/_x.tsv", "d/.y.tsv", "d/sub/5.tsv",
+        "e/6.tsv", "_tmp/7.tsv")  # fmt: skip
     assert names(f"{tmp_path}/{pattern}", tmp_path) == expected
 
 
@@ -173,7 +185,9 @@ def test_memory_urls() -> None:
         memory.rm("/t", recursive=True)
 
 
-@pytest.mark.parametrize("url", ["http://x/a.tsv", "https://k:s@x/a", "ftp://x", "simplecache::s3://b", "python::x"])
+@pytest.mark.parametrize(
+    "url", ["http://x/a.tsv", "https://k:s@x/a", "ftp://x", "simplecache::s3://b", "python::x"]
+)
 def test_other_schemes_are_refused_without_their_secrets(url: str) -> None:
     with pytest.raises(ValueError, match="is not accepted") as caught:
         find_files(url)
@@ -225,7 +239,9 @@ def test_input_schema(text: str, expected: tuple[str, ...]) -> None:
     assert parse_input_schema(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "idx:str", "idx:bytes:1", ":str:1", "idx,", "a:str:1,a:str:1", "a:str:1:2"])
+@pytest.mark.parametrize(
+    "text", ["", "idx:str", "idx:bytes:1", ":str:1", "idx,", "a:str:1,a:str:1", "a:str:1:2"]
+)
 def test_input_schema_errors(text: str) -> None:
     with pytest.raises(ValueError, match="--input-schema"):
         parse_input_schema(text)
@@ -274,7 +290,9 @@ def test_accepted_types(idx: pa.DataType, text: pa.DataType, image: pa.DataType)
     ],
 )
 def test_other_types_and_names_are_errors(wrong: pa.Schema, column: str) -> None:
-    with pytest.raises(ValueError, match=rf"^/d/t\.parquet: column '{column}': (expected once|type .* is not)"):
+    with pytest.raises(
+        ValueError, match=rf"^/d/t\.parquet: column '{column}': (expected once|type .* is not)"
+    ):
         parquet_columns(FILE, wrong, PAIRS)
 
 
@@ -283,7 +301,13 @@ def test_cells_are_strings_bytes_or_none(tmp_path: Path) -> None:
     text = pa.array(["一", None, "一"]).dictionary_encode()
     broken = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"\xff", None]).buffers())
     table = pa.table(
-        {"i": pa.array([7, None, -1]), "t": text, "h": pa.array(images, HF_IMAGE), "b": broken, "v": ["a", "b", "c"]}
+        {
+            "i": pa.array([7, None, -1]),
+            "t": text,
+            "h": pa.array(images, HF_IMAGE),
+            "b": broken,
+            "v": ["a", "b", "c"],
+        }
     )
     pq.write_table(table, tmp_path / "t.parquet")
     read = pq.read_table(tmp_path / "t.parquet")

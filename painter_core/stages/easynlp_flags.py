@@ -23,23 +23,14 @@ RENAMED = {
     "wd": "weight-decay",
     "mn": "max-grad-norm",
 }
-SWITCHES = (
-    "use_amp",
-    "do_lower_case",
-    "save_all_checkpoints",
-    "use_torchacc",
-)  # EasyNLP's flags without a value
+# EasyNLP's own flags, without and with a value
+SWITCHES = ("use_amp", "do_lower_case")
 TAKEN = (
-    "mode",
-    "app_name",
-    "worker_gpu",
-    "worker_count",
-    "optimizer_type",
-    "optimizer",
+    "mode", "app_name", "worker_gpu", "worker_count", "optimizer_type", "optimizer",
     "user_defined_parameters",
-)
+)  # fmt: skip
 REFUSED = {
-    "resume_from_checkpoint": "submit the same command with the same --checkpoint-dir again; it resumes by itself",
+    "resume_from_checkpoint": "submit the same command again, with the same --checkpoint-dir; it resumes",
     "save_all_checkpoints": "use --keep-checkpoints N",
     "modelzoo_base_dir": "set PAINTER_ZOO, or give the path of the model",
     "buckets": "give --tables and --outputs as URLs; credentials come from the environment",
@@ -74,12 +65,8 @@ GEOMETRY = {
     "n_embd": "n_embd",
 }
 OF_VQGAN = ("image_size", "image_len", "codebook_size")
-OF_NEW_GPT = (
-    "text_len",
-    "n_layer",
-    "n_head",
-    "n_embd",
-)  # flags of train, where no pretrained model says them
+# flags of train, where no pretrained model says them
+OF_NEW_GPT = ("text_len", "n_layer", "n_head", "n_embd")
 PARAMETER_FLAGS: dict[Job, dict[str, str]] = {
     "precompute": {"pretrain_model_name_or_path": "vqgan", "vqgan_ckpt_path": "vqgan"},
     "train": {"pretrain_model_name_or_path": "pretrained-model-name-or-path", "vqgan_ckpt_path": "vqgan"},
@@ -135,6 +122,9 @@ def translate(argv: list[str], job: Job) -> list[str]:
     """
     line = _split(argv, job)
     _check_mode(line)
+    for name, flag in RENAMED.items():
+        if name in line.taken:
+            line.add(flag, line.taken[name], f"--{name}")
     _workers(line)
     for name in ("optimizer_type", "optimizer"):
         if line.taken.get(name, "AdamW") != "AdamW":
@@ -167,9 +157,7 @@ def _split(argv: list[str], job: Job) -> _Line:
             if not sign and (not tokens or tokens[0].startswith("--")):
                 raise ValueError(f"--{name}: a value is missing")
             value = value if sign else tokens.pop(0)
-            if name in RENAMED:
-                line.add(RENAMED[name], value, f"--{name}")
-            elif not _equal(line.taken.setdefault(name, value), value):
+            if not _equal(line.taken.setdefault(name, value), value):
                 raise ValueError(f"--{name}: given twice, as {line.taken[name]} and {value}")
         else:
             line.kept.append(token)
@@ -187,8 +175,10 @@ def _check_mode(line: _Line) -> None:
     if app != APP:
         raise ValueError(f"--app_name {app}: only {APP} is there")
     if "mode" in line.taken and line.job == "generate" and "," in line.given.get("tables", ""):
-        raise ValueError("--tables: EasyNLP paints the last of several tables, this job all of them; name the one you mean, "
-                         "or leave out --mode")  # fmt: skip
+        raise ValueError(
+            "--tables: EasyNLP paints the last of several tables, this job all of them; name the one you "
+            "mean, or leave out --mode"
+        )
 
 
 def _workers(line: _Line) -> None:

@@ -202,7 +202,7 @@ class Job:
         ).__call__
 
     def tasks(self, num_cpus: float) -> dict[str, Any]:
-        """Resources of a CPU operator: a share of a CPU where models run on CPUs too, so that they overlap."""
+        """Resources of a CPU operator: a share of a CPU where models need CPUs too, so that they overlap."""
         return {"num_cpus": num_cpus if self.uses_gpu else num_cpus / 5, "max_retries": 3}
 
     def actors(self) -> dict[str, Any]:
