@@ -13,6 +13,7 @@ beside it.
 
 import dataclasses
 import io
+import json
 import re
 import time
 from collections import Counter
@@ -192,7 +193,7 @@ def differences(old: dict[str, Any], plan: Plan) -> list[str]:
 class PartWriter:
     """Last operator of a job: part, then commit record; emits the record.
 
-    Takes rows {unit, rows_in, table, rejects, started, ...}.
+    Takes rows {unit, rows_in, table, rejects, warnings, started, ...}.
     """
 
     directory: RunDirectory
@@ -216,6 +217,7 @@ class PartWriter:
             "rows_out": rows_out,
             "rows_written": len(table),
             "rejected": dict(Counter(rejects.column("reason").to_pylist())),
+            "warnings": json.loads(row["warnings"]),
         }
         if len(rejects):
             data = parquet_bytes(rejects)
@@ -257,8 +259,10 @@ def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[s
             f"{len(missing)} of {len(numbers)} units have no commit record, the first is {missing[0]}"
         )
     rejected: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
     for record in records:
         rejected.update(record["rejected"])
+        warnings.update(record["warnings"])
     manifest = {
         "format": FORMAT,
         "stage": plan.stage,
@@ -269,6 +273,7 @@ def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[s
         "rows_out": sum(r["rows_out"] for r in records),
         "rows_rejected": rejected.total(),
         "rejected": dict(rejected),
+        "warnings": dict(warnings),
         "parts": [
             {
                 "name": part_name(r["unit"]),

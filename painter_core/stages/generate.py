@@ -119,7 +119,7 @@ class PaintUnits:
         table = unpack(row["table"])
         log = RejectLog(stage="generate")
         kept = self._paintable(table.to_pylist(), log)
-        table = table.take(kept)
+        table = table.take(pa.array(kept, pa.int64()))
         samples = range(self.config.max_generated_num)
         requests = [
             Request(idx=line["idx"], text=line["text"], sample=sample)
@@ -131,6 +131,7 @@ class PaintUnits:
         return {
             "unit": row["unit"],
             "rows_in": row["rows_in"],
+            "warnings": row["warnings"],
             "table": pack(table.drop_columns(["file", "row", "byte_offset"])),
             "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
             "pixels": np.stack(pictures).tobytes() if pictures else b"",

@@ -5,6 +5,7 @@ A unit's row gains `pixels`, uint8 (N, S, S, 3) as bytes, and then `codes`, uint
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,11 +83,14 @@ class DecodePictures:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         table = unpack(row["table"])
         log = RejectLog(stage="precompute", keep_cell=self.config.run.keep_rejected)
+        notes = Counter(json.loads(row["warnings"]))
         pictures, kept = [], []
         for i, line in enumerate(table.to_pylist()):
             try:
-                image = image_of_cell(line["image"])
-                pictures.append(decode_image(image, self.image_size, self.config.resize, self.config.alpha))
+                image = image_of_cell(line["image"], notes)
+                pictures.append(
+                    decode_image(image, self.image_size, self.config.resize, self.config.alpha, notes)
+                )
                 kept.append(i)
             except Reject as error:
                 error.column = self.config.second_sequence
@@ -97,7 +101,8 @@ class DecodePictures:
         return {
             "unit": row["unit"],
             "rows_in": row["rows_in"],
-            "table": pack(table.select(["idx", "text"]).take(kept)),
+            "warnings": json.dumps(notes),
+            "table": pack(table.select(["idx", "text"]).take(pa.array(kept, pa.int64()))),
             "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
             "pixels": pixels.tobytes(),
         }
