@@ -125,8 +125,8 @@ class Autoencoder(nn.Module):
             flat = flat + (entries - flat).detach()  # straight-through: the gradient passes the quantizer by
         else:
             loss = 0.0 * entries.sum()  # keeps the codebook in the graph
-        # contiguous: in the channels-last layout of the permuted view group norm's backward pass is many times
-        # slower on a CPU
+        # contiguous: in the channels-last layout of the permuted view group norm's backward pass is many
+        # times slower on a CPU
         z_q = flat.view(b, h, w, e).permute(0, 3, 1, 2).contiguous()
         return self._decode(z_q).float(), loss, z.permute(0, 2, 3, 1).reshape(-1, e).detach(), codes
 
