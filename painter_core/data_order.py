@@ -10,7 +10,9 @@ import numpy as np
 
 def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     """int64 permutation of 0..num_samples-1; unbiased (Fisher-Yates), 8 bytes a sample."""
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, epoch])).permutation(num_samples)
+    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, epoch], np.uint64))).permutation(
+        num_samples
+    )
 
 
 def rank_share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -365,6 +366,27 @@ def test_open_model_takes_foreign_checkpoints(tmp_path: Path, cache: Path) -> No
     same(alone.load_vqgan().state_dict(), formula_state(VQGAN, vqgan))
     with pytest.raises(ValueError, match="holds a GPT; give the directory"):
         open_model(str(source / "pytorch_model.bin"))
+
+
+def test_models_behind_urls_are_copied_once(tmp_path: Path, cache: Path) -> None:
+    store = fsspec.filesystem("memory")
+    torch.save(formula_state(VQGAN, VQGAN_TINY), tmp_path / "v.ckpt")
+    (tmp_path / "v.yaml").write_text(taming_yaml())
+    local = open_model(str(tmp_path / "v.ckpt"))
+    for name in ("v.ckpt", "v.yaml"):
+        store.put_file(str(tmp_path / name), f"/models/{name}")
+    for name in ("config.json", "vqgan.safetensors"):
+        store.put_file(str(local.path / name), f"/run/best/{name}")
+    for url in ("memory://models/v.ckpt", "memory://run", "memory://run/best/"):
+        model = open_model(url)
+        assert model.vqgan == VQGAN_TINY
+        assert model.vqgan_sha256() == local.vqgan_sha256()
+        assert open_model(url) == model
+    before = open_model("memory://run")
+    store.pipe_file("/run/best/vocab.txt", b"changed")
+    assert open_model("memory://run") != before
+    store.rm("/models", recursive=True)
+    store.rm("/run", recursive=True)
 
 
 def test_two_at_once(tmp_path: Path, cache: Path) -> None:

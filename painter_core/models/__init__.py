@@ -1,1 +1,1 @@
-"""The two networks: a VQGAN that turns pictures into codes and back, and a GPT that writes codes from text."""
+"""The two networks: a VQGAN that turns pictures into codes and back, a GPT that writes codes from text."""

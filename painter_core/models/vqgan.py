@@ -234,7 +234,7 @@ class Quantizer(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1.0 / codebook_size, 1.0 / codebook_size)
 
     def nearest(self, z: Tensor) -> Tensor:
-        """Codes (N,) of latents (N, E); always compared in float32, since a flipped arg-min is a wrong code."""
+        """Codes (N,) of latents (N, E); compared in float32, since a flipped arg-min is a wrong code."""
         entries = self.embedding.weight.float()
         # arg min |z - e|^2 = arg max (z.e - |e|^2 / 2): one product, and |z|^2 is not needed
         half_norms = 0.5 * entries.square().sum(dim=1)

@@ -17,8 +17,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +26,14 @@ import pyarrow.parquet as pq
 
 from painter_core.stages.plan import Unit
 from painter_core.stages.readers import unpack
-from painter_core.stages.tables import InputFile, read_manifest
+from painter_core.stages.tables import InputFile
 from painter_core.storage import filesystem, join, read_json, redact, sha256, write_bytes, write_json
 
 FORMAT = 1
 SINGLE_FILE = (".tsv", ".parquet")
-OURS = re.compile(r"part-\d{6,}\.parquet|rejects|_run|_SUCCESS|(manifest|summary|score)\.json|score\.md")
+OURS = re.compile(
+    r"\.?part-\d{6,}\.parquet(\.[0-9a-f]{32}\.tmp)?|rejects|_run|_SUCCESS|(manifest|summary|score)\.json|score\.md"
+)
 
 
 class Refused(Exception):
@@ -53,7 +54,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def fingerprint(identity: dict[str, Any]) -> str:
     """sha256 of what makes the rows: stage, weights, tokenizer, preprocessing, seed, sampling, format."""
-    return sha256(repr(sorted(identity.items())).encode())
+    return sha256(json.dumps(identity, sort_keys=True).encode())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +126,21 @@ class RunDirectory:
         write_json(*self.path(*parts), value)
 
     def committed(self) -> set[int]:
-        """Numbers of the units that have a commit record."""
-        fs, path = self.path("_run", "commits")
-        names = fs.ls(path, detail=False) if fs.exists(path) else []
-        stems = (name.rsplit("/", 1)[-1].removesuffix(".json") for name in names)
-        return {int(stem) for stem in stems if stem.isdigit()}
+        """Numbers of the units that have a commit record, and the part that it speaks of."""
+        numbers = [
+            {int(found[1]) for name in self._names(*parts) if (found := re.fullmatch(pattern, name))}
+            for parts, pattern in (
+                (("_run", "commits"), r"(\d{6,})\.json"),
+                ((), r"part-(\d{6,})\.parquet"),
+            )
+        ]
+        return numbers[0] & numbers[1]
+
+    def _names(self, *parts: str) -> list[str]:
+        fs, path = self.path(*parts)
+        return (
+            [n.rstrip("/").rsplit("/", 1)[-1] for n in fs.ls(path, detail=False)] if fs.exists(path) else []
+        )
 
     def check_foreign(self) -> None:
         """Raises Refused if something that is not ours stands where the output is to go."""
@@ -157,15 +168,23 @@ class RunDirectory:
         fs, path = self.path()
         if not fs.exists(join(path, "_run", "plan.json")):
             return
-        # the manifest first: from here on no reader takes the table for a finished one
-        names = sorted(fs.ls(path, detail=False), key=lambda n: not n.endswith(("_SUCCESS", "manifest.json")))
+        # the manifest first, so that no reader takes the rest for a finished table; the plan last, so that a
+        # removal that is cut short can be taken up again
+        names = sorted(fs.ls(path, detail=False), key=_order_of_removal)
         for name in names:
-            if OURS.fullmatch(name.rstrip("/").rsplit("/", 1)[-1]):
+            if OURS.fullmatch(name.rstrip("/").rsplit("/", 1)[-1]) and not name.rstrip("/").endswith("/_run"):
                 fs.rm(name, recursive=fs.isdir(name))
         if self.single_file:
             out_fs, out = filesystem(self.outputs)
             if out_fs.exists(out):
                 out_fs.rm(out)
+        run = join(path, "_run")
+        for name in sorted(fs.ls(run, detail=False), key=lambda n: n.endswith("/plan.json")):
+            fs.rm(name, recursive=fs.isdir(name))
+
+
+def _order_of_removal(name: str) -> bool:
+    return not name.endswith(("_SUCCESS", "manifest.json"))
 
 
 def differences(old: dict[str, Any], plan: Plan) -> list[str]:
@@ -238,105 +257,3 @@ class PartWriter:
             "rows_out": rows_out,
             "rejected": str(record["rejected"]),
         }
-
-
-def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[str, Any]:
-    """Checks the sums over all commit records, makes the single file if one is asked for, writes the
-    manifest.
-
-    Args:
-        extra: what the table's readers need besides: its kind, the VQGAN's identity.
-
-    Raises:
-        RuntimeError: a unit has no commit record.
-    """
-    numbers = [u.number for u in plan.units]
-    with ThreadPoolExecutor(16) as pool:
-        records = list(pool.map(lambda n: directory.read_json("_run", "commits", f"{n:06d}.json"), numbers))
-    missing = [n for n, record in zip(numbers, records, strict=True) if record is None]
-    if missing:
-        raise RuntimeError(
-            f"{len(missing)} of {len(numbers)} units have no commit record, the first is {missing[0]}"
-        )
-    rejected: Counter[str] = Counter()
-    warnings: Counter[str] = Counter()
-    for record in records:
-        rejected.update(record["rejected"])
-        warnings.update(record["warnings"])
-    manifest = {
-        "format": FORMAT,
-        "stage": plan.stage,
-        "fingerprint": plan.fingerprint,
-        "identity": plan.identity,
-        "settings": plan.settings,
-        "rows_in": sum(r["rows_in"] for r in records),
-        "rows_out": sum(r["rows_out"] for r in records),
-        "rows_rejected": rejected.total(),
-        "rejected": dict(rejected),
-        "warnings": dict(warnings),
-        "parts": [
-            {
-                "name": part_name(r["unit"]),
-                "rows": r["rows_written"],
-                "bytes": r["bytes"],
-                "sha256": r["sha256"],
-            }
-            for r in records
-        ],
-        **extra,
-    }
-    if manifest["rows_in"] != manifest["rows_out"] + manifest["rows_rejected"]:
-        raise RuntimeError(
-            f"the sums do not agree: {manifest['rows_in']} in, {manifest['rows_out']} out, "
-            f"{rejected.total()} rejected"
-        )
-    if directory.single_file:
-        _join_parts(directory, [p["name"] for p in manifest["parts"]])
-    directory.write_json(manifest, "manifest.json")
-    write_bytes(*directory.path("_SUCCESS"), b"")
-    return manifest
-
-
-def _join_parts(directory: RunDirectory, names: list[str]) -> None:
-    """The parts as one file, rows in input order, whole under its final name."""
-    fs, out = filesystem(directory.outputs)
-    temporary = directory.path("_run", "joined" + (directory.single_file or ""))[1]
-    with fs.open(temporary, "wb") as sink:
-        writer = None
-        for name in names:
-            table = pq.read_table(io.BytesIO(fs.cat_file(directory.path(name)[1])))
-            if directory.single_file == ".tsv":
-                sink.write(tsv_bytes(table))
-            else:
-                writer = writer or pq.ParquetWriter(
-                    sink, table.schema, compression="zstd", write_page_checksum=True
-                )
-                writer.write_table(table)
-        if writer:
-            writer.close()
-    fs.mv(temporary, out)
-
-
-def tsv_bytes(table: pa.Table) -> bytes:
-    """Rows as TSV without header or quoting; cells hold no tab and no line end (checked on reading)."""
-    columns = [column.to_pylist() for column in table.columns]
-    return "".join("\t".join(map(str, cells)) + "\n" for cells in zip(*columns, strict=True)).encode()
-
-
-def iter_parts(outputs: str) -> Iterator[pa.Table]:
-    """Parts of a finished table of ours, in order; `outputs` as it was given to the job.
-
-    Raises:
-        ValueError: the table is not finished, or a part was changed or is missing.
-    """
-    directory = RunDirectory(outputs)
-    for part in read_manifest(directory.url)["parts"]:
-        fs, path = directory.path(part["name"])
-        if not fs.exists(path):
-            raise ValueError(f"{redact(path)}: missing, though the manifest names it")
-        data = fs.cat_file(path)
-        if sha256(data) != part["sha256"]:
-            raise ValueError(
-                f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged"
-            )
-        yield pq.read_table(io.BytesIO(data))

@@ -11,7 +11,8 @@ from painter_core.images import decode_image, image_of_cell
 from painter_core.judge import Judge, Score, score
 from painter_core.rejects import Reject
 from painter_core.sample_pictures import VALUES, Attributes, parse_caption
-from painter_core.stages.commit import RunDirectory, iter_parts
+from painter_core.stages.commit import RunDirectory
+from painter_core.stages.manifest import iter_parts
 from painter_core.stages.readers import RejectLog, pack, unpack
 from painter_core.stages.run import RunConfig
 from painter_core.stages.tables import Columns, parse_input_schema

@@ -148,20 +148,23 @@ class PaintUnits:
         kept = []
         for i, line in enumerate(lines):
             try:
-                self._check(line["text"], int(found.num_tokens[i]), int(found.num_unk[i]), length)
+                self._check(line, int(found.num_tokens[i]), int(found.num_unk[i]), length)
                 kept.append(i)
             except Reject as error:
                 log.add(line, error)
         return kept
 
-    def _check(self, text: str, num_tokens: int, num_unk: int, length: int) -> None:
+    def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
         column = self.config.run.first_sequence
         if num_tokens == 0:
             raise Reject("text_empty", "leaves no token", column)
         if num_unk == min(num_tokens, length):
             raise Reject("text_all_unk", f"all of {num_unk} tokens are unknown to the model", column)
-        if self.config.run.outputs.endswith(".tsv") and any(c in text for c in "\t\r\n"):
-            raise Reject("text_control", "a tab or a line end inside; use a .parquet output", column)
+        if self.config.run.outputs.endswith(".tsv"):
+            for name in ("text", *self.config.extra):
+                if any(c in (line[name] or "") for c in "\t\r\n"):
+                    detail = "a tab or a line end inside; use a .parquet output"
+                    raise Reject("text_control", detail, column if name == "text" else name)
 
 
 @dataclass(frozen=True, kw_only=True)

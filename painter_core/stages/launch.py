@@ -62,8 +62,8 @@ def check_path(flag: str, path: str) -> None:
     """Refuses a relative path under `ray job submit`, where the working directory is a copy that is thrown
     away."""
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    for entry in path.split(","):
-        if submitted and is_local(entry) and not os.path.isabs(entry.strip()):
+    for entry in (part.strip() for part in path.split(",")):
+        if submitted and is_local(entry) and not os.path.isabs(entry):
             raise ValueError(
                 f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working "
                 "directory is "

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from painter_core.stages.commit import Plan, Refused, RunDirectory, differences, finish
+from painter_core.stages.commit import Plan, Refused, RunDirectory, differences
 from painter_core.stages.launch import Outcome, Stop, check_path, cluster_resources, parse_range, start_ray
+from painter_core.stages.manifest import finish
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader
 from painter_core.stages.tables import Columns, find_files
@@ -254,6 +255,8 @@ class Job:
         for record in records:
             rejected.update(record["rejected"] if record else {})
         ceiling = self.config.max_reject_fraction
+        if rows == 0:
+            raise Stop(3, f"{redact(self.config.tables)} has no rows, only blank lines")
         if rejected.total() > ceiling * rows or rejected.total() == rows:
             reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
             raise Stop(

@@ -1,0 +1,118 @@
+"""The end of a table: sums over all commit records, the single file, manifest.json; and reading it."""
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from painter_core.stages.commit import FORMAT, Plan, RunDirectory, part_name
+from painter_core.stages.tables import read_manifest
+from painter_core.storage import filesystem, redact, sha256, write_bytes
+
+
+def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[str, Any]:
+    """Checks the sums over all commit records, makes the single file if one is asked for, writes the
+    manifest.
+
+    Args:
+        extra: what the table's readers need besides: its kind, the VQGAN's identity.
+
+    Raises:
+        RuntimeError: a unit has no commit record.
+    """
+    numbers = [u.number for u in plan.units]
+    with ThreadPoolExecutor(16) as pool:
+        records = list(pool.map(lambda n: directory.read_json("_run", "commits", f"{n:06d}.json"), numbers))
+    missing = [n for n, record in zip(numbers, records, strict=True) if record is None]
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} of {len(numbers)} units have no commit record, the first is {missing[0]}"
+        )
+    rejected: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
+    for record in records:
+        rejected.update(record["rejected"])
+        warnings.update(record["warnings"])
+    manifest = {
+        "format": FORMAT,
+        "stage": plan.stage,
+        "fingerprint": plan.fingerprint,
+        "identity": plan.identity,
+        "settings": plan.settings,
+        "rows_in": sum(r["rows_in"] for r in records),
+        "rows_out": sum(r["rows_out"] for r in records),
+        "rows_rejected": rejected.total(),
+        "rejected": dict(rejected),
+        "warnings": dict(warnings),
+        "parts": [
+            {
+                "name": part_name(r["unit"]),
+                "rows": r["rows_written"],
+                "bytes": r["bytes"],
+                "sha256": r["sha256"],
+            }
+            for r in records
+        ],
+        **extra,
+    }
+    if manifest["rows_in"] != manifest["rows_out"] + manifest["rows_rejected"]:
+        raise RuntimeError(
+            f"the sums do not agree: {manifest['rows_in']} in, {manifest['rows_out']} out, "
+            f"{rejected.total()} rejected"
+        )
+    if directory.single_file:
+        _join_parts(directory, [p["name"] for p in manifest["parts"]])
+    directory.write_json(manifest, "manifest.json")
+    write_bytes(*directory.path("_SUCCESS"), b"")
+    return manifest
+
+
+def _join_parts(directory: RunDirectory, names: list[str]) -> None:
+    """The parts as one file, rows in input order, whole under its final name."""
+    fs, out = filesystem(directory.outputs)
+    temporary = directory.path("_run", "joined" + (directory.single_file or ""))[1]
+    with fs.open(temporary, "wb") as sink:
+        writer = None
+        for name in names:
+            table = pq.read_table(io.BytesIO(fs.cat_file(directory.path(name)[1])))
+            if directory.single_file == ".tsv":
+                sink.write(tsv_bytes(table))
+            else:
+                writer = writer or pq.ParquetWriter(
+                    sink, table.schema, compression="zstd", write_page_checksum=True
+                )
+                writer.write_table(table)
+        if writer:
+            writer.close()
+    fs.mv(temporary, out)
+
+
+def tsv_bytes(table: pa.Table) -> bytes:
+    """Rows as TSV without header or quoting; cells hold no tab and no line end (checked on reading)."""
+    columns = [column.to_pylist() for column in table.columns]
+    return "".join(
+        "\t".join("" if c is None else str(c) for c in cells) + "\n" for cells in zip(*columns, strict=True)
+    ).encode()
+
+
+def iter_parts(outputs: str) -> Iterator[pa.Table]:
+    """Parts of a finished table of ours, in order; `outputs` as it was given to the job.
+
+    Raises:
+        ValueError: the table is not finished, or a part was changed or is missing.
+    """
+    directory = RunDirectory(outputs)
+    for part in read_manifest(directory.url)["parts"]:
+        fs, path = directory.path(part["name"])
+        if not fs.exists(path):
+            raise ValueError(f"{redact(path)}: missing, though the manifest names it")
+        data = fs.cat_file(path)
+        if sha256(data) != part["sha256"]:
+            raise ValueError(
+                f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged"
+            )
+        yield pq.read_table(io.BytesIO(data))
