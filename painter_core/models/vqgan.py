@@ -42,8 +42,10 @@ class VQGANConfig:
         for name in ("image_size", "ch", "num_res_blocks", "z_channels", "embed_dim", "codebook_size"):
             if not 0 < getattr(self, name) <= 65536:
                 raise ValueError(f"vqgan.{name}: got {getattr(self, name)}, expected 1..65536")
-        if not self.ch_mult or min(self.ch_mult) < 1:
-            raise ValueError(f"vqgan.ch_mult: got {self.ch_mult}, expected positive multiples")
+        if not 1 <= len(self.ch_mult) <= 10 or min(self.ch_mult) < 1:
+            raise ValueError(f"vqgan.ch_mult: got {self.ch_mult}, expected 1 to 10 positive multiples")
+        if self.num_res_blocks > 64:
+            raise ValueError(f"vqgan.num_res_blocks: got {self.num_res_blocks}, expected 1..64")
         if any(self.ch * m % 32 for m in self.ch_mult):
             raise ValueError(f"vqgan.ch: {self.ch} x {self.ch_mult} must be multiples of 32 (group norm)")
         if self.image_size % self.downsample:

@@ -1,19 +1,17 @@
 """A codes table as memory-mapped arrays on a node: text ids and codes, 2 bytes a code.
 
-The cache stands under PAINTER_CACHE (by default ~/.cache/painter) and is named by the content of the table
+The cache (painter_core.cache) is named by the content of the table
 and of the tokenizer, so that it is built once a node and never mistaken for another.
 """
 
 import io
 import logging
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
+from painter_core.cache import build_once
 from painter_core.sequence import text_ids
 from painter_core.stages.tables import read_manifest
 from painter_core.storage import filesystem, join, redact, sha256
@@ -21,11 +19,6 @@ from painter_core.tokenizer import Tokenizer
 from painter_core.training import Samples
 
 log = logging.getLogger(__name__)
-
-
-def cache_root() -> Path:
-    """Where caches of this machine go."""
-    return Path(os.environ.get("PAINTER_CACHE") or Path.home() / ".cache" / "painter")
 
 
 def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_size: int) -> Samples:
@@ -37,18 +30,9 @@ def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_si
     manifest = read_manifest(table)
     content = [manifest["fingerprint"], *(p["sha256"] for p in manifest["parts"])]
     key = sha256(repr((content, tokenizer.sha256, text_len, codebook_size)).encode())
-    directory = cache_root() / f"codes-{key[:32]}"
-    if not directory.is_dir():
-        cache_root().mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=cache_root(), prefix=".codes-"))
-        try:
-            _build(temporary, table, manifest, tokenizer, text_len, codebook_size)
-            os.rename(temporary, directory)
-        except OSError:
-            if not directory.is_dir():  # else another process was first, with the same content
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    directory = build_once(
+        f"codes-{key[:32]}", lambda new: _build(new, table, manifest, tokenizer, text_len, codebook_size)
+    )
     return Samples(
         text_ids=np.load(directory / "text_ids.npy", mmap_mode="r"),
         codes=np.load(directory / "codes.npy", mmap_mode="r"),

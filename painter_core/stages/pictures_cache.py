@@ -1,21 +1,18 @@
 """The pictures of a pairs table as one memory-mapped array on a node, uint8 (n, S, S, 3).
 
-Named by the input files and the preprocessing, under the same root as painter_core.stages.codes_cache.
+Named by the input files and the preprocessing, in painter_core.cache.
 """
 
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from painter_core.cache import build_once
 from painter_core.images import Alpha, Resize, decode_image, image_of_cell
 from painter_core.rejects import Reject
-from painter_core.stages.codes_cache import cache_root
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.tables import Columns, find_files
@@ -34,18 +31,9 @@ def open_pictures(
     """
     files = find_files(table)
     key = sha256(repr((files, columns, image_size, resize, alpha)).encode())
-    directory = cache_root() / f"pictures-{key[:32]}"
-    if not directory.is_dir():
-        cache_root().mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=cache_root(), prefix=".pictures-"))
-        try:
-            _build(temporary, table, columns, image_size, resize, alpha)
-            os.rename(temporary, directory)
-        except OSError:
-            if not directory.is_dir():  # else another process was first, with the same content
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    directory = build_once(
+        f"pictures-{key[:32]}", lambda new: _build(new, table, columns, image_size, resize, alpha)
+    )
     counts = json.loads((directory / "counts.json").read_text())
     rows, rejected = counts["rows_in"], sum(counts["rejected"].values())
     log.info(
