@@ -5,7 +5,7 @@ set -euo pipefail
 out=$1
 seed=${SEED:-42}
 rows=${ROWS:-3000}
-train_flags=${TRAIN_FLAGS:---model tiny --learning-rate 2e-3 --epoch-num 8 --micro-batch-size 32}
+train_flags=${TRAIN_FLAGS:---model tiny --learning-rate 1.5e-3 --warmup-proportion 0.05 --epoch-num 10 --micro-batch-size 16}
 
 if [ -e "$out/pictures.tsv" ]; then
   echo "quickstart: $out holds a finished run; starting over"
@@ -26,9 +26,9 @@ submit jobs/precompute_codes.py --tables "$out/train.parquet" --outputs "$out/co
 submit jobs/precompute_codes.py --tables "$out/valid.tsv" --outputs "$out/codes_valid"
 # shellcheck disable=SC2086  # the flags are a list
 submit jobs/train.py --tables "$out/codes_train,$out/codes_valid" --checkpoint-dir "$out/model" \
-  --random-seed "$seed" --logging-steps 50 --save-checkpoint-steps 400 $train_flags
+  --random-seed "$seed" --logging-steps 100 --save-checkpoint-steps 1000 $train_flags
 submit jobs/generate.py --tables "$out/prompts.tsv" --checkpoint-dir "$out/model" --outputs "$out/pictures.tsv" \
-  --random-seed "$seed"
+  --random-seed "$seed" --top-k 10
 submit jobs/evaluate.py --tables "$out/pictures.tsv" --outputs "$out/score" --attributes
 python jobs/make_gallery.py --tables "$out/pictures.tsv" --outputs "$out/gallery.html"
 
