@@ -36,7 +36,7 @@ from types import FrameType
 from process_table import descendants, end_processes, read_processes
 from ray_head import FOREIGN_VARIABLES, Head, start_head, stop_head
 
-MIN_LOGICAL_CPUS = 4  # with fewer, the stages of one pipeline starve each other on a 2-core machine
+MIN_LOGICAL_CPUS = 2  # the stages of a job ask for shares of a CPU, so that two are enough for all of them
 COMMAND_GRACE_S = 5.0
 NOT_RUNNING = 3  # as LSB init scripts answer `status`
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
