@@ -6,17 +6,19 @@ s3://b/model/
     --outputs s3://b/pictures/
 """
 
+import dataclasses
+
 from painter_core.checkpoint import open_model
 from painter_core.devices import resolve_precision
 from painter_core.stages.commit import PartWriter
 from painter_core.stages.generate import GenerateConfig, OutputTable, PaintUnits, identity
-from painter_core.stages.launch import check_path, parse
+from painter_core.stages.launch import check_path, name_for_workers, parse
 from painter_core.stages.run import Job
 
 
 def main() -> None:
     """Runs the job."""
-    config = parse(GenerateConfig, __doc__)
+    config = parse(GenerateConfig, __doc__, job="generate")
     with Job("generate", config.run, config.columns()) as job:
         check_path("--checkpoint-dir", config.checkpoint_dir)
         job.start()
@@ -24,6 +26,7 @@ def main() -> None:
         precision = resolve_precision(config.run.precision, gpu=job.uses_gpu)
         settings = {"precision": precision, "output_columns": list(config.output_columns)}
         job.make_plan(identity(config, model), settings)
+        config = dataclasses.replace(config, checkpoint_dir=name_for_workers(config.checkpoint_dir))
         paint = {"config": config, "precision": precision, "micro_batch_size": job.micro_batch_size()}
         writer = PartWriter(directory=job.directory, build=OutputTable(config=config))
         job.execute(

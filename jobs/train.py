@@ -1,6 +1,7 @@
 """Codes to a model: fits the GPT on cached codes across workers and writes a model directory.
 
 python jobs/train.py --tables codes/train,codes/valid --checkpoint-dir model/ --model base --epoch-num 10
+python jobs/train.py --tables train.tsv,valid.tsv --codes-dir codes/ --checkpoint-dir model/
 ray job submit --working-dir . -- python jobs/train.py --tables /data/train,/data/valid --checkpoint-dir
 /data/model
     --num-workers 8
@@ -9,17 +10,19 @@ ray job submit --working-dir . -- python jobs/train.py --tables /data/train,/dat
 from painter_core.stages.launch import Outcome, check_path, parse, start_ray
 from painter_core.stages.ray_train import write_training_summary
 from painter_core.stages.train import fit, make_plan
-from painter_core.training import TrainConfig
+from painter_core.stages.train_codes import TrainJobConfig, make_codes
 
 
 def main() -> None:
     """Runs the job."""
-    config = parse(TrainConfig, __doc__)
+    config = parse(TrainJobConfig, __doc__, job="train")
     with Outcome() as outcome:
-        check_path("--tables", config.tables)
-        check_path("--checkpoint-dir", config.checkpoint_dir)
+        check_path("--tables", config.train.tables)
+        check_path("--checkpoint-dir", config.train.checkpoint_dir)
+        if config.pairs.codes_dir is not None:
+            check_path("--codes-dir", config.pairs.codes_dir)
         start_ray()
-        plan = make_plan(config)
+        plan = make_plan(make_codes(config, outcome))
         outcome.began(lambda *end: write_training_summary(plan.root, "train", outcome.values, *end))
         outcome.values = fit(plan)
 

@@ -1,4 +1,4 @@
-"""EasyNLP's output lines: written byte for byte as it does, and their picture cells read back.
+"""The cells of EasyNLP's output lines: made byte for byte as it does, and picture cells read back.
 
 A line is the columns of --output_schema, then those of --append_cols, with tabs between. The picture cell is
 Python's repr of a list of base64 strings, `['iVBOR...', ...]`; the text is what the model saw, not what was
@@ -36,38 +36,9 @@ def encode_picture(picture: np.ndarray) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def format_line(
-    *,
-    idx: str,
-    text: str,
-    images: Sequence[str],
-    output_schema: Sequence[str] = COLUMNS,
-    appended: Sequence[str] = (),
-) -> str:
-    """One line of EasyNLP's output.
-
-    Args:
-        idx: of the row.
-        text: from model_text().
-        images: base64 strings, all pictures of the row.
-        output_schema: names among idx, text, gen_imgbase64, in order.
-        appended: cells of the input's columns that --append_cols names.
-
-    Returns:
-        The line with its line end.
-
-    Raises:
-        ValueError: an unknown column, or a cell that would break the line.
-    """
-    cells = {"idx": idx, "text": text, "gen_imgbase64": str(list(images))}
-    if unknown := [name for name in output_schema if name not in cells]:
-        raise ValueError(
-            f"--output-schema: EasyNLP's lines have no column {', '.join(unknown)}, only {', '.join(COLUMNS)}"
-        )
-    line = [*(cells[name] for name in output_schema), *appended]
-    if broken := [cell for cell in line if any(c in cell for c in "\t\r\n")]:
-        raise ValueError(f"idx {idx}: a tab or a line end in {broken[0][:60]!r}")
-    return "\t".join(line) + "\n"
+def picture_cell(images: Sequence[str]) -> str:
+    """The cell that holds all pictures of a row, base64 strings."""
+    return str(list(images))
 
 
 def read_cell(cell: str) -> list[str]:

@@ -39,6 +39,12 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     return fs, path
 
 
+def absolute(url: str) -> str:
+    """A plain path as an absolute one, which workers with another working directory can use; a URL as it
+    is."""
+    return url if _SCHEME.match(url) else filesystem(url)[1]
+
+
 def is_local(url: str) -> bool:
     """Whether the path or URL names this machine's own file system."""
     scheme = _SCHEME.match(url)

@@ -34,7 +34,8 @@ class TrainConfig:
     """codes tables (train, valid) -> model directory."""
 
     tables: str
-    """Codes tables, as jobs/precompute_codes.py writes them: TRAIN or TRAIN,VALID."""
+    """Codes tables, as jobs/precompute_codes.py writes them: TRAIN or TRAIN,VALID. Or pairs tables, with
+    --codes-dir."""
     checkpoint_dir: str
     """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/; all workers must
     see it."""
@@ -74,6 +75,8 @@ class TrainConfig:
     """Checkpoints kept."""
     sequence_length: int | None = None
     """Checked against text_len + image_len, if given (288 for the published models)."""
+    expect: str = ""
+    """Sizes that the model must have, `image_size=256,text_len=32,...`; changes nothing."""
     random_seed: int = 42
     """Seed of the weights and of the data order."""
     num_workers: str = "1"
@@ -85,7 +88,7 @@ class TrainConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the model; auto: on a GPU."""
     overwrite: bool = False
-    """Remove what a run with other settings left in --checkpoint-dir."""
+    """Remove what a run with other settings left in --checkpoint-dir, and in --codes-dir."""
 
     def __post_init__(self) -> None:
         positive = (

@@ -2,6 +2,9 @@
 
 Key: (part, row). text is the prompt as given. gen_imgbase64 is one encoded picture in standard base64. With
 several pictures a prompt there is one row a picture and `sample` counts them from 0.
+
+With --easynlp-format there is one row a prompt, text is what the model saw, and gen_imgbase64 the repr of a
+list of pictures.
 """
 
 import pyarrow as pa

@@ -1,10 +1,27 @@
-"""EasyNLP's command lines in our flags: what passes through, what is translated, what is refused and how."""
+"""EasyNLP's command lines in our flags: what passes through, what is translated, what is refused and how; and
+what the flags do that are there for their sake."""
+
+import dataclasses
+import gzip
+import sys
+from pathlib import Path
 
 import pytest
 
+from painter_core.checkpoint import open_model
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.stages.easynlp_flags import Job, check_expected, parse_parameters, translate
+from painter_core.stages.generate import GenerateConfig
+from painter_core.stages.launch import parse
+from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.precompute import PrecomputeConfig, identity
+from painter_core.stages.readers import UnitReader, unpack
+from painter_core.stages.run_config import RunConfig
+from painter_core.stages.tables import Columns, find_files
+from painter_core.stages.train import find_start
+from painter_core.stages.train_codes import TrainJobConfig
+from painter_core.training import TrainConfig
 
 # the commands of the article and of EasyNLP's examples, paths shortened
 TRAIN = [
@@ -194,3 +211,68 @@ def test_check_expected() -> None:
     for wrong in ("text_len=32", "ch_mult=1", "x", "image_size"):
         with pytest.raises(ValueError, match="--expect"):
             check_expected(wrong, vqgan=VQGANConfig(), gpt=None)
+
+
+def test_jobs_parse_the_articles_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", *TRAIN, f"--user_defined_parameters={PARAMETERS}"])
+    config = parse(TrainJobConfig, None, job="train")
+    assert (config.train.tables, config.train.num_workers) == ("train.tsv,valid.tsv", "1")
+    assert config.train.pretrained_model_name_or_path == "alibaba-pai/pai-painter-base-zh"
+    assert (config.train.sequence_length, config.train.expect) == (288, SIZES)
+    assert (config.pairs.second_sequence, config.pairs.codes_dir) == ("imgbase64", None)
+    monkeypatch.setattr(sys, "argv", ["generate.py", *PREDICT, "--skip_first_line"])
+    config = parse(GenerateConfig, None, job="generate")
+    assert (config.run.outputs, config.run.micro_batch_size) == ("./T2I_outputs.tsv", 8)
+    assert config.columns().skip_first_line
+
+
+def test_a_contradiction_ends_with_code_2(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", *TRAIN, "--mode=predict"])
+    with pytest.raises(SystemExit) as end:
+        parse(TrainJobConfig, None, job="train")
+    assert end.value.code == 2
+    assert "--mode: given twice, as train and predict" in caplog.text
+
+
+def test_sizes_are_compared_with_the_model() -> None:
+    run = RunConfig(tables="a", outputs="b")
+    bundled = open_model("bundled")
+    identity(PrecomputeConfig(run=run, expect="image_size=64"), bundled)
+    with pytest.raises(ValueError, match="image_size is 64, not 256"):
+        identity(PrecomputeConfig(run=run, expect="image_size=256"), bundled)
+    train = TrainConfig(tables="a", checkpoint_dir="b", expect="text_len=32,codebook_size=1024")
+    assert find_start(train, bundled).gpt.text_len == 32
+    with pytest.raises(ValueError, match="codebook_size is 1024, not 16384"):
+        find_start(dataclasses.replace(train, expect="codebook_size=16384"), bundled)
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".tsv.gz"])
+@pytest.mark.parametrize(
+    "first", ["0\tthe first row", "idx\ttext", "text\tidx", "編號 标题", "", "\ufeffid\tcaption"]
+)
+def test_the_first_line_is_skipped_whatever_it_holds(first: str, suffix: str, tmp_path: Path) -> None:
+    data = (first + "\n" + "".join(f"{i}\ttext {i}\n" for i in range(1, 41))).encode()
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    columns = Columns(schema=("idx", "text"), skip_first_line=True)
+    files = find_files(str(path))
+    units = plan_units(files, columns, micro_batch_size=16, limit=None)
+    assert sum(unit.num_rows for unit in units) == 40
+    reader = UnitReader(files=files, columns=columns, stage="test", keep_rejected=False)
+    found = [
+        line
+        for group in group_units(units)
+        for row in reader({"units": [dataclasses.asdict(u) for u in group]})
+        for line in unpack(row["table"]).to_pylist()
+    ]
+    assert [(line["row"], line["idx"]) for line in found] == [(i + 1, str(i)) for i in range(1, 41)]
+    assert all(data[line["byte_offset"] :].startswith(line["idx"].encode() + b"\t") for line in found)
+
+
+def test_a_skipped_line_that_is_all_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("idx\ttext")
+    columns = Columns(schema=("idx", "text"), skip_first_line=True)
+    with pytest.raises(ValueError, match="no line end in the first 8 bytes"):
+        plan_units(find_files(str(tmp_path / "a.tsv")), columns, micro_batch_size=16, limit=None)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROWS, TINY_GPT_FLAGS, Jobs
+from painter_core.stages.launch import Outcome
+from painter_core.stages.train_codes import PairsConfig, TrainJobConfig, make_codes
+from painter_core.training import TrainConfig
+from tests.conftest import ROWS, TINY_GPT_FLAGS, Jobs, table_bytes
 
 BATCH = 32
 STEPS = 2 * ROWS // BATCH
@@ -115,8 +118,66 @@ def events(trace: Path) -> list[dict]:
 
 def test_pairs_table_names_the_command_to_run_first(jobs: Jobs, pairs: Path, tmp_path: Path) -> None:
     printed = jobs.run("train", "--tables", pairs, "--checkpoint-dir", tmp_path / "m", *FLAGS, code=2)
-    assert f"jobs/precompute_codes.py --tables {pairs} --outputs" in printed
+    assert f"jobs/precompute_codes.py --tables {pairs} --outputs CODES --vqgan bundled" in printed
+    assert "or give --codes-dir DIR" in printed
     assert not (tmp_path / "m").exists()
+
+
+def test_pairs_are_encoded_first_with_codes_dir(
+    jobs: Jobs, pairs: Path, codes: Path, tiny_vqgan: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    flags = (
+        "--tables", f"{pairs},{codes}", "--codes-dir", tmp_path / "codes", "--vqgan", tiny_vqgan,
+        "--checkpoint-dir", out, "--micro-batch-size", BATCH, *FLAGS,
+    )  # fmt: skip
+    jobs.run("train", *flags)
+    assert table_bytes(tmp_path / "codes" / "train") == table_bytes(codes)
+    assert [p.name for p in (tmp_path / "codes").iterdir()] == ["train"], "the other table held codes already"
+    for directory in (tmp_path / "codes" / "train", out):
+        assert json.loads((directory / "summary.json").read_text())["exit_code"] == 0
+    assert losses(out) == losses(undisturbed)
+    assert jobs.run("train", *flags).count("already complete") == 2
+
+
+def test_too_many_rejects_end_before_training(jobs: Jobs, pairs: Path, tmp_path: Path) -> None:
+    lines = pairs.read_text(encoding="utf-8").splitlines()[:16]
+    (tmp_path / "pairs.tsv").write_text("\n".join([*lines, "x\tcaption\t!!"]) + "\n", encoding="utf-8")
+    flags = ("--tables", tmp_path / "pairs.tsv", "--codes-dir", tmp_path / "codes", *TINY_GPT_FLAGS)
+    printed = jobs.run("train", *flags, "--checkpoint-dir", tmp_path / "model", code=3)
+    assert "1 of 17 rows were rejected (1 b64_invalid), more than --max-reject-fraction 0.01" in printed
+    summary = json.loads((tmp_path / "codes" / "train" / "summary.json").read_text())
+    assert (summary["exit_code"], summary["rows_out"]) == (3, 16)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "pairs_flags", "message"),
+    [
+        ({"expect": "image_size=256"}, {}, "image_size is 64, not 256"),
+        ({"sequence_length": 288}, {}, "--sequence-length 288: the model has 96 positions"),
+        ({"tables": "TABLE/none.tsv"}, {}, "none.tsv: no such file"),
+        ({"tables": "TABLE/a.tsv,TABLE/a.tsv,TABLE/a.tsv"}, {}, "got 3 tables"),
+        ({}, {"codes_dir": None}, "or give --codes-dir DIR"),
+        ({}, {"codes_dir": "a,b"}, "--codes-dir a,b: a comma"),
+        ({}, {"vqgan": "none"}, "none: no such directory"),
+    ],
+)
+def test_mistakes_show_before_pairs_are_encoded(
+    train: dict, pairs_flags: dict, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.tsv").write_text("1\t2\t3\n")
+    settings = {"tables": "TABLE/a.tsv", "checkpoint_dir": str(tmp_path / "model")} | train
+    settings["tables"] = settings["tables"].replace("TABLE", str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        make_codes(
+            TrainJobConfig(
+                train=TrainConfig(**settings),
+                pairs=PairsConfig(**({"codes_dir": str(tmp_path / "codes")} | pairs_flags)),
+            ),
+            Outcome(),
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
 
 
 def test_unknown_flag_names_the_nearest(jobs: Jobs, codes: Path, tmp_path: Path) -> None:

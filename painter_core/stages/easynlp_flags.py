@@ -8,10 +8,11 @@ docs/FROM_EASYNLP.md has the table.
 import dataclasses
 import shlex
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from painter_core.models.gpt import GPTConfig
-from painter_core.models.vqgan import VQGANConfig
+if TYPE_CHECKING:  # every job reads this file, also those that need no model
+    from painter_core.models.gpt import GPTConfig
+    from painter_core.models.vqgan import VQGANConfig
 
 Job = Literal["precompute", "train", "generate"]
 
@@ -256,7 +257,7 @@ def _equal(a: str, b: str) -> bool:
         return a == b
 
 
-def check_expected(expect: str, *, vqgan: VQGANConfig | None, gpt: GPTConfig | None) -> None:
+def check_expected(expect: str, *, vqgan: "VQGANConfig | None", gpt: "GPTConfig | None") -> None:
     """Compares `image_size=256,text_len=32,...` with a model.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from painter_core.easynlp_format import read_cell
 from painter_core.images import decode_image, image_of_cell
 from painter_core.judge import Judge, Score, score
 from painter_core.rejects import Reject
@@ -14,7 +15,7 @@ from painter_core.sample_pictures import VALUES, Attributes, parse_caption
 from painter_core.stages.commit import RunDirectory
 from painter_core.stages.manifest import iter_parts
 from painter_core.stages.readers import RejectLog, pack, unpack
-from painter_core.stages.run import RunConfig
+from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, parse_input_schema
 from painter_core.storage import write_bytes
 from schemas import rejects, scores
@@ -41,24 +42,32 @@ class EvaluateConfig:
     def columns(self) -> Columns:
         """What is read."""
         names = parse_input_schema(self.input_schema)
-        return Columns(schema=names, text=self.run.first_sequence, image=self.second_sequence)
+        return Columns(
+            schema=names,
+            text=self.run.first_sequence,
+            image=self.second_sequence,
+            skip_first_line=self.run.skip_first_line,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgePictures:
-    """CPU operator: reads attributes off a unit's pictures."""
+    """CPU operator: reads attributes off a unit's pictures; a cell of EasyNLP's may hold several."""
 
     config: EvaluateConfig
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         table = unpack(row["table"])
         log = RejectLog(stage="evaluate", keep_cell=self.config.run.keep_rejected)
-        kept, wanted, pictures = [], [], []
+        kept: list[int] = []
+        wanted, pictures, shown = [], [], []  # of every picture; shown: its row
         for i, line in enumerate(table.to_pylist()):
             try:
                 wanted_of_line = self._wanted(line["text"])
-                pictures.append(decode_image(image_of_cell(line["image"]), JUDGED_PX, "antialias"))
-                wanted.append(wanted_of_line)
+                images = [image_of_cell(cell) for cell in cells_of_output(line["image"])]
+                pictures += [decode_image(image, JUDGED_PX, "antialias") for image in images]
+                wanted += [wanted_of_line] * len(images)
+                shown += [i] * len(images)
                 kept.append(i)
             except Reject as error:
                 error.column = error.column or self.config.second_sequence
@@ -66,12 +75,14 @@ class JudgePictures:
         read = Judge(image_size=JUDGED_PX).read(np.stack(pictures)) if pictures else []
         columns = {f"wanted_{a}": [getattr(w, a) for w in wanted] for a in VALUES}
         columns |= {f"read_{a}": [getattr(r, a) for r in read] for a in VALUES}
-        kept_table = table.select(["idx", "text"]).take(pa.array(kept, pa.int64()))
+        captions = table.select(["idx", "text"])
+        judged = captions.take(pa.array(shown, pa.int64()))
         for name, values in columns.items():
-            kept_table = kept_table.append_column(name, pa.array(values, pa.string()))
+            judged = judged.append_column(name, pa.array(values, pa.string()))
         all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
         return row | {
-            "table": pack(kept_table),
+            "table": pack(captions.take(pa.array(kept, pa.int64()))),
+            "scores": pack(judged),
             "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
         }
 
@@ -82,9 +93,19 @@ class JudgePictures:
             raise Reject("text_unscored", str(error), self.config.run.first_sequence) from None
 
 
+def cells_of_output(cell: str | bytes | None) -> list[str | bytes | None]:
+    """The picture cells in a cell of an output table: itself, or those in EasyNLP's list."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+        return [cell]
+    try:
+        return [*read_cell(cell)]
+    except ValueError as error:
+        raise Reject("b64_repr", f"not a list as EasyNLP writes it: {error}") from None
+
+
 def scores_table(row: dict[str, Any]) -> pa.Table:
-    """The part of a unit."""
-    return unpack(row["table"]).cast(scores.schema(tuple(VALUES)))
+    """The part of a unit: a row a picture."""
+    return unpack(row["scores"]).cast(scores.schema(tuple(VALUES)))
 
 
 def write_score(directory: RunDirectory) -> Score:

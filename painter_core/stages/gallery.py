@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from painter_core.checkpoint import open_model
+from painter_core.easynlp_format import read_cell
 from painter_core.gallery import GalleryEntry, write_gallery
 from painter_core.images import encode_image, image_of_cell, to_uint8
 from painter_core.stages.commit import Refused, RunDirectory
@@ -74,7 +75,7 @@ def _painted(config: GalleryConfig, seed: int | None) -> Iterator[GalleryEntry]:
             yield GalleryEntry(
                 idx=row["idx"],
                 caption=row["text"],
-                images=(base64.b64decode(row["gen_imgbase64"], validate=True),),
+                images=tuple(base64.b64decode(c, validate=True) for c in read_cell(row["gen_imgbase64"])),
                 seed=seed,
                 sample=row.get("sample"),
             )

@@ -14,12 +14,15 @@ import pyarrow as pa
 
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import worker_device
+from painter_core.easynlp_format import COLUMNS as EASYNLP_COLUMNS
+from painter_core.easynlp_format import encode_picture, model_text, picture_cell
 from painter_core.images import encode_image
 from painter_core.painter import Painter, Request
 from painter_core.rejects import Reject
 from painter_core.sampling import SamplingConfig
+from painter_core.stages.easynlp_flags import check_expected
 from painter_core.stages.readers import RejectLog, pack, unpack
-from painter_core.stages.run import RunConfig
+from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, parse_input_schema
 from schemas import outputs, rejects
 
@@ -42,13 +45,23 @@ class GenerateConfig:
     """Pictures a prompt; with more than one, a column `sample` counts them."""
     image_format: Literal["png", "webp", "jpeg"] = "png"
     """png and webp are lossless, jpeg has quality 90."""
+    easynlp_format: bool = False
+    """Write EasyNLP's lines to --outputs X.tsv: one a prompt, its pictures as a Python list in one cell, and
+    the text as the model saw it."""
     sequence_length: int | None = None
     """Checked against the model's text and picture length together, if given."""
+    expect: str = ""
+    """Sizes that the model must have, `image_size=256,text_len=32,...`; changes nothing."""
 
     def __post_init__(self) -> None:
         if self.max_generated_num < 1:
             raise ValueError(f"--max-generated-num: got {self.max_generated_num}, expected 1 or more")
-        known = (*outputs.TEXT_COLUMNS, outputs.IMAGE_COLUMN, outputs.SAMPLE_COLUMN)
+        if self.easynlp_format and not (self.run.outputs.endswith(".tsv") and self.image_format == "png"):
+            raise ValueError(
+                f"--easynlp-format: got --outputs {self.run.outputs} and --image-format {self.image_format}, "
+                "expected X.tsv and png, as EasyNLP writes them"
+            )
+        known = (*EASYNLP_COLUMNS, *(() if self.easynlp_format else (outputs.SAMPLE_COLUMN,)))
         names = self.output_schema.split(",")
         if unknown := [n for n in names if n not in known]:
             raise ValueError(f"--output-schema: unknown columns {unknown}; known are {', '.join(known)}")
@@ -64,14 +77,20 @@ class GenerateConfig:
     def output_columns(self) -> tuple[str, ...]:
         """Names of the output's columns, in order."""
         names = [n.strip() for n in self.output_schema.split(",")]
-        if self.max_generated_num > 1 and outputs.SAMPLE_COLUMN not in names:
+        several = self.max_generated_num > 1 and not self.easynlp_format
+        if several and outputs.SAMPLE_COLUMN not in names:
             names.append(outputs.SAMPLE_COLUMN)
         return (*names, *self.extra)
 
     def columns(self) -> Columns:
         """What is read."""
         names = parse_input_schema(self.input_schema)
-        return Columns(schema=names, text=self.run.first_sequence, extra=self.extra)
+        return Columns(
+            schema=names,
+            text=self.run.first_sequence,
+            extra=self.extra,
+            skip_first_line=self.run.skip_first_line,
+        )
 
 
 def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
@@ -84,6 +103,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         raise ValueError(
             f"--sequence-length {config.sequence_length}: the model has {model.gpt.block_size} positions"
         )
+    check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
     sampling = config.sampling
     return {
         "vqgan_sha256": model.vqgan_sha256(),
@@ -93,6 +113,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         "sampling": {"top_k": sampling.top_k, "top_p": sampling.top_p, "temperature": sampling.temperature},
         "max_generated_num": config.max_generated_num,
         "image_format": config.image_format,
+        **({"easynlp_format": True} if config.easynlp_format else {}),
     }
 
 
@@ -128,16 +149,23 @@ class PaintUnits:
         ]
         pictures = [picture for _, batch in self._painter.paint(requests) for picture in batch]
         all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
+        table = table.drop_columns(["file", "row", "byte_offset"])
         return {
             "unit": row["unit"],
             "rows_in": row["rows_in"],
             "warnings": row["warnings"],
-            "table": pack(table.drop_columns(["file", "row", "byte_offset"])),
+            "table": pack(self._as_seen(table) if self.config.easynlp_format else table),
             "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
             "pixels": np.stack(pictures).tobytes() if pictures else b"",
             "image_size": self._painter.vqgan.config.image_size,
             "model_s": time.monotonic() - began,
         }
+
+    def _as_seen(self, table: pa.Table) -> pa.Table:
+        """Captions as EasyNLP writes them."""
+        tokenizer, length = self._painter.tokenizer, self._painter.gpt.config.text_len
+        texts = [model_text(tokenizer, text, length) for text in table.column("text").to_pylist()]
+        return table.set_column(table.column_names.index("text"), "text", pa.array(texts, pa.string()))
 
     def _paintable(self, lines: list[dict[str, Any]], log: RejectLog) -> list[int]:
         """Positions of the rows that leave tokens; the others are rejected."""
@@ -161,7 +189,8 @@ class PaintUnits:
         if num_unk == min(num_tokens, length):
             raise Reject("text_all_unk", f"all of {num_unk} tokens are unknown to the model", column)
         if self.config.run.outputs.endswith(".tsv"):
-            for name in ("text", *self.config.extra):
+            written = () if self.config.easynlp_format else ("text",)  # else without white space
+            for name in (*written, *self.config.extra):
                 if any(c in (line[name] or "") for c in "\t\r\n"):
                     detail = "a tab or a line end inside; use a .parquet output"
                     raise Reject("text_control", detail, column if name == "text" else name)
@@ -180,11 +209,15 @@ class OutputTable:
         pictures = np.frombuffer(row["pixels"], np.uint8).reshape(-1, size, size, 3)
         rows = []
         for i, line in enumerate(lines):
-            for sample in range(samples):
-                image = encode_image(pictures[i * samples + sample], self.config.image_format)
-                rows.append(
-                    line
-                    | {outputs.IMAGE_COLUMN: base64.b64encode(image).decode(), outputs.SAMPLE_COLUMN: sample}
-                )
+            cells = self._cells(pictures[i * samples : (i + 1) * samples])
+            for sample, cell in enumerate(cells):
+                rows.append(line | {outputs.IMAGE_COLUMN: cell, outputs.SAMPLE_COLUMN: sample})
         names = self.config.output_columns
         return pa.Table.from_pylist(rows, schema=outputs.schema(names))
+
+    def _cells(self, pictures: np.ndarray) -> list[str]:
+        """The picture cells of a prompt: one a picture, or EasyNLP's one for all."""
+        if self.config.easynlp_format:
+            return [picture_cell([encode_picture(picture) for picture in pictures])]
+        images = (encode_image(picture, self.config.image_format) for picture in pictures)
+        return [base64.b64encode(image).decode() for image in images]

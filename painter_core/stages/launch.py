@@ -21,7 +21,8 @@ from typing import Any, Literal, NoReturn, Self, TypeVar
 import tyro
 
 from painter_core.stages.commit import Refused
-from painter_core.storage import is_local
+from painter_core.stages.easynlp_flags import Job, translate
+from painter_core.storage import absolute, is_local
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +42,20 @@ def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
     return low, high
 
 
-def parse(kind: type[Config], description: str | None) -> Config:
-    """The config of a job from the command line; a wrong flag or value ends the process with code 2."""
+def parse(kind: type[Config], description: str | None, job: Job | None = None) -> Config:
+    """The config of a job from the command line; a wrong flag or value ends the process with code 2.
+
+    Args:
+        kind: the config's class.
+        description: for --help.
+        job: the one of EasyNLP's that it stands for: its command lines are taken too.
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     try:
-        return tyro.cli(kind, description=description, config=(tyro.conf.OmitArgPrefixes,))
+        argv = translate(sys.argv[1:], job) if job else sys.argv[1:]
+        return tyro.cli(kind, args=argv, description=description, config=(tyro.conf.OmitArgPrefixes,))
     except ValueError as error:
         fail(2, str(error))
 
@@ -65,10 +73,15 @@ def check_path(flag: str, path: str) -> None:
     for entry in (part.strip() for part in path.split(",")):
         if submitted and is_local(entry) and not os.path.isabs(entry):
             raise ValueError(
-                f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working "
-                "directory is "
-                f'thrown away; give the absolute path, for instance {flag} "$PWD/{entry}"'
+                f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working directory "
+                f'is thrown away; give the absolute path, for instance {flag} "$PWD/{entry}"'
             )
+
+
+def name_for_workers(model: str) -> str:
+    """A model's path or name such that workers find the same, whose working directory may be another one."""
+    path = absolute(model)
+    return path if model != "bundled" and os.path.exists(path) else model
 
 
 def start_ray() -> None:
@@ -132,6 +145,10 @@ class Stop(Exception):
         self.code = code
 
 
+class Complete(SystemExit):
+    """There is nothing to do: the output is complete."""
+
+
 class Outcome:
     """Context of a job: turns the way it ends into a summary and an exit code."""
 
@@ -147,9 +164,16 @@ class Outcome:
         """From here on the run has written something: its end goes to `write(code, message, seconds)`."""
         self._write = write
 
+    def ended(self) -> None:
+        """What began() announced is done, and its summary is written; the process goes on with another
+        part."""
+        if self._write is not None:
+            self._write(0, "", self.seconds)
+        self._write, self._began = None, time.monotonic()
+
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Since the start, or since the last part ended."""
         return time.monotonic() - self._began
 
     def __exit__(

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from painter_core.stages.tables import Columns, InputFile, parquet_columns, tsv_start
+from painter_core.stages.tables import Columns, InputFile, parquet_columns
+from painter_core.stages.tsv_head import tsv_start
 from painter_core.storage import filesystem, redact
 
 UNIT_ROWS = 512

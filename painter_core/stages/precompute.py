@@ -1,6 +1,7 @@
 """pairs -> codes: pictures are decoded on CPUs, the VQGAN runs in a pool of workers.
 
-A unit's row gains `pixels`, uint8 (N, S, S, 3) as bytes, and then `codes`, uint16 (N, image_len) as bytes.
+What jobs/precompute_codes.py runs, and jobs/train.py if it is given pairs tables. A unit's row gains
+`pixels`, uint8 (N, S, S, 3) as bytes, and then `codes`, uint16 (N, image_len) as bytes.
 """
 
 import json
@@ -14,12 +15,15 @@ import pyarrow as pa
 import torch
 
 from painter_core.checkpoint import ModelDirectory, open_model
-from painter_core.devices import autocast, worker_device
+from painter_core.devices import autocast, resolve_precision, worker_device
 from painter_core.images import Alpha, Resize, decode_image, image_of_cell, to_pixels
 from painter_core.rejects import Reject
-from painter_core.stages.commit import RunDirectory
+from painter_core.stages.commit import PartWriter, RunDirectory
+from painter_core.stages.easynlp_flags import check_expected
+from painter_core.stages.launch import name_for_workers
 from painter_core.stages.readers import RejectLog, pack, unpack
-from painter_core.stages.run import RunConfig
+from painter_core.stages.run import Job
+from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, parse_input_schema
 from painter_core.storage import write_bytes
 from schemas import codes, rejects
@@ -42,11 +46,18 @@ class PrecomputeConfig:
     """bilinear: EasyNLP's transform; antialias: bicubic with antialiasing."""
     alpha: Alpha = "white"
     """What lies under transparent pixels: white, or `drop` for the hidden colour, as in EasyNLP."""
+    expect: str = ""
+    """Sizes that the VQGAN must have, `image_size=256,codebook_size=16384`; changes nothing."""
 
     def columns(self) -> Columns:
         """What is read."""
         names = parse_input_schema(self.input_schema)
-        return Columns(schema=names, text=self.run.first_sequence, image=self.second_sequence)
+        return Columns(
+            schema=names,
+            text=self.run.first_sequence,
+            image=self.second_sequence,
+            skip_first_line=self.run.skip_first_line,
+        )
 
 
 def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
@@ -56,6 +67,7 @@ def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     size = model.vqgan.image_size
     if config.image_size not in (None, size):
         raise ValueError(f"--image-size: got {config.image_size}, but the VQGAN {config.vqgan} is for {size}")
+    check_expected(config.expect, vqgan=model.vqgan, gpt=None)
     preprocessing = {"image_size": size, "resize": config.resize, "alpha": config.alpha, "exif": "ignore"}
     return {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
 
@@ -153,3 +165,37 @@ def codes_table(row: dict[str, Any]) -> pa.Table:
     schema = codes.schema(image_len)
     lists = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("codes").type)
     return pa.Table.from_arrays([*(c.combine_chunks() for c in table.columns), lists], schema=schema)
+
+
+def precompute(job: Job, config: PrecomputeConfig) -> None:
+    """Makes or completes a codes table.
+
+    Args:
+        job: started, in its context.
+        config: whose `run` and columns the job has.
+
+    Raises:
+        Complete: the table is there already.
+    """
+    model = open_model(config.vqgan)
+    precision = resolve_precision(config.run.precision, gpu=job.uses_gpu)
+    job.make_plan(identity(config, model), {"precision": precision})
+    assert model.vqgan is not None
+    keep_vqgan(model, job.directory)
+    decode = DecodePictures(config=config, image_size=model.vqgan.image_size)
+    encode = {
+        "vqgan": name_for_workers(config.vqgan),
+        "precision": precision,
+        "micro_batch_size": job.micro_batch_size(),
+    }
+    workers: Any = EncodePictures  # Ray's annotation of map() knows functions only
+    job.execute(
+        lambda: (
+            job.units()
+            .flat_map(job.reader(), **job.tasks(0.25))
+            .map(decode.__call__, **job.tasks(1.0))
+            .map(workers, fn_constructor_kwargs=encode, **job.actors())
+            .map(PartWriter(directory=job.directory, build=codes_table).__call__, **job.tasks(0.5))
+        ),
+        extra={"table": "codes", "image_len": model.vqgan.image_len},
+    )

@@ -1,4 +1,4 @@
-"""Running a table-to-table job: the flags that these jobs share, plan, resources, progress, summary."""
+"""Running a table-to-table job: plan, resources, progress, summary."""
 
 import ast
 import dataclasses
@@ -7,16 +7,24 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from painter_core.stages.commit import Plan, Refused, RunDirectory, differences
-from painter_core.stages.launch import Outcome, Stop, check_path, cluster_resources, parse_range, start_ray
+from painter_core.stages.launch import (
+    Complete,
+    Outcome,
+    Stop,
+    check_path,
+    cluster_resources,
+    parse_range,
+    start_ray,
+)
 from painter_core.stages.manifest import finish
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader
+from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, find_files
-from painter_core.storage import redact
+from painter_core.storage import absolute, redact
 
 if TYPE_CHECKING:
     import ray.data
@@ -25,51 +33,6 @@ log = logging.getLogger(__name__)
 
 PROGRESS_S = 10.0
 BREAKER_ROWS = 1000
-Precision = Literal["auto", "fp32", "bf16"]
-Config = TypeVar("Config")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Flags of every job that turns a table into a table."""
-
-    tables: str
-    """Input: a file, directory or glob, or several with commas between; local paths or URLs (s3://, gs://,
-    oss://)."""
-    outputs: str
-    """Output: a directory of Parquet parts, or one file X.tsv or X.parquet with its run directory X.tsv.run
-    beside it."""
-    first_sequence: str = "text"
-    """Column of the caption."""
-    random_seed: int = 42
-    """Seed of everything that is drawn."""
-    micro_batch_size: int | None = None
-    """Rows a model call; by default 16 on a CPU, 128 on a GPU."""
-    max_reject_fraction: float = 0.01
-    """More rejected rows than this share: exit code 3, no manifest."""
-    keep_rejected: bool = False
-    """Keep the picture cell of rejected rows in the rejects table."""
-    overwrite: bool = False
-    """Remove what an earlier run with other settings wrote to --outputs."""
-    dry_run: bool = False
-    """Check inputs, models and settings, say what would be done, write nothing."""
-    limit: int | None = None
-    """Only the first N rows."""
-    num_actors: str | None = None
-    """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
-    gpus_per_actor: float | None = None
-    """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
-    precision: Precision = "auto"
-    """Precision of the model; auto is stated in the log and in the manifest."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise ValueError(f"--max-reject-fraction: got {self.max_reject_fraction}, expected 0..1")
-        for name in ("micro_batch_size", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected 1 or more")
-        parse_range("--num-actors", self.num_actors)
 
 
 class Job:
@@ -79,16 +42,19 @@ class Job:
         stage: precompute, generate, evaluate ...
         config: the shared flags.
         columns: what is read.
+        outcome: of the process, if the run is only a part of it; then that is the context, not the job.
     """
 
-    def __init__(self, stage: str, config: RunConfig, columns: Columns) -> None:
+    def __init__(
+        self, stage: str, config: RunConfig, columns: Columns, outcome: Outcome | None = None
+    ) -> None:
         self.stage, self.config, self.columns = stage, config, columns
-        self.directory = RunDirectory(config.outputs)
+        self.directory = RunDirectory(absolute(config.outputs))
         self.plan: Plan | None = None
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._pending: list[Any] = []
-        self._outcome = Outcome()
+        self._outcome = outcome or Outcome()
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +97,7 @@ class Job:
             "schema": list(self.columns.schema),
             "limit": config.limit,
             "micro_batch_size": batch,
+            **({"skip_first_line": True} if self.columns.skip_first_line else {}),
             **settings,
         }
         plan = Plan(
@@ -169,7 +136,7 @@ class Job:
             stored = None
         if stored and self.directory.read_json("manifest.json"):
             log.info("already complete: %s", redact(self.config.outputs))
-            raise SystemExit(0)
+            raise Complete(0)
         if not stored:
             self.directory.write_json(plan.to_json(), "_run", "plan.json")
         self.plan = plan

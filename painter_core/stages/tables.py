@@ -1,8 +1,6 @@
 """The tables that a job reads: which files, which columns, and the manifest of a finished table of ours."""
 
-import codecs
 import glob
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,24 +10,11 @@ from fsspec.spec import AbstractFileSystem
 
 from painter_core.storage import filesystem, is_local, join, read_json, redact
 
-log = logging.getLogger(__name__)
-
 MAX_GZIP_BYTES = 256 * 2**20
 SUFFIXES = (".parquet", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 PLACE = ("file", "row", "byte_offset")  # columns that a unit's table has besides: where a row comes from
 
 Kind = Literal["parquet", "tsv", "tsv.gz"]
-
-# what a file may be that is named like a TSV, by its first bytes
-_NOT_TSV = {
-    b"PAR1": "a Parquet file: name it .parquet",
-    b"\x1f\x8b": "compressed by gzip: name it .tsv.gz",
-    b"PK\x03\x04": "a zip archive or an .xlsx file: save it as UTF-8 text with tabs",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",
-    b"\xff\xfe": "UTF-16: convert it, iconv -f utf-16 -t utf-8",
-    b"\xfe\xff": "UTF-16: convert it, iconv -f utf-16 -t utf-8",
-}
-_HEAD_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +29,8 @@ class Columns:
     """Column of the picture; None for jobs that read captions only."""
     extra: tuple[str, ...] = ()
     """Columns carried through unchanged (--append-cols)."""
+    skip_first_line: bool = False
+    """The first line of a TSV is no row, whatever it holds."""
 
     def __post_init__(self) -> None:
         taken = {*PLACE, *(["image"] if self.image else [])}
@@ -245,55 +232,3 @@ def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:
     if pa.types.is_struct(kind):  # the image type of Hugging Face data sets: {bytes, path}
         return "bytes" in [f.name for f in kind] and _allowed(kind.field("bytes").type, is_image=True)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-
-
-def tsv_start(file: InputFile, head: bytes, columns: Columns) -> tuple[int, int]:
-    """Where the rows of a TSV begin: byte offset and physical line, after a byte order mark and a header.
-
-    Args:
-        head: the first bytes of the (decompressed) file, at least 1 MiB of it or all.
-
-    Raises:
-        ValueError: it is no TSV in UTF-8 with these columns.
-    """
-    if missing := [name for name in columns.read if name not in columns.schema]:
-        raise ValueError(
-            f"{redact(file.path)}: columns {missing} are to be read, but --input-schema has "
-            f"{list(columns.schema)}"
-        )
-    for magic, what in _NOT_TSV.items():
-        if head.startswith(magic):
-            raise ValueError(f"{redact(file.path)}: this is {what}")
-    start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
-    if head[:4096].count(0) > len(head[:4096]) // 4:
-        raise ValueError(f"{redact(file.path)}: this is UTF-16 or binary; convert it to UTF-8 with iconv")
-    _check_utf8(file, head[start:_HEAD_BYTES], start)
-    line, _, _ = head[start:_HEAD_BYTES].partition(b"\n")
-    cells = line.removesuffix(b"\r").decode("utf-8", "replace").split("\t")
-    if tuple(cells) == columns.schema:
-        log.info("%s: the first line is a header", redact(file.path))
-        return min(start + len(line) + 1, len(head)), 2
-    found = dict(zip(columns.schema, cells, strict=False))
-    if set(cells) == set(columns.schema) or found.get(columns.idx) == columns.idx:
-        raise ValueError(
-            f"{redact(file.path)}: the first line looks like a header, found {cells[:20]}, expected "
-            f"{list(columns.schema)}; name the columns in this order with --input-schema"
-        )
-    return start, 1
-
-
-def _check_utf8(file: InputFile, head: bytes, start: int) -> None:
-    """Refuses another encoding of the whole file; a few damaged rows become rejects later."""
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
-        return
-    except UnicodeDecodeError as error:
-        at = start + error.start
-    sample = head.decode("utf-8", "replace")
-    lines = sample.removesuffix("\n").split("\n")
-    damaged = sum("\ufffd" in line for line in lines)
-    if damaged > len(lines) // 2 and sample.count("\ufffd") * 2 > sum(not c.isascii() for c in sample):
-        raise ValueError(
-            f"{redact(file.path)}: not UTF-8 at byte {at:,}, nor in most places after it; convert "
-            "it, for instance: iconv -f gb18030 -t utf-8"
-        )

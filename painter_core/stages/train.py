@@ -15,10 +15,13 @@ from typing import Any
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.data_order import steps_per_epoch
 from painter_core.models.gpt import GPTConfig
+from painter_core.models.vqgan import VQGANConfig
 from painter_core.stages.commit import Refused, fingerprint
+from painter_core.stages.easynlp_flags import check_expected
+from painter_core.stages.launch import Complete, name_for_workers
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
 from painter_core.stages.tables import read_manifest
-from painter_core.storage import filesystem, is_local, join, redact, write_json
+from painter_core.storage import absolute, filesystem, is_local, join, redact, write_json
 from painter_core.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training import TrainConfig
 
@@ -71,119 +74,154 @@ def make_plan(config: TrainConfig) -> TrainPlan:
     Raises:
         ValueError: wrong flags or inputs, nothing was written.
         Refused: --checkpoint-dir holds a run with other settings.
-        SystemExit: the run is complete already.
+        Complete: there is nothing to do.
     """
-    if not is_local(config.checkpoint_dir):
-        raise ValueError(
-            f"--checkpoint-dir {config.checkpoint_dir}: a path that all nodes see is needed, not a URL"
-        )
-    tables = [t.strip() for t in config.tables.split(",")]
-    if len(tables) > 2:
-        raise ValueError(f"--tables: got {len(tables)} tables, expected TRAIN or TRAIN,VALID")
+    config = _for_workers(config)
+    check_checkpoint_dir(config)
+    tables = split_tables(config)
     manifests = [codes_manifest(t) for t in tables]
     if len({m["identity"]["vqgan_sha256"] for m in manifests}) > 1:
         shas = " and ".join(m["identity"]["vqgan_sha256"][:16] for m in manifests)
         raise ValueError(
             f"--tables: the codes were made by different VQGANs (sha256 {shas}); compute one of them again"
         )
-    vqgan = open_model(join(tables[0], "_run", "vqgan"))
-    pretrained = (
-        open_model(config.pretrained_model_name_or_path) if config.pretrained_model_name_or_path else None
-    )
-    gpt, tokenizer = _model(config, vqgan, pretrained)
-    if config.sequence_length not in (None, gpt.block_size):
-        raise ValueError(
-            f"--sequence-length {config.sequence_length}: the model has {gpt.block_size} positions"
-        )
+    start = find_start(config, open_model(join(tables[0], "_run", "vqgan")))
     workers = find_workers(config.num_workers, config.use_gpu)
     samples = sum(p["rows"] for p in manifests[0]["parts"])
-    identity = {
-        "stage": "train",
-        "tables": [m["fingerprint"] for m in manifests],
-        "rows": [m["rows_out"] for m in manifests],
-        "gpt": dataclasses.asdict(gpt),
-        "tokenizer_sha256": tokenizer.sha256,
-        "pretrained_sha256": pretrained.gpt_sha256() if pretrained else None,
-        **{
-            n: getattr(config, n)
-            for n in (
-                "learning_rate",
-                "epoch_num",
-                "weight_decay",
-                "warmup_proportion",
-                "max_grad_norm",
-                "random_seed",
-            )
-        },
-    }
     batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
     if samples < 1:
         raise ValueError(f"--tables {tables[0]}: no rows")
     plan = TrainPlan(
         config=config,
-        gpt=gpt,
+        gpt=start.gpt,
         train_table=tables[0],
         valid_table=tables[1] if len(tables) > 1 else None,
-        identity=json.loads(json.dumps(identity)),
+        identity=_identity(config, manifests, start),
         global_batch_size=min(batch, samples),
         num_samples=samples,
         workers=workers,
     )
-    return _take_up(plan, tokenizer)
+    return _take_up(plan, start.tokenizer)
+
+
+def _for_workers(config: TrainConfig) -> TrainConfig:
+    """Relative paths made absolute."""
+    pretrained = config.pretrained_model_name_or_path
+    return dataclasses.replace(
+        config,
+        tables=",".join(absolute(table) for table in split_tables(config)),
+        checkpoint_dir=absolute(config.checkpoint_dir),
+        pretrained_model_name_or_path=name_for_workers(pretrained) if pretrained else None,
+    )
+
+
+def split_tables(config: TrainConfig) -> list[str]:
+    """--tables: one, or two."""
+    tables = [t.strip() for t in config.tables.split(",")]
+    if len(tables) > 2:
+        raise ValueError(f"--tables: got {len(tables)} tables, expected TRAIN or TRAIN,VALID")
+    return tables
+
+
+def check_checkpoint_dir(config: TrainConfig) -> None:
+    """Raises ValueError or Refused if no run of ours can stand there."""
+    if not is_local(config.checkpoint_dir):
+        raise ValueError(
+            f"--checkpoint-dir {config.checkpoint_dir}: a path that all nodes see is needed, not a URL"
+        )
+    fs, root = filesystem(config.checkpoint_dir)
+    if fs.exists(root) and fs.ls(root) and not fs.exists(join(root, "_run", "plan.json")):
+        raise Refused(f"{root} holds files of another kind; name an empty or new --checkpoint-dir")
 
 
 def codes_manifest(table: str) -> dict[str, Any]:
-    """The manifest of a finished codes table.
-
-    Raises:
-        ValueError: something else; says which command makes codes of a pairs table.
-    """
-    fs, path = filesystem(table)
-    if fs.exists(path) and not fs.exists(join(path, "_run", "plan.json")):
-        raise ValueError(
-            f"--tables {redact(table)}: not a codes table. Turn pictures into codes first:\n"
-            f"  python jobs/precompute_codes.py --tables {redact(table)} --outputs CODES_DIR\n"
-            "and give CODES_DIR here"
-        )
+    """The manifest of a finished codes table; ValueError if it is something else."""
     manifest = read_manifest(table)
     if manifest.get("table") != "codes":
         raise ValueError(f"--tables {redact(table)}: a table of {manifest.get('table')}, expected codes")
     return manifest
 
 
-def _model(
-    config: TrainConfig, vqgan: ModelDirectory, pretrained: ModelDirectory | None
-) -> tuple[GPTConfig, Tokenizer]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run begins with."""
+
+    gpt: GPTConfig
+    tokenizer: Tokenizer
+    pretrained_sha256: str | None
+    """Of the GPT's weights; None for a new model."""
+
+
+def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:
+    """Geometry, tokenizer and weights of a run on the codes of a VQGAN.
+
+    Raises:
+        ValueError: the pretrained model, the VQGAN and the flags do not fit together.
+    """
+    assert vqgan.vqgan is not None
+    name = config.pretrained_model_name_or_path
+    start = _pretrained(name, vqgan) if name else _new(config, vqgan.vqgan)
+    if config.sequence_length not in (None, start.gpt.block_size):
+        raise ValueError(
+            f"--sequence-length {config.sequence_length}: the model has {start.gpt.block_size} positions"
+        )
+    check_expected(config.expect, vqgan=vqgan.vqgan, gpt=start.gpt)
+    return start
+
+
+def _new(config: TrainConfig, vqgan: VQGANConfig) -> Start:
+    tokenizer = load_tokenizer(config.vocab) if config.vocab else builtin_tokenizer()
+    gpt = config.new_gpt(
+        text_vocab_size=tokenizer.vocab_size, codebook_size=vqgan.codebook_size, image_len=vqgan.image_len
+    )
+    return Start(gpt=gpt, tokenizer=tokenizer, pretrained_sha256=None)
+
+
+def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
     assert vqgan.vqgan is not None
     image_len, codebook_size = vqgan.vqgan.image_len, vqgan.vqgan.codebook_size
-    if pretrained is None:
-        tokenizer = load_tokenizer(config.vocab) if config.vocab else builtin_tokenizer()
-        return config.new_gpt(
-            text_vocab_size=tokenizer.vocab_size, codebook_size=codebook_size, image_len=image_len
-        ), tokenizer
-    name = config.pretrained_model_name_or_path
-    if pretrained.gpt is None:
+    model = open_model(name)
+    if model.gpt is None:
         raise ValueError(f"--pretrained-model-name-or-path {name}: holds no GPT")
-    if (pretrained.gpt.image_len, pretrained.gpt.codebook_size) != (image_len, codebook_size):
+    if (model.gpt.image_len, model.gpt.codebook_size) != (image_len, codebook_size):
         raise ValueError(
-            f"--pretrained-model-name-or-path {name}: writes {pretrained.gpt.image_len} codes out of "
-            f"{pretrained.gpt.codebook_size}, the tables hold {image_len} out of {codebook_size}"
+            f"--pretrained-model-name-or-path {name}: writes {model.gpt.image_len} codes out of "
+            f"{model.gpt.codebook_size}, the tables hold {image_len} out of {codebook_size}"
         )
-    if pretrained.vqgan is not None and pretrained.vqgan_sha256() != vqgan.vqgan_sha256():
+    if model.vqgan is not None and model.vqgan_sha256() != vqgan.vqgan_sha256():
         raise ValueError(
-            f"--pretrained-model-name-or-path {name}: its VQGAN (sha256 "
-            f"{pretrained.vqgan_sha256()[:16]}) is not the one "
-            f"that made the codes ({vqgan.vqgan_sha256()[:16]}); precompute with --vqgan {name}"
+            f"--pretrained-model-name-or-path {name}: its VQGAN (sha256 {model.vqgan_sha256()[:16]}) is not "
+            f"the one that made the codes ({vqgan.vqgan_sha256()[:16]}); precompute with --vqgan {name}"
         )
-    return pretrained.gpt, pretrained.load_tokenizer()
+    return Start(gpt=model.gpt, tokenizer=model.load_tokenizer(), pretrained_sha256=model.gpt_sha256())
+
+
+def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start) -> dict[str, Any]:
+    """What must be the same when a run is taken up again."""
+    settings = (
+        "learning_rate",
+        "epoch_num",
+        "weight_decay",
+        "warmup_proportion",
+        "max_grad_norm",
+        "random_seed",
+    )
+    identity = {
+        "stage": "train",
+        "tables": [m["fingerprint"] for m in manifests],
+        "rows": [m["rows_out"] for m in manifests],
+        "gpt": dataclasses.asdict(start.gpt),
+        "tokenizer_sha256": start.tokenizer.sha256,
+        "pretrained_sha256": start.pretrained_sha256,
+        **{name: getattr(config, name) for name in settings},
+    }
+    return json.loads(json.dumps(identity))
 
 
 def _take_up(plan: TrainPlan, tokenizer: Tokenizer) -> TrainPlan:
     fs, root = filesystem(plan.config.checkpoint_dir)
     file = join(root, "_run", "plan.json")
     stored = json.loads(fs.cat_file(file)) if fs.exists(file) else None
-    if stored is None and fs.exists(root) and fs.ls(root):
-        raise Refused(f"{root} holds files of another kind; name an empty or new --checkpoint-dir")
     if stored and (changed := changed_settings(stored["identity"], plan.identity)):
         if not plan.config.overwrite:
             raise Refused(
@@ -196,7 +234,7 @@ def _take_up(plan: TrainPlan, tokenizer: Tokenizer) -> TrainPlan:
     if stored:
         if fs.exists(join(root, "_SUCCESS")):
             log.info("already complete: %s", root)
-            raise SystemExit(0)
+            raise Complete(0)
         # the batches of a run stay the same, also when it goes on with other workers
         return dataclasses.replace(plan, global_batch_size=stored["global_batch_size"])
     plan.tokenizer_dir.mkdir(parents=True)

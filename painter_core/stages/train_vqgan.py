@@ -14,9 +14,10 @@ from typing import Any
 from painter_core.checkpoint import open_model
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.stages.commit import Refused, fingerprint
+from painter_core.stages.launch import name_for_workers
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
 from painter_core.stages.tables import Columns, find_files, parse_input_schema
-from painter_core.storage import filesystem, is_local, join, write_json
+from painter_core.storage import absolute, filesystem, is_local, join, write_json
 from painter_core.vqgan_training import VQGANTrainConfig
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,10 @@ def make_plan(config: VQGANTrainConfig) -> VQGANPlan:
     """
     if not is_local(config.outputs):
         raise ValueError(f"--outputs {config.outputs}: a path that all nodes see is needed, not a URL")
-    tables = [t.strip() for t in config.tables.split(",")]
+    # workers have another working directory
+    start_name = name_for_workers(config.vqgan) if config.vqgan else None
+    config = dataclasses.replace(config, outputs=absolute(config.outputs), vqgan=start_name)
+    tables = [absolute(t.strip()) for t in config.tables.split(",")]
     if len(tables) > 2:
         raise ValueError(f"--tables: got {len(tables)} tables, expected TRAIN or TRAIN,VALID")
     files = [find_files(t) for t in tables]

@@ -1,0 +1,54 @@
+"""The flags that the jobs share which turn a table into a table."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from painter_core.stages.launch import parse_range
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Flags of every job that turns a table into a table."""
+
+    tables: str
+    """Input: a file, directory or glob, or several with commas between; local paths or URLs (s3://, gs://,
+    oss://)."""
+    outputs: str
+    """Output: a directory of Parquet parts, or one file X.tsv or X.parquet with its run directory X.tsv.run
+    beside it."""
+    first_sequence: str = "text"
+    """Column of the caption."""
+    skip_first_line: bool = False
+    """Pass over the first line of every TSV, whatever it holds; one equal to the schema's names is known as a
+    header without this."""
+    random_seed: int = 42
+    """Seed of everything that is drawn."""
+    micro_batch_size: int | None = None
+    """Rows a model call; by default 16 on a CPU, 128 on a GPU."""
+    max_reject_fraction: float = 0.01
+    """More rejected rows than this share: exit code 3, no manifest."""
+    keep_rejected: bool = False
+    """Keep the picture cell of rejected rows in the rejects table."""
+    overwrite: bool = False
+    """Remove what an earlier run with other settings wrote to --outputs."""
+    dry_run: bool = False
+    """Check inputs, models and settings, say what would be done, write nothing."""
+    limit: int | None = None
+    """Only the first N rows."""
+    num_actors: str | None = None
+    """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
+    gpus_per_actor: float | None = None
+    """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
+    precision: Precision = "auto"
+    """Precision of the model; auto is stated in the log and in the manifest."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise ValueError(f"--max-reject-fraction: got {self.max_reject_fraction}, expected 0..1")
+        for name in ("micro_batch_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected 1 or more")
+        parse_range("--num-actors", self.num_actors)
