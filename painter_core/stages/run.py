@@ -150,6 +150,9 @@ class Job:
         """The units that are not done, as a dataset of groups that are read together."""
         import ray.data
 
+        # Ray 2.60 has no named parameters for the retries and restarts that we bound, so it warns of leaving
+        # them out in 2.64
+        warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
         context = ray.data.DataContext.get_current()
         context.max_errored_blocks = 0  # Ray never drops a block: rows are rejected by us
         context.target_max_block_size = 1  # a block a unit, so that a unit moves on as soon as it is ready
@@ -188,8 +191,6 @@ class Job:
         import ray.data
 
         pool = ray.data.ActorPoolStrategy(min_size=low, max_size=high)
-        # Ray 2.60 has no named parameters for the last two, so it warns of leaving them out in 2.64
-        warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
         return {
             "compute": pool,
             "num_cpus": num_cpus,
