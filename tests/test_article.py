@@ -94,7 +94,7 @@ def folder(jobs: Jobs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(jobs: Jobs, folder: Path, command: str, job: str, more: str = "") -> None:
     """A command of the article, with flags of ours after it."""
-    command = command.replace("easynlp", f"python {ROOT}/{job}", 1) + more
+    command = command.replace("easynlp", f"python '{ROOT}/{job}'", 1) + more
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=jobs.environment | {"PAINTER_ZOO": str(folder / "zoo")},
         capture_output=True, text=True, timeout=TIMEOUT_S, check=False,

@@ -360,7 +360,7 @@ def _(root: Path) -> None:
     log: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = log.append  # type: ignore[method-assign]
-    logger = logging.getLogger("painter_core.stages.tables")
+    logger = logging.getLogger("painter_core.stages.tsv_head")
     logger.addHandler(handler)
     level = logger.level
     logger.setLevel(logging.INFO)

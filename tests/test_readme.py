@@ -36,10 +36,11 @@ def test_commands_run_as_they_stand(jobs: Jobs, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", "train", 6)
     write_photos(tmp_path / "photos_valid", "valid", 3)
     (tmp_path / "prompts.tsv").write_text(f"a\t{sample_row(8, 0, split='held_out').text}\n", encoding="utf-8")
-    valid = f"python {ROOT}/jobs/make_table.py --pictures photos_valid/ --outputs pairs_valid.parquet"
+    valid = "python jobs/make_table.py --pictures photos_valid/ --outputs pairs_valid.parquet"
     for command in [valid, *COMMANDS]:
         script = re.search(r"jobs/(\w+\.py)", command)[1]
-        command = command.replace("python jobs/", f"python {ROOT}/jobs/", 1) + " " + SHORTER.get(script, "")
+        command = re.sub(r"jobs/\w+\.py", lambda job: f"'{ROOT}/{job[0]}'", command, count=1)
+        command += " " + SHORTER.get(script, "")
         done = subprocess.run(
             ["bash", "-c", command], cwd=tmp_path, env=jobs.environment, capture_output=True, text=True,
             timeout=TIMEOUT_S, check=False,
