@@ -3,9 +3,7 @@
 import base64
 import io
 import json
-import os
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -71,27 +69,19 @@ def test_other_seed_is_refused(jobs: Jobs, prompts: Path, model: Path, pictures:
     assert before == {p: p.stat().st_mtime_ns for p in pictures.rglob("*")}
 
 
-def kill_in_the_middle(jobs: Jobs, directory: Path, victim: str, *command: object) -> int:
-    """Starts a job, kills its driver or a worker of its once a part is committed; returns the job's exit
-    code."""
-    process = jobs.start(*command)
-    deadline = time.monotonic() + 120
-    while not list((directory / "_run" / "commits").glob("*.json")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    if victim == "driver":
-        process.kill()
-    else:
-        os.kill(model_workers(jobs)[0], signal.SIGKILL)
-    process.communicate(timeout=120)
+def kill_in_the_middle(jobs: Jobs, counters: Path, victim: str, *command: object) -> int:
+    """Runs a job whose driver, or one of whose model workers, gets SIGKILL at the third unit; its exit code."""
+    counters.mkdir()
+    point = {"driver": "unit_counted", "worker": "unit_computed"}[victim]
+    faults = {
+        "PAINTER_ENABLE_FAULTS": "1",
+        "PAINTER_FAULT": f"{point}:kill:3",
+        "PAINTER_FAULT_DIR": str(counters),
+    }
+    process = jobs.start(*command, **faults)
+    printed, _ = process.communicate(timeout=120)
+    assert (counters / point).stat().st_size >= 3, f"nobody was killed:\n{printed}"
     return process.returncode
-
-
-def model_workers(jobs: Jobs) -> list[int]:
-    """Process ids of the head's model workers (Ray gives them the name of their class)."""
-    names = {pid: (Path("/proc") / str(pid) / "cmdline").read_bytes() for pid in jobs.head.processes()}
-    return [pid for pid, name in names.items() if b"MapWorker" in name]
 
 
 @pytest.mark.parametrize("victim", ["driver", "worker"])
@@ -100,14 +90,14 @@ def test_killed_precompute_resumes(
 ) -> None:
     out = tmp_path / "codes"
     command = ("precompute_codes", "--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
-    code = kill_in_the_middle(jobs, out, victim, *command)
+    code = kill_in_the_middle(jobs, tmp_path / "counters", victim, *command)
     if victim == "driver":
         assert code == -signal.SIGKILL
         assert not (out / "_SUCCESS").exists()
         done = {p: p.stat().st_mtime_ns for p in out.glob("part-*.parquet")}
         assert "resuming" in jobs.run(*command)
-        committed_before = [p for p in done if p.stat().st_mtime_ns == done[p]]
-        assert committed_before, "no committed part was kept"
+        assert len(done) >= 3
+        assert done == {p: p.stat().st_mtime_ns for p in done}, "a committed part was written again"
     else:
         assert code == 0, "a killed worker is replaced, the job goes on"
     assert table_bytes(out) == table_bytes(codes)
@@ -119,7 +109,7 @@ def test_killed_generate_resumes(
 ) -> None:
     out = tmp_path / "pictures"
     command = ("generate", "--tables", prompts, "--checkpoint-dir", model, "--outputs", out)
-    code = kill_in_the_middle(jobs, out, victim, *command, "--num-actors", 2)
+    code = kill_in_the_middle(jobs, tmp_path / "counters", victim, *command)
     if victim == "driver":
         assert code == -signal.SIGKILL
         jobs.run(*command)

@@ -16,6 +16,7 @@ from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import worker_device
 from painter_core.easynlp_format import COLUMNS as EASYNLP_COLUMNS
 from painter_core.easynlp_format import encode_picture, model_text, picture_cell
+from painter_core.faults import failpoint
 from painter_core.images import encode_image
 from painter_core.painter import Painter, Request
 from painter_core.rejects import Reject
@@ -148,6 +149,7 @@ class PaintUnits:
             for sample in samples
         ]
         pictures = [picture for _, batch in self._painter.paint(requests) for picture in batch]
+        failpoint("unit_computed", unit=int(row["unit"]))
         all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
         table = table.drop_columns(["file", "row", "byte_offset"])
         return {

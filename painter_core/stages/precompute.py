@@ -16,6 +16,7 @@ import torch
 
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import autocast, resolve_precision, worker_device
+from painter_core.faults import failpoint
 from painter_core.images import Alpha, Resize, decode_image, image_of_cell, to_pixels
 from painter_core.rejects import Reject
 from painter_core.stages.commit import PartWriter, RunDirectory
@@ -139,6 +140,7 @@ class EncodePictures:
         pixels = np.frombuffer(row.pop("pixels"), np.uint8).reshape(-1, size, size, 3)
         row["codes"] = self.encode(pixels).tobytes()
         row["image_len"] = self._model.config.image_len
+        failpoint("unit_computed", unit=int(row["unit"]))
         row["model_s"] = time.monotonic() - began
         return row
 

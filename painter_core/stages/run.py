@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from painter_core.faults import failpoint
 from painter_core.stages.commit import Plan, Refused, RunDirectory, differences
 from painter_core.stages.launch import (
     Complete,
@@ -246,6 +247,7 @@ class Job:
         )
 
     def _count(self, record: dict[str, Any]) -> None:
+        failpoint("unit_counted", unit=record["unit"])
         self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
         self._rejected.update(ast.literal_eval(record["rejected"]))
         rows = self._counts["rows_in"]
