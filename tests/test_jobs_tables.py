@@ -70,7 +70,7 @@ def test_other_seed_is_refused(jobs: Jobs, prompts: Path, model: Path, pictures:
 
 
 def kill_in_the_middle(jobs: Jobs, counters: Path, victim: str, *command: object) -> int:
-    """Runs a job whose driver, or one of whose model workers, gets SIGKILL at the third unit; its exit code."""
+    """Runs a job whose driver, or one model worker, gets SIGKILL at the third unit; its exit code."""
     counters.mkdir()
     point = {"driver": "unit_counted", "worker": "unit_computed"}[victim]
     faults = {
