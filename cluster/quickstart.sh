@@ -5,7 +5,7 @@ set -euo pipefail
 out=$1
 seed=${SEED:-42}
 rows=${ROWS:-2500}
-train_flags=${TRAIN_FLAGS:---model tiny --learning-rate 1.5e-3 --warmup-proportion 0.05 --epoch-num 6 --micro-batch-size 16}
+train_flags=${TRAIN_FLAGS:---model tiny --learning-rate 1.5e-3 --warmup-proportion 0.05 --epoch-num 5 --micro-batch-size 16}
 
 if [ -e "$out/pictures.tsv" ]; then
   echo "quickstart: $out holds a finished run; starting over"
