@@ -247,7 +247,7 @@ class Job:
         )
 
     def _count(self, record: dict[str, Any]) -> None:
-        failpoint("unit_counted", unit=record["unit"])
+        failpoint("unit_counted")
         self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
         self._rejected.update(ast.literal_eval(record["rejected"]))
         rows = self._counts["rows_in"]
