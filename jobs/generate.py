@@ -11,7 +11,7 @@ import dataclasses
 from painter_core.checkpoint import open_model
 from painter_core.devices import resolve_precision
 from painter_core.stages.commit import PartWriter
-from painter_core.stages.generate import GenerateConfig, OutputTable, PaintUnits, identity
+from painter_core.stages.generate import GenerateConfig, PaintUnits, identity
 from painter_core.stages.launch import check_path, name_for_workers, parse
 from painter_core.stages.run import Job
 
@@ -28,7 +28,7 @@ def main() -> None:
         job.make_plan(identity(config, model), settings)
         config = dataclasses.replace(config, checkpoint_dir=name_for_workers(config.checkpoint_dir))
         paint = {"config": config, "precision": precision, "micro_batch_size": job.micro_batch_size()}
-        writer = PartWriter(directory=job.directory, build=OutputTable(config=config))
+        writer = PartWriter(directory=job.directory, build=config.output_table())
         job.execute(
             lambda: (
                 job.units()

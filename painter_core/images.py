@@ -1,6 +1,6 @@
-"""Encoded pictures to pixels and back.
+"""Encoded pictures to uint8 and back; without torch, which the processes that decode do not need (pixels.py).
 
-cell (base64 text or bytes) -> image (encoded bytes) -> uint8 (S, S, 3) -> pixels float32 (B, 3, S, S) in ±1.
+cell (base64 text or bytes) -> image (encoded bytes) -> uint8 (S, S, 3).
 Everything that can be wrong with a cell raises Reject with a reason of schemas.rejects.
 """
 
@@ -16,9 +16,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from painter_core.rejects import Reject
 from schemas.pairs import MAX_CELL_BYTES
@@ -30,6 +28,7 @@ MAX_ASPECT = 20
 
 Resize = Literal["bilinear", "antialias"]
 Alpha = Literal["white", "drop"]
+ImageFormat = Literal["png", "webp", "jpeg"]
 
 _WHITESPACE = b" \t\r\n\v\f"
 _DATA_URI = re.compile(rb"data:[\w.+/-]*(?:;[\w.+=-]+)*;base64,", re.IGNORECASE)
@@ -266,18 +265,7 @@ def _taps(length: int, resized: int, size: int) -> tuple[np.ndarray, np.ndarray,
     return first.clip(0, length - 1), (first + 1).clip(0, length - 1), *weights
 
 
-def to_pixels(batch: np.ndarray) -> Tensor:
-    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1]."""
-    return torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-
-
-def to_uint8(pixels: Tensor) -> np.ndarray:
-    """Float (B, 3, S, S) about [-1, 1] -> uint8 (B, S, S, 3): clipped and truncated, as EasyNLP does."""
-    scaled = (pixels.float() + 1.0).mul_(127.5).clamp_(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def encode_image(picture: np.ndarray, image_format: Literal["png", "webp", "jpeg"] = "png") -> bytes:
+def encode_image(picture: np.ndarray, image_format: ImageFormat = "png") -> bytes:
     """uint8 (S, S, 3) -> encoded bytes; png and webp are lossless, jpeg has quality 90."""
     out = io.BytesIO()
     image = Image.fromarray(picture)

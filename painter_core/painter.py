@@ -17,7 +17,8 @@ from PIL import Image
 from painter_core import zoo
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import autocast, resolve_precision
-from painter_core.images import encode_image, to_uint8
+from painter_core.images import encode_image
+from painter_core.pixels import to_uint8
 from painter_core.sampling import SamplingConfig, row_uniforms, sample_codes
 from painter_core.sequence import TextIds, text_ids
 

@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from painter_core.devices import autocast
-from painter_core.images import Alpha, Resize, to_pixels, to_uint8
+from painter_core.images import Alpha, Resize
 from painter_core.models.discriminator import PatchDiscriminator
 from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.pixels import to_pixels, to_uint8
 from painter_core.training import Worker
 
 BETAS = (0.9, 0.99)  # of Adam; taming has (0.5, 0.9), which needs far more steps on small pictures

@@ -36,7 +36,7 @@ from painter_core.stages import launch
 from painter_core.stages.commit import parquet_bytes
 from painter_core.stages.generate import GenerateConfig, PaintUnits
 from painter_core.stages.plan import group_units, plan_units
-from painter_core.stages.precompute import DecodePictures, PrecomputeConfig
+from painter_core.stages.precompute import PrecomputeConfig
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.run import Job, RunConfig
 from painter_core.stages.tables import find_files
@@ -94,7 +94,7 @@ def run(tables: Path, *more: Path) -> Found:
     files, columns = find_files(names), config.columns()
     units = plan_units(files, columns, micro_batch_size=16, limit=None)
     reader = UnitReader(files=files, columns=columns, stage="precompute", keep_rejected=False)
-    decode = DecodePictures(config=config, image_size=SIDE)
+    decode = config.decoder(SIDE)
     kept, rejected, warnings, rows_in = [], {}, Counter(), 0
     for group in group_units(units):
         for row in reader({"units": [dataclasses.asdict(u) for u in group]}):
@@ -835,7 +835,7 @@ def test_cells_of_rejects_can_be_given_again(tmp_path: Path) -> None:
     files, columns = find_files(str(path)), config.columns()
     (unit,) = plan_units(files, columns, micro_batch_size=16, limit=None)
     (row,) = UnitReader(files=files, columns=columns, stage="x", keep_rejected=True)({"units": [vars(unit)]})
-    done = DecodePictures(config=config, image_size=SIDE)(row)
+    done = config.decoder(SIDE)(row)
     (tmp_path / "rejects").mkdir()
     pq.write_table(unpack(done["rejects"]), tmp_path / "rejects/part-000000.parquet")
     config = dataclasses.replace(config, second_sequence="cell")

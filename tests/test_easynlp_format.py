@@ -13,7 +13,7 @@ from painter_core.images import encode_image
 from painter_core.rejects import RejectLog
 from painter_core.sample_pictures import sample_row
 from painter_core.stages.evaluate import EvaluateConfig, JudgePictures, scores_table
-from painter_core.stages.generate import GenerateConfig, OutputTable
+from painter_core.stages.generate import GenerateConfig
 from painter_core.stages.manifest import tsv_bytes
 from painter_core.stages.readers import pack, unpack
 from painter_core.stages.run_config import RunConfig
@@ -60,7 +60,7 @@ def test_lines_as_easynlp_writes_them(changes: dict, expected: str) -> None:
     prompts = pa.table({"idx": ["7", "8"], "text": ["宽松t恤", ""], "原文": ["宽松 T恤", None]})
     row = {"table": pack(prompts), "pixels": pictures.tobytes(), "image_size": 16}
     images = [encode_picture(picture) for picture in pictures]
-    assert tsv_bytes(OutputTable(config=config)(row)).decode() == expected.format(*images)
+    assert tsv_bytes(config.output_table()(row)).decode() == expected.format(*images)
 
 
 @pytest.mark.parametrize(

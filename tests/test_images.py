@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from painter_core.images import decode_image, encode_image, image_of_cell, to_pixels, to_uint8
+from painter_core.images import decode_image, encode_image, image_of_cell
+from painter_core.pixels import to_pixels, to_uint8
 from painter_core.rejects import Reject
 from schemas.rejects import REASONS, WARNINGS
 

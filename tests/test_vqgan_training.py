@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from painter_core.checkpoint import open_model
-from painter_core.images import to_pixels, to_uint8
 from painter_core.judge import Judge, score
 from painter_core.models.vqgan import VQGAN
+from painter_core.pixels import to_pixels, to_uint8
 from painter_core.sample_pictures import sample_row
 from painter_core.training import Worker
 from painter_core.vqgan_training import VQGANTrainConfig, VQGANTrainer, learning_rate, validate

@@ -10,7 +10,8 @@ import torch
 from painter_core.checkpoint import open_model
 from painter_core.easynlp_format import read_cell
 from painter_core.gallery import GalleryEntry, write_gallery
-from painter_core.images import encode_image, image_of_cell, to_uint8
+from painter_core.images import encode_image, image_of_cell
+from painter_core.pixels import to_uint8
 from painter_core.stages.commit import Refused, RunDirectory
 from painter_core.stages.manifest import iter_parts
 from painter_core.stages.plan import group_units, plan_units

@@ -1,13 +1,12 @@
-"""prompts -> pictures: a pool of painters, then PNG encoding on CPUs.
+"""prompts -> pictures: a pool of painters, then PNG encoding on CPUs (parts.py).
 
 A unit's row gains `pixels`: uint8 (N * max_generated_num, S, S, 3) as bytes, the samples of a row side by
 side.
 """
 
-import base64
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +14,14 @@ import pyarrow as pa
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import worker_device
 from painter_core.easynlp_format import COLUMNS as EASYNLP_COLUMNS
-from painter_core.easynlp_format import encode_picture, model_text, picture_cell
+from painter_core.easynlp_format import model_text
 from painter_core.faults import failpoint
-from painter_core.images import encode_image
+from painter_core.images import ImageFormat
 from painter_core.painter import Painter, Request
 from painter_core.rejects import Reject
 from painter_core.sampling import SamplingConfig
 from painter_core.stages.easynlp_flags import check_expected
+from painter_core.stages.parts import OutputTable
 from painter_core.stages.readers import RejectLog, pack, unpack
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, parse_input_schema
@@ -44,7 +44,7 @@ class GenerateConfig:
     """Columns of the input that are appended unchanged, with commas between."""
     max_generated_num: int = 1
     """Pictures a prompt; with more than one, a column `sample` counts them."""
-    image_format: Literal["png", "webp", "jpeg"] = "png"
+    image_format: ImageFormat = "png"
     """png and webp are lossless, jpeg has quality 90."""
     easynlp_format: bool = False
     """Write EasyNLP's lines to --outputs X.tsv: one a prompt, its pictures as a Python list in one cell, and
@@ -82,6 +82,15 @@ class GenerateConfig:
         if several and outputs.SAMPLE_COLUMN not in names:
             names.append(outputs.SAMPLE_COLUMN)
         return (*names, *self.extra)
+
+    def output_table(self) -> OutputTable:
+        """What makes a part."""
+        return OutputTable(
+            columns=self.output_columns,
+            max_generated_num=self.max_generated_num,
+            image_format=self.image_format,
+            easynlp_format=self.easynlp_format,
+        )
 
     def columns(self) -> Columns:
         """What is read."""
@@ -196,30 +205,3 @@ class PaintUnits:
                 if any(c in (line[name] or "") for c in "\t\r\n"):
                     detail = "a tab or a line end inside; use a .parquet output"
                     raise Reject("text_control", detail, column if name == "text" else name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputTable:
-    """CPU operator: pictures -> the part's table, encoded and in base64."""
-
-    config: GenerateConfig
-
-    def __call__(self, row: dict[str, Any]) -> pa.Table:
-        lines = unpack(row["table"]).to_pylist()
-        samples = self.config.max_generated_num
-        size = int(row["image_size"])
-        pictures = np.frombuffer(row["pixels"], np.uint8).reshape(-1, size, size, 3)
-        rows = []
-        for i, line in enumerate(lines):
-            cells = self._cells(pictures[i * samples : (i + 1) * samples])
-            for sample, cell in enumerate(cells):
-                rows.append(line | {outputs.IMAGE_COLUMN: cell, outputs.SAMPLE_COLUMN: sample})
-        names = self.config.output_columns
-        return pa.Table.from_pylist(rows, schema=outputs.schema(names))
-
-    def _cells(self, pictures: np.ndarray) -> list[str]:
-        """The picture cells of a prompt: one a picture, or EasyNLP's one for all."""
-        if self.config.easynlp_format:
-            return [picture_cell([encode_picture(picture) for picture in pictures])]
-        images = (encode_image(picture, self.config.image_format) for picture in pictures)
-        return [base64.b64encode(image).decode() for image in images]

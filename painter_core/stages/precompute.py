@@ -1,33 +1,31 @@
 """pairs -> codes: pictures are decoded on CPUs, the VQGAN runs in a pool of workers.
 
 What jobs/precompute_codes.py runs, and jobs/train.py if it is given pairs tables. A unit's row gains
-`pixels`, uint8 (N, S, S, 3) as bytes, and then `codes`, uint16 (N, image_len) as bytes.
+`pixels`, uint8 (N, S, S, 3) as bytes (decode.py), and then `codes`, uint16 (N, image_len) as bytes.
 """
 
 import json
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import autocast, resolve_precision, worker_device
 from painter_core.faults import failpoint
-from painter_core.images import Alpha, Resize, decode_image, image_of_cell, to_pixels
-from painter_core.rejects import Reject
+from painter_core.images import Alpha, Resize
+from painter_core.pixels import to_pixels
 from painter_core.stages.commit import PartWriter, RunDirectory
+from painter_core.stages.decode import DecodePictures
 from painter_core.stages.easynlp_flags import check_expected
 from painter_core.stages.launch import name_for_workers
-from painter_core.stages.readers import RejectLog, pack, unpack
+from painter_core.stages.parts import codes_table
 from painter_core.stages.run import Job
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, parse_input_schema
 from painter_core.storage import write_bytes
-from schemas import codes, rejects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +58,16 @@ class PrecomputeConfig:
             skip_first_line=self.run.skip_first_line,
         )
 
+    def decoder(self, image_size: int) -> DecodePictures:
+        """The operator that decodes, for pictures of `image_size` pixels a side."""
+        return DecodePictures(
+            image_size=image_size,
+            resize=self.resize,
+            alpha=self.alpha,
+            column=self.second_sequence,
+            keep_rejected=self.run.keep_rejected,
+        )
+
 
 def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     """What makes the codes; ValueError if the VQGAN does not fit the flags."""
@@ -84,41 +92,6 @@ def keep_vqgan(model: ModelDirectory, directory: RunDirectory) -> None:
                     {k: v for k, v in json.loads(data).items() if k in ("format", "vqgan")}
                 ).encode()
             write_bytes(fs, path, data)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodePictures:
-    """CPU operator: the cells of a unit -> pixels."""
-
-    config: PrecomputeConfig
-    image_size: int
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        table = unpack(row["table"])
-        log = RejectLog(stage="precompute", keep_cell=self.config.run.keep_rejected)
-        notes = Counter(json.loads(row["warnings"]))
-        pictures, kept = [], []
-        for i, line in enumerate(table.to_pylist()):
-            try:
-                image = image_of_cell(line["image"], notes)
-                pictures.append(
-                    decode_image(image, self.image_size, self.config.resize, self.config.alpha, notes)
-                )
-                kept.append(i)
-            except Reject as error:
-                error.column = self.config.second_sequence
-                log.add(line, error, cell=line["image"])
-        all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
-        size = (0, self.image_size, self.image_size, 3)
-        pixels = np.stack(pictures) if pictures else np.empty(size, np.uint8)
-        return {
-            "unit": row["unit"],
-            "rows_in": row["rows_in"],
-            "warnings": json.dumps(notes),
-            "table": pack(table.select(["idx", "text"]).take(pa.array(kept, pa.int64()))),
-            "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
-            "pixels": pixels.tobytes(),
-        }
 
 
 @dataclass(kw_only=True)
@@ -159,16 +132,6 @@ class EncodePictures:
         return codes
 
 
-def codes_table(row: dict[str, Any]) -> pa.Table:
-    """The part of a unit: idx, text, codes."""
-    table = unpack(row["table"])
-    flat = pa.array(np.frombuffer(row["codes"], np.uint16))
-    image_len = len(flat) // len(table) if len(table) else int(row["image_len"])
-    schema = codes.schema(image_len)
-    lists = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("codes").type)
-    return pa.Table.from_arrays([*(c.combine_chunks() for c in table.columns), lists], schema=schema)
-
-
 def precompute(job: Job, config: PrecomputeConfig) -> None:
     """Makes or completes a codes table.
 
@@ -184,7 +147,7 @@ def precompute(job: Job, config: PrecomputeConfig) -> None:
     job.make_plan(identity(config, model), {"precision": precision})
     assert model.vqgan is not None
     keep_vqgan(model, job.directory)
-    decode = DecodePictures(config=config, image_size=model.vqgan.image_size)
+    decode = config.decoder(model.vqgan.image_size)
     encode = {
         "vqgan": name_for_workers(config.vqgan),
         "precision": precision,

@@ -1,0 +1,54 @@
+"""The operator that decodes pictures: cells of a unit's table -> `pixels`, uint8 (N, S, S, 3) as bytes.
+
+Apart from precompute.py, so that the processes that run it do not import torch.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from painter_core.images import Alpha, Resize, decode_image, image_of_cell
+from painter_core.rejects import Reject
+from painter_core.stages.readers import RejectLog, pack, unpack
+from schemas import rejects
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodePictures:
+    """CPU operator: the cells of a unit -> pixels."""
+
+    image_size: int
+    resize: Resize
+    alpha: Alpha
+    column: str
+    """The picture's, as rejects name it."""
+    keep_rejected: bool
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        table = unpack(row["table"])
+        log = RejectLog(stage="precompute", keep_cell=self.keep_rejected)
+        notes = Counter(json.loads(row["warnings"]))
+        pictures, kept = [], []
+        for i, line in enumerate(table.to_pylist()):
+            try:
+                image = image_of_cell(line["image"], notes)
+                pictures.append(decode_image(image, self.image_size, self.resize, self.alpha, notes))
+                kept.append(i)
+            except Reject as error:
+                error.column = self.column
+                log.add(line, error, cell=line["image"])
+        all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
+        size = (0, self.image_size, self.image_size, 3)
+        pixels = np.stack(pictures) if pictures else np.empty(size, np.uint8)
+        return {
+            "unit": row["unit"],
+            "rows_in": row["rows_in"],
+            "warnings": json.dumps(notes),
+            "table": pack(table.select(["idx", "text"]).take(pa.array(kept, pa.int64()))),
+            "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
+            "pixels": pixels.tobytes(),
+        }

@@ -1,0 +1,55 @@
+"""The parts' tables of precompute and generate, made of a unit's row as its model operator left it.
+
+Apart from the models, so that the processes that write parts do not import torch.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from painter_core.easynlp_format import encode_picture, picture_cell
+from painter_core.images import ImageFormat, encode_image
+from painter_core.stages.readers import unpack
+from schemas import codes, outputs
+
+
+def codes_table(row: dict[str, Any]) -> pa.Table:
+    """The part of a unit: idx, text, codes."""
+    table = unpack(row["table"])
+    flat = pa.array(np.frombuffer(row["codes"], np.uint16))
+    image_len = len(flat) // len(table) if len(table) else int(row["image_len"])
+    schema = codes.schema(image_len)
+    lists = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("codes").type)
+    return pa.Table.from_arrays([*(c.combine_chunks() for c in table.columns), lists], schema=schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputTable:
+    """Pictures -> the part's table, encoded and in base64."""
+
+    columns: tuple[str, ...]
+    """Of the output, in order."""
+    max_generated_num: int
+    image_format: ImageFormat
+    easynlp_format: bool
+
+    def __call__(self, row: dict[str, Any]) -> pa.Table:
+        samples = self.max_generated_num
+        size = int(row["image_size"])
+        pictures = np.frombuffer(row["pixels"], np.uint8).reshape(-1, size, size, 3)
+        rows = []
+        for i, line in enumerate(unpack(row["table"]).to_pylist()):
+            cells = self._cells(pictures[i * samples : (i + 1) * samples])
+            for sample, cell in enumerate(cells):
+                rows.append(line | {outputs.IMAGE_COLUMN: cell, outputs.SAMPLE_COLUMN: sample})
+        return pa.Table.from_pylist(rows, schema=outputs.schema(self.columns))
+
+    def _cells(self, pictures: np.ndarray) -> list[str]:
+        """The picture cells of a prompt: one a picture, or EasyNLP's one for all."""
+        if self.easynlp_format:
+            return [picture_cell([encode_picture(picture) for picture in pictures])]
+        images = (encode_image(picture, self.image_format) for picture in pictures)
+        return [base64.b64encode(image).decode() for image in images]
