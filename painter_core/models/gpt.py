@@ -83,6 +83,16 @@ class KVCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
+def _attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool) -> Tensor:
+    """Attention of (B, H, T, D/H); in float32 when a CPU trains, where the backward pass in bfloat16 takes
+    three times as long."""
+    if q.device.type == "cpu" and q.requires_grad:
+        q, k, v = q.float(), k.float(), v.float()
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+
+
 class SelfAttention(nn.Module):
     """Multi-head causal self-attention."""
 
@@ -96,13 +106,14 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, layer: int, input_pos: int, cache: KVCache | None) -> Tensor:
         b, t, d = x.shape
-        q, k, v = (
-            f(x).view(b, t, self.n_head, -1).transpose(1, 2) for f in (self.query, self.key, self.value)
-        )
+        # the published names are kept, and one product of three times the width is faster than three
+        parts = (self.query, self.key, self.value)
+        qkv = F.linear(x, torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
+        q, k, v = qkv.view(b, t, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D/H)
         if cache is not None:
             k, v = cache.update(layer, input_pos, k, v)  # (B, H, input_pos + T, D/H)
         # one new position may see everything that is cached; a whole sequence or the prefill is causal
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+        y = _attention(q, k, v, is_causal=t > 1)
         return self.proj(y.transpose(1, 2).reshape(b, t, d))
 
 
