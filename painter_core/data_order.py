@@ -15,6 +15,12 @@ def epoch_order(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     )
 
 
+def dropped_captions(seed: int, epoch: int, num_samples: int, share: float) -> np.ndarray:
+    """bool (num_samples,): whose caption is left out in an epoch, each with probability `share`."""
+    key = np.array([seed % 2**64, epoch + 2**63], np.uint64)  # another stream than the order's
+    return np.random.Generator(np.random.Philox(key=key)).random(num_samples, np.float32) < share
+
+
 def rank_share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
     """The samples of a global batch that `rank` takes; shares differ by at most one in size."""
     return batch[rank::world_size]

@@ -144,6 +144,7 @@ def pipeline(
     top_k: int = 100,
     top_p: float = 1.0,
     temperature: float = 1.0,
+    guidance_scale: float = 1.0,
     device: str | torch.device = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     micro_batch_size: int | None = None,
@@ -158,7 +159,7 @@ def pipeline(
         model_path: with the task: the model, by default zoo.DEFAULT.
         max_generated_num: pictures a caption.
         seed: of the draws.
-        top_k, top_p, temperature: see SamplingConfig.
+        top_k, top_p, temperature, guidance_scale: see SamplingConfig.
         device: auto is the first GPU, else the CPU.
         precision: auto is bf16 on a GPU, fp32 on a CPU.
         micro_batch_size: pictures a model call; by default 16 on a GPU, 1 on a CPU.
@@ -176,7 +177,9 @@ def pipeline(
         open_model(_model_name(task_or_model, model_path)),
         device=torch.device(device),
         precision=resolve_precision(precision, gpu=gpu),
-        sampling=SamplingConfig(top_k=top_k, top_p=top_p, temperature=temperature),
+        sampling=SamplingConfig(
+            top_k=top_k, top_p=top_p, temperature=temperature, guidance_scale=guidance_scale
+        ),
         seed=seed,
         micro_batch_size=micro_batch_size or (16 if gpu else 1),
     )

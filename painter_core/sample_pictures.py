@@ -37,7 +37,8 @@ BACKGROUNDS: dict[str, RGB] = {"白": (252, 252, 252), "米": (243, 228, 198), "
 # Half the goods' extent as a fraction of the picture, and the pattern's period as a fraction of the picture.
 SIZES: dict[str, tuple[float, float]] = {"大": (0.385, 0.14), "小": (0.25, 0.115)}
 ANGLES = (-6.0, 0.0, 6.0)  # degrees: few and discrete, as lossy coders and the judge both like it
-SCALES = (0.97, 1.0)
+SHADES = (-0.06, 0.0, 0.06)
+SLOPE = 0.05  # of the light, from top left to bottom right
 STEP = 1 / 32  # positions come in steps: two pixels at 64
 EDGE = 0.016  # width of the outline, fraction of the picture: one pixel at 64
 
@@ -270,12 +271,11 @@ def draw(attributes: Attributes, *, rng: np.random.Generator, image_size: int) -
     """Draw the goods; the generator gives position, angle, scale, shade and light. Returns an RGB picture."""
     factor = 4 if image_size <= 64 else 2  # supersampling; PIL's pens have hard edges
     canvas = image_size * factor
-    unit = SIZES[attributes.size][0] * SCALES[rng.integers(2)] * canvas
+    unit = SIZES[attributes.size][0] * canvas
     angle = np.deg2rad(ANGLES[rng.integers(3)])
     turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))]) * unit
-    room = 1 if attributes.size == "大" else 2
-    centre = canvas * (0.5 + STEP * rng.integers(-room, room, 2, endpoint=True))
-    shade, slope = rng.uniform(-0.07, 0.07), rng.uniform(0.02, 0.08)
+    centre = canvas * (0.5 + STEP * rng.integers(-1, 1, 2, endpoint=True))
+    shade = SHADES[rng.integers(3)]
     base = _mixed(COLOURS[attributes.colour], 255 if shade > 0 else 0, abs(shade))
 
     def place(points: np.ndarray) -> list[tuple[float, float]]:
@@ -287,7 +287,7 @@ def draw(attributes: Attributes, *, rng: np.random.Generator, image_size: int) -
     alpha = np.asarray(mask, np.float32)[..., None] / 255  # (H, W, 1)
     dark = np.roll(np.asarray(shadow, np.float32), (shift, shift // 2), (0, 1))[..., None] / 255 * 0.13
     down = np.linspace(-1, 1, image_size, dtype=np.float32)
-    light = 1 - slope * (down[:, None, None] + down[None, :, None]) / 2
+    light = 1 - SLOPE * (down[:, None, None] + down[None, :, None]) / 2
     floor = np.array(BACKGROUNDS[attributes.background], np.float32) * (1 - 0.012 * (down[:, None, None] + 1))
     pixels = floor * (1 - dark) * (1 - alpha) + np.asarray(colours, np.float32) * light * alpha
     return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))

@@ -25,6 +25,9 @@ class SamplingConfig:
     """Draw among the fewest codes that hold this share of the probability (after top-k)."""
     temperature: float = 1.0
     """Divides the logits: below 1 sharper, above 1 more varied."""
+    guidance_scale: float = 1.0
+    """Above 1: away from what the model would paint without a caption (classifier-free guidance; twice the
+    work; for models trained with --caption-dropout)."""
 
     def __post_init__(self) -> None:
         if self.top_k < 0:
@@ -33,6 +36,8 @@ class SamplingConfig:
             raise ValueError(f"--top-p: got {self.top_p}, expected above 0 and at most 1")
         if not 0 < self.temperature <= 100:
             raise ValueError(f"--temperature: got {self.temperature}, expected above 0 and at most 100")
+        if not 1 <= self.guidance_scale <= 100:
+            raise ValueError(f"--guidance-scale: got {self.guidance_scale}, expected 1 to 100")
 
 
 def row_uniforms(seed: int, idx: str, sample: int, length: int) -> np.ndarray:
@@ -67,6 +72,14 @@ def draw_codes(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tens
     return codes.gather(1, torch.minimum(rank, kept))[:, 0]
 
 
+def _guided(logits: Tensor, scale: float) -> Tensor:
+    """Logits (B, V) to draw from, out of (B, V), or of (2 B, V): with captions, then without."""
+    if scale == 1:
+        return logits
+    told, empty = logits.float().chunk(2)
+    return empty + scale * (told - empty)
+
+
 @torch.inference_mode()
 def sample_codes(model: GPT, text_ids: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tensor:
     """Codes of whole pictures: prefill of the text once, then one position a step with a static cache.
@@ -82,6 +95,10 @@ def sample_codes(model: GPT, text_ids: Tensor, uniforms: Tensor, config: Samplin
         RuntimeError: the logits are not finite (damaged weights, or a precision that overflows).
     """
     length, text_len = model.config.image_len, text_ids.shape[1]
+    scale = config.guidance_scale
+    if scale != 1:
+        # the second half are the same rows with the empty caption
+        text_ids = torch.cat((text_ids, torch.full_like(text_ids, model.config.codebook_size)))
     weight = model.head.weight
     dtype = (
         torch.get_autocast_dtype(weight.device.type)
@@ -89,13 +106,14 @@ def sample_codes(model: GPT, text_ids: Tensor, uniforms: Tensor, config: Samplin
         else weight.dtype
     )
     cache = KVCache(model.config, len(text_ids), text_len + length - 1, weight.device, dtype)
-    codes = torch.empty(len(text_ids), length, dtype=torch.int64, device=weight.device)
+    codes = torch.empty(len(uniforms), length, dtype=torch.int64, device=weight.device)
     logits = model.prefill(text_ids, cache)
     finite = torch.isfinite(logits).all()
     for step in range(length):
-        codes[:, step] = draw_codes(logits, uniforms[:, step], config)
+        codes[:, step] = draw_codes(_guided(logits, scale), uniforms[:, step], config)
         if step + 1 < length:
-            logits = model.decode_one_token(codes[:, step : step + 1], text_len + step, cache)
+            last = codes[:, step : step + 1] if scale == 1 else codes[:, step : step + 1].repeat(2, 1)
+            logits = model.decode_one_token(last, text_len + step, cache)
             finite &= torch.isfinite(logits).all()
     if not finite:
         raise RuntimeError("the GPT's logits are not finite: are the weights damaged?")

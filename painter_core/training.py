@@ -63,6 +63,9 @@ class TrainConfig:
     """Share of all steps in which the learning rate rises; then it falls linearly to 0."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    caption_dropout: float = 0.0
+    """Share of the samples, in each epoch others, that are learned without their caption; 0.1 makes
+    --guidance-scale of generate.py work."""
     micro_batch_size: int = 16
     """Samples a forward pass of one worker."""
     gradient_accumulation_steps: int = 1
@@ -105,6 +108,8 @@ class TrainConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected above 0")
+        if not 0 <= self.caption_dropout < 1:
+            raise ValueError(f"--caption-dropout: got {self.caption_dropout}, expected 0 to below 1")
         if not 0 <= self.warmup_proportion <= 1:
             raise ValueError(f"--warmup-proportion: got {self.warmup_proportion}, expected 0..1")
 
@@ -130,16 +135,22 @@ class Samples:
     """int32 (n, text_len), offset by codebook_size."""
     codes: np.ndarray
     """uint16 (n, image_len)."""
+    pad_id: int
+    """Text id of [PAD]: an empty caption is nothing else."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
-    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        """int64 text ids (B, text_len) and codes (B, image_len) of some rows, on the device."""
-        order = np.sort(
-            rows
-        )  # a memory map is read faster in order, and the order within a batch does not matter
+    def batch(
+        self, rows: np.ndarray, device: torch.device, dropped: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """int64 text ids (B, text_len) and codes (B, image_len) of some rows, on the device; `dropped`, a
+        bool for every row of the table, says whose caption is left out."""
+        # a memory map is read faster in order, and the order within a batch does not matter
+        order = np.sort(rows)
         text = torch.from_numpy(self.text_ids[order].astype(np.int64))
+        if dropped is not None:
+            text[torch.from_numpy(dropped[order])] = self.pad_id
         codes = torch.from_numpy(self.codes[order].astype(np.int64))
         if device.type == "cuda":
             text, codes = text.pin_memory(), codes.pin_memory()
@@ -193,8 +204,12 @@ def train_step(
     rows: np.ndarray,
     config: TrainConfig,
     worker: Worker,
+    dropped: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """One update on the global batch `rows` (row numbers, the same on every rank).
+
+    Args:
+        dropped: bool for every row of the table: whose caption is left out.
 
     Returns:
         Mean loss a code over the global batch, and the gradient norm before clipping. If either is not finite
@@ -211,7 +226,7 @@ def train_step(
             if i + 1 < passes and isinstance(model, nn.parallel.DistributedDataParallel):
                 stack.enter_context(model.no_sync())
             weight = 1.0 if len(micro) else 0.0  # an empty share still takes part in the reduction
-            text, codes = samples.batch(micro if len(micro) else rows[:1], worker.device)
+            text, codes = samples.batch(micro if len(micro) else rows[:1], worker.device, dropped)
             with autocast(worker.device, worker.precision):
                 loss = loss_sum(model, text, codes) * weight
             # DistributedDataParallel averages over ranks; world_size makes it the sum

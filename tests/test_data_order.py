@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from painter_core.data_order import epoch_order, rank_share, steps_per_epoch
+from painter_core.data_order import dropped_captions, epoch_order, rank_share, steps_per_epoch
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 7, 1000])
@@ -31,6 +31,13 @@ def test_the_shuffle_is_unbiased() -> None:
     orders = np.stack([epoch_order(7, epoch, 6) for epoch in range(n)])
     counts = np.stack([np.bincount(orders[:, place], minlength=6) for place in range(6)])
     assert abs(counts - n / 6).max() < 5 * (n * 5 / 36) ** 0.5
+
+
+def test_captions_are_dropped_at_their_share_and_others_in_each_epoch() -> None:
+    dropped = np.stack([dropped_captions(42, epoch, 1000, 0.1) for epoch in range(40)])
+    np.testing.assert_array_equal(dropped[3], dropped_captions(42, 3, 1000, 0.1))
+    assert abs(dropped.mean() - 0.1) < 5 * (0.09 / dropped.size) ** 0.5
+    assert (dropped.sum(0) > 0).mean() > 0.9  # 1 - 0.9 ** 40 = 0.985 of the samples at least once
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])

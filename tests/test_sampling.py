@@ -166,6 +166,7 @@ def test_row_uniforms_depend_on_seed_idx_and_sample() -> None:
     [
         ({"top_k": -1}, "--top-k"), ({"top_p": 0.0}, "--top-p"), ({"top_p": 1.1}, "--top-p"),
         ({"temperature": 0.0}, "--temperature"), ({"temperature": float("nan")}, "--temperature"),
+        ({"guidance_scale": 0.9}, "--guidance-scale"), ({"guidance_scale": float("nan")}, "--guidance-scale"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(bad: dict[str, float], flag: str) -> None:
@@ -200,6 +201,21 @@ def test_sample_codes_of_whole_pictures() -> None:
     assert torch.equal(sample_codes(model, text.flip(0), uniforms.flip(0), config), codes.flip(0))
     greedy = sample_codes(model, text, uniforms, SamplingConfig(top_k=1))
     assert torch.equal(greedy, sample_codes(model, text, 1 - 2**-24 - uniforms, SamplingConfig(top_k=1)))
+
+
+def test_guidance_draws_away_from_the_empty_caption() -> None:
+    model, scale = tiny(), 3.0
+    text = torch.from_numpy(np.random.RandomState(2).randint(33, 72, (5, 4)))
+    empty = torch.full_like(text, TINY.codebook_size)
+    uniforms = torch.from_numpy(np.stack([row_uniforms(1, str(i), 0, 9) for i in range(5)]))
+    config = SamplingConfig(top_k=10, guidance_scale=scale)
+    codes = sample_codes(model, text, uniforms, config)
+    with torch.inference_mode():
+        for step in range(9):
+            told, untold = (model(torch.cat((t, codes[:, :step]), 1))[:, -1] for t in (text, empty))
+            guided = untold + scale * (told - untold)
+            assert torch.equal(draw_codes(guided, uniforms[:, step], config), codes[:, step])
+    assert not torch.equal(codes, sample_codes(model, text, uniforms, SamplingConfig(top_k=10)))
 
 
 def test_damaged_weights_are_an_error() -> None:

@@ -36,6 +36,7 @@ def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_si
     return Samples(
         text_ids=np.load(directory / "text_ids.npy", mmap_mode="r"),
         codes=np.load(directory / "codes.npy", mmap_mode="r"),
+        pad_id=codebook_size,
     )
 
 

@@ -4,6 +4,7 @@ A unit's row gains `pixels`: uint8 (N * max_generated_num, S, S, 3) as bytes, th
 side.
 """
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,13 +115,12 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
             f"--sequence-length {config.sequence_length}: the model has {model.gpt.block_size} positions"
         )
     check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
-    sampling = config.sampling
     return {
         "vqgan_sha256": model.vqgan_sha256(),
         "gpt_sha256": model.gpt_sha256(),
         "tokenizer_sha256": model.load_tokenizer().sha256,
         "seed": config.run.random_seed,
-        "sampling": {"top_k": sampling.top_k, "top_p": sampling.top_p, "temperature": sampling.temperature},
+        "sampling": dataclasses.asdict(config.sampling),
         "max_generated_num": config.max_generated_num,
         "image_format": config.image_format,
         **({"easynlp_format": True} if config.easynlp_format else {}),

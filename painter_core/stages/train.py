@@ -204,6 +204,7 @@ def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start
         "weight_decay",
         "warmup_proportion",
         "max_grad_norm",
+        "caption_dropout",
         "random_seed",
     )
     identity = {

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from painter_core.checkpoint import open_model, write_model
-from painter_core.data_order import epoch_order, rank_share
+from painter_core.data_order import dropped_captions, epoch_order, rank_share
 from painter_core.devices import resolve_training_precision
 from painter_core.faults import failpoint
 from painter_core.metrics import MetricsLog
@@ -60,6 +60,7 @@ class _Run:
         self.optimizer = make_optimizer(self.gpt, self.config)
         self.step, self.best_loss, self.valid_loss = 0, float("inf"), float("nan")
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self.dropped: np.ndarray | None = None
         self._resume()
         self.model = self._wrapped()
 
@@ -100,7 +101,9 @@ class _Run:
         """Epoch, position in it, and the global batch of the next step."""
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
         if self.order[0] != epoch:
-            self.order = (epoch, epoch_order(self.config.random_seed, epoch, len(self.train)))
+            seed, share = self.config.random_seed, self.config.caption_dropout
+            self.order = (epoch, epoch_order(seed, epoch, len(self.train)))
+            self.dropped = dropped_captions(seed, epoch, len(self.train), share) if share else None
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
@@ -163,7 +166,7 @@ def train_loop(config: dict[str, Any]) -> None:
         rate = learning_rate(run.config, run.step, plan.num_steps)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
-        loss, norm = train_step(run.model, run.optimizer, run.train, rows, run.config, worker)
+        loss, norm = train_step(run.model, run.optimizer, run.train, rows, run.config, worker, run.dropped)
         if not np.isfinite(loss) or not np.isfinite(norm):
             _stop(
                 plan,
