@@ -4,7 +4,7 @@ python jobs/evaluate.py --tables pictures.tsv --outputs score/ --attributes
 """
 
 from painter_core.stages.commit import PartWriter
-from painter_core.stages.evaluate import EvaluateConfig, JudgePictures, scores_table, write_score
+from painter_core.stages.evaluate import SCORE_BYTES, EvaluateConfig, JudgePictures, scores_table, write_score
 from painter_core.stages.launch import log, parse
 from painter_core.stages.run import Job
 
@@ -14,8 +14,10 @@ def main() -> None:
     config = parse(EvaluateConfig, __doc__)
     with Job("evaluate", config.run, config.columns()) as job:
         job.start()
-        job.make_plan({"judge": "attributes", "format": 1}, {})
+        job.make_plan({"judge": "attributes", "format": 1}, {}, row_bytes=SCORE_BYTES)
         judge = JudgePictures(config=config)
+        if config.run.dry_run:
+            job.sample(judge, build=scores_table)
         writer = PartWriter(directory=job.directory, build=scores_table)
         job.execute(
             lambda: (

@@ -7,11 +7,12 @@ s3://b/model/
 """
 
 import dataclasses
+from typing import Any
 
 from painter_core.checkpoint import open_model
 from painter_core.devices import resolve_precision
 from painter_core.stages.commit import PartWriter
-from painter_core.stages.generate import GenerateConfig, PaintUnits, identity
+from painter_core.stages.generate import GenerateConfig, PaintUnits, identity, row_bytes
 from painter_core.stages.launch import check_path, name_for_workers, parse
 from painter_core.stages.run import Job
 
@@ -25,9 +26,16 @@ def main() -> None:
         model = open_model(config.checkpoint_dir)
         precision = resolve_precision(config.run.precision, gpu=job.uses_gpu)
         settings = {"precision": precision, "output_columns": list(config.output_columns)}
-        job.make_plan(identity(config, model), settings)
         config = dataclasses.replace(config, checkpoint_dir=name_for_workers(config.checkpoint_dir))
-        paint = {"config": config, "precision": precision, "micro_batch_size": job.micro_batch_size()}
+        made_by, size, reads = identity(config, model), row_bytes(config, model), (config.checkpoint_dir,)
+        job.make_plan(made_by, settings, row_bytes=size, reads=reads)
+        paint: dict[str, Any] = {
+            "config": config,
+            "precision": precision,
+            "micro_batch_size": job.micro_batch_size(),
+        }
+        if config.run.dry_run:
+            job.sample(PaintUnits(**paint), build=config.output_table())
         writer = PartWriter(directory=job.directory, build=config.output_table())
         job.execute(
             lambda: (

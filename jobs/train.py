@@ -8,7 +8,6 @@ ray job submit --working-dir . -- python jobs/train.py --tables /data/train,/dat
 """
 
 from painter_core.stages.launch import Outcome, check_path, parse, start_ray
-from painter_core.stages.ray_train import write_training_summary
 from painter_core.stages.train import fit, make_plan
 from painter_core.stages.train_codes import TrainJobConfig, make_codes
 
@@ -22,9 +21,8 @@ def main() -> None:
         if config.pairs.codes_dir is not None:
             check_path("--codes-dir", config.pairs.codes_dir)
         start_ray()
-        plan = make_plan(make_codes(config, outcome))
-        outcome.began(lambda *end: write_training_summary(plan.root, "train", outcome.values, *end))
-        outcome.values = fit(plan)
+        plan, run = make_plan(make_codes(config, outcome), outcome)
+        run.end(fit(plan))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ python jobs/train_vqgan.py --tables pairs.tsv --outputs vqgan/ --vqgan f16_16384
 """
 
 from painter_core.stages.launch import Outcome, check_path, parse, start_ray
-from painter_core.stages.ray_train import write_training_summary
 from painter_core.stages.train_vqgan import fit, make_plan
 from painter_core.vqgan_training import VQGANTrainConfig
 
@@ -19,9 +18,8 @@ def main() -> None:
         check_path("--tables", config.tables)
         check_path("--outputs", config.outputs)
         start_ray()
-        plan = make_plan(config)
-        outcome.began(lambda *end: write_training_summary(plan.root, "train_vqgan", outcome.values, *end))
-        outcome.values = fit(plan)
+        plan, run = make_plan(config, outcome)
+        run.end(fit(plan))
 
 
 if __name__ == "__main__":

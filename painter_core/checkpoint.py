@@ -12,6 +12,7 @@ zoo are opened through the machine's cache, where they are converted once.
 import dataclasses
 import json
 import logging
+import math
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -27,6 +28,7 @@ from painter_core import zoo
 from painter_core.cache import build_once
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.safetensors_file import check_safetensors
 from painter_core.storage import file_sha256, filesystem, is_local, redact, sha256
 from painter_core.tokenizer import Tokenizer, load_tokenizer
 
@@ -34,7 +36,6 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 BUNDLED = Path(__file__).parent / "bundled"
-MAX_HEADER_BYTES = 16 * 2**20
 MAX_JSON_BYTES = 2**20
 # what a directory behind a URL is copied for: ours, and EasyNLP's
 FILES = (
@@ -50,6 +51,18 @@ class ModelDirectory:
     path: Path
     vqgan: VQGANConfig | None
     gpt: GPTConfig | None
+    text_sha256: str | None = None
+    """Of the tokenizer that the GPT was trained with, where config.json names it."""
+
+    def check_weights(self) -> None:
+        """Compares names and shapes of all weights with config.json; reads only headers.
+
+        Raises:
+            ValueError: they do not fit, or a file is damaged or missing.
+        """
+        for kind, config, name in ((VQGAN, self.vqgan, "vqgan"), (GPT, self.gpt, "gpt")):
+            if config is not None:
+                check_safetensors(self.path / f"{name}.safetensors", _shapes(kind, config)[1])
 
     def load_vqgan(self) -> VQGAN:
         """The VQGAN on the CPU, in eval mode."""
@@ -72,6 +85,11 @@ class ModelDirectory:
             raise ValueError(
                 f"{self.path / tokenizer.file_name}: {tokenizer.vocab_size} tokens, but config.json says "
                 f"gpt.text_vocab_size {self.gpt.text_vocab_size}: it belongs to another model"
+            )
+        if self.text_sha256 not in (None, tokenizer.sha256):
+            raise ValueError(
+                f"{self.path / tokenizer.file_name}: sha256 {tokenizer.sha256[:16]}, but config.json says "
+                f"{str(self.text_sha256)[:16]}: the GPT was trained with another vocabulary"
             )
         return tokenizer
 
@@ -183,7 +201,10 @@ def _read_config(path: Path) -> ModelDirectory:
             f"{file}: the GPT writes {gpt.image_len} codes out of {gpt.codebook_size}, the VQGAN reads "
             f"{vqgan.image_len} out of {vqgan.codebook_size}"
         )
-    return ModelDirectory(path=path, vqgan=vqgan, gpt=gpt)
+    text = spec.get("text")
+    if text is not None and not (isinstance(text, dict) and isinstance(text.get("sha256"), str)):
+        raise ValueError(f"{file}: section 'text' is {text!r}, expected a tokenizer and its sha256")
+    return ModelDirectory(path=path, vqgan=vqgan, gpt=gpt, text_sha256=text["sha256"] if text else None)
 
 
 def _section(kind: Any, spec: dict[str, Any], name: str, file: Path) -> Any:
@@ -202,9 +223,7 @@ def _section(kind: Any, spec: dict[str, Any], name: str, file: Path) -> Any:
 
 
 def _load(kind: Any, config: Any, file: Path) -> Any:
-    with torch.device("meta"):
-        model = kind(config)
-    expected = {k: list(t.shape) for k, t in model.state_dict().items()}
+    model, expected = _shapes(kind, config)
     check_safetensors(file, expected)
     model.to_empty(device="cpu")
     with safe_open(file, framework="pt") as tensors:
@@ -213,43 +232,16 @@ def _load(kind: Any, config: Any, file: Path) -> Any:
     return model.eval()
 
 
-def check_safetensors(file: Path, expected: dict[str, list[int]]) -> None:
-    """Compares a file's tensor names and shapes with the expected ones, reading only its header.
-
-    Raises:
-        ValueError: names what is missing, unexpected or misshapen, or says that the file is damaged.
-    """
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file")
-    with file.open("rb") as raw:
-        header_bytes = int.from_bytes(raw.read(8), "little")
-    if header_bytes > MAX_HEADER_BYTES:
-        raise ValueError(f"{file}: header of {header_bytes:,} bytes; this is not a model of ours")
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            found = {k: list(tensors.get_slice(k).get_shape()) for k in tensors.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{file}: damaged ({error}); copy it again") from None
-    compare_tensors(str(file), found, expected)
+def _shapes(kind: Any, config: Any) -> tuple[Any, dict[str, list[int]]]:
+    """A model without memory, and the shapes of its weights by name."""
+    with torch.device("meta"):
+        model = kind(config)
+    return model, {k: list(t.shape) for k, t in model.state_dict().items()}
 
 
-def compare_tensors(
-    file: str, found: dict[str, list[int]], expected: dict[str, list[int]], geometry: str = "config.json"
-) -> None:
-    """Raises a ValueError that lists names (at most ten of a kind) unless names and shapes are the same."""
-    problems = []
-    other = [k for k in expected if k in found and found[k] != expected[k]]
-    for what, names in (
-        ("missing", sorted(set(expected) - set(found))),
-        ("unexpected", sorted(set(found) - set(expected))),
-        ("misshapen", [f"{k} {found[k]} for {expected[k]}" for k in other]),
-    ):
-        if names:
-            problems.append(
-                f"{len(names)} {what}: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}"
-            )
-    if problems:
-        raise ValueError(f"{file}: the tensors do not fit {geometry}; " + "; ".join(problems))
+def weights_bytes(kind: Any, config: Any) -> int:
+    """Of a model's weights in float32."""
+    return 4 * sum(math.prod(shape) for shape in _shapes(kind, config)[1].values())
 
 
 def write_model(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from painter_core.cache import build_once, sync_files
-from painter_core.checkpoint import ModelDirectory, compare_tensors, open_model, read_json_object, write_model
+from painter_core.checkpoint import ModelDirectory, open_model, read_json_object, write_model
 from painter_core.export_easynlp import to_easynlp
 from painter_core.foreign import WEIGHTS, Foreign, read_foreign
 from painter_core.geometry import (
@@ -31,6 +31,7 @@ from painter_core.geometry import (
 )
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.safetensors_file import compare_tensors
 from painter_core.storage import file_sha256
 from painter_core.tokenizer import Tokenizer, load_tokenizer
 

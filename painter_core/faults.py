@@ -1,10 +1,12 @@
-"""Failpoints for the fault tests: named places where a test may end the process, or see what went by.
+"""Failpoints for the fault tests: named places where a test may break something, or see what went by.
 
-Off unless PAINTER_ENABLE_FAULTS=1. Then PAINTER_FAULT="NAME:kill:N" kills the process at the N-th passing of
-NAME, counted over all processes and only once, and PAINTER_TRACE=FILE gets a JSON line for every passing.
-Both need PAINTER_FAULT_DIR, a directory for the counters.
+Off unless PAINTER_ENABLE_FAULTS=1. Then PAINTER_FAULT="NAME:ACTION:N" acts at the N-th passing of NAME,
+counted over all processes and only once, and PAINTER_TRACE=FILE gets a JSON line for every passing. Both need
+PAINTER_FAULT_DIR, a directory for the counters. Actions: `kill` (SIGKILL of the process that passes), the
+name of an errno such as `ENOSPC` (that OSError is raised), `nan` (the caller spoils its numbers).
 """
 
+import errno
 import json
 import os
 import signal
@@ -12,20 +14,35 @@ from pathlib import Path
 from typing import Any
 
 
-def failpoint(name: str, **details: Any) -> None:
-    """Marks a place in the code. Does nothing in normal runs."""
+def failpoint(name: str, **details: Any) -> bool:
+    """Marks a place in the code. Does nothing in normal runs.
+
+    Returns:
+        Whether the caller is to spoil its numbers (`nan`).
+
+    Raises:
+        OSError: the action is an errno.
+        ValueError: PAINTER_FAULT is not of the form.
+    """
     if os.environ.get("PAINTER_ENABLE_FAULTS") != "1":
-        return
+        return False
     if trace := os.environ.get("PAINTER_TRACE"):
         with open(trace, "a") as file:  # one short write: lines of several processes do not mix
             file.write(json.dumps({"name": name, "pid": os.getpid(), **details}) + "\n")
     wanted, _, rest = os.environ.get("PAINTER_FAULT", "").partition(":")
-    if wanted == name:
-        action, _, number = rest.partition(":")
-        if action != "kill" or not number.isdigit():
-            raise ValueError(f"PAINTER_FAULT: got {os.environ['PAINTER_FAULT']!r}, expected NAME:kill:N")
-        if _passings(Path(os.environ["PAINTER_FAULT_DIR"]) / name) == int(number):
-            os.kill(os.getpid(), signal.SIGKILL)
+    if wanted != name:
+        return False
+    action, _, number = rest.partition(":")
+    if not (action in ("kill", "nan") or hasattr(errno, action)) or not number.isdigit():
+        raise ValueError(f"PAINTER_FAULT: got {os.environ['PAINTER_FAULT']!r}, expected NAME:ACTION:N")
+    if _passings(Path(os.environ["PAINTER_FAULT_DIR"]) / name) != int(number):
+        return False
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action != "nan":
+        code = getattr(errno, action)
+        raise OSError(code, os.strerror(code), name)
+    return True
 
 
 def _passings(counter: Path) -> int:

@@ -1,19 +1,25 @@
 """Files by path or URL, through fsspec: local paths, s3://, gs://, oss:// and the like.
 
 A file under a final name is always whole: locally it is written to a temporary name, synced and renamed; an
-object store shows an object only after its single PUT.
+object store shows an object only after its single PUT. Requests to an object store are tried again, a bounded
+number of times, if the store is busy or out of reach.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
+
+from painter_core.faults import failpoint
+from painter_core.object_store import ObjectStore
 
 SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "oss", "hdfs", "abfs", "abfss", "az", "memory")
 
@@ -35,8 +41,9 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         raise ValueError(
             f"{redact(url)}: scheme {scheme[1]!r} is not accepted; use a path or {', '.join(SCHEMES)}"
         )
-    fs, path = fsspec.core.url_to_fs(scheme[0].lower() + url[scheme.end() :])
-    return fs, path
+    # a listing that is kept would hide what workers write meanwhile
+    fs, path = fsspec.core.url_to_fs(scheme[0].lower() + url[scheme.end() :], use_listings_cache=False)
+    return fs if _is_local_fs(fs) else cast(AbstractFileSystem, ObjectStore(fs)), path
 
 
 def absolute(url: str) -> str:
@@ -74,12 +81,37 @@ def write_bytes(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     try:
         with open(temporary, "xb") as file:
             file.write(data)
+            failpoint("storage_write", path=path)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(os.path.dirname(path)).free
+            raise OSError(errno.ENOSPC, f"the disk is full ({free:,} bytes free)", path) from error
         raise
+    failpoint("storage_written", path=path)
+
+
+def remove(fs: AbstractFileSystem, path: str) -> None:
+    """Removes a file or a directory with all that is in it; nothing there is fine."""
+    if fs.exists(path):
+        fs.rm(path, recursive=fs.isdir(path))
+
+
+def move(fs: AbstractFileSystem, source: str, target: str) -> None:
+    """Moves a file or directory to where nothing is, or a file over a file; cut short, it can be done again.
+
+    Locally it is one rename. An object store copies first and removes then.
+    """
+    if _is_local_fs(fs):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(source, target)
+        return
+    for name in fs.find(source) if fs.isdir(source) else [source]:
+        fs.cp_file(name, target + name[len(source) :])
+    remove(fs, source)
 
 
 def write_json(fs: AbstractFileSystem, path: str, value: Any) -> None:
@@ -109,4 +141,5 @@ def file_sha256(path: Path) -> str:
 
 
 def _is_local_fs(fs: AbstractFileSystem) -> bool:
+    """Whether files can be renamed, and a path is one of this machine."""
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)

@@ -91,7 +91,10 @@ class TrainConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the model; auto: on a GPU."""
     overwrite: bool = False
-    """Remove what a run with other settings left in --checkpoint-dir, and in --codes-dir."""
+    """Replace a run with other settings in --checkpoint-dir, and in --codes-dir; it stays until the new
+    one is complete."""
+    dry_run: bool = False
+    """Check inputs, models and settings, do one step in this process, write nothing."""
 
     def __post_init__(self) -> None:
         positive = (

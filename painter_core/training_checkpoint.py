@@ -1,7 +1,8 @@
 """Training checkpoints: ROOT/checkpoints/step-00001000/ = a model directory + training/ + checkpoint.json.
 
 A checkpoint is written under a temporary name, its marker checkpoint.json (sizes and sha256 of all files)
-last, and then renamed. A directory without a valid marker is never loaded; the one before it is.
+last, and then renamed. A directory without a valid marker is never loaded; the one before it is. If none is
+valid, nothing is: a run that has checkpoints never begins anew.
 """
 
 import logging
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from painter_core.faults import failpoint
 from painter_core.storage import file_sha256, filesystem, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -29,28 +31,45 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
     parent = root / "checkpoints"
     temporary = parent / f".step-{step:08d}.{uuid.uuid4().hex}.tmp"
     temporary.mkdir(parents=True)
-    write(temporary)
-    files = sorted(p for p in temporary.rglob("*") if p.is_file())
-    for path in files:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    fs, _ = filesystem(str(root))
-    record = {
-        str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in files
-    }
-    write_json(fs, str(temporary / MARKER), {"step": step, "files": record})
-    final = parent / f"step-{step:08d}"
-    if final.exists():
-        # the same step again, after a resume from before it: the new one replaces it
-        shutil.rmtree(final)
-    os.replace(temporary, final)
+    try:
+        write(temporary)
+        _seal(temporary, step)
+        final = parent / f"step-{step:08d}"
+        for old in _directories(root):
+            if old.name >= final.name:
+                # from before a resume at an earlier step: damaged, or the same step again
+                shutil.rmtree(old)
+        failpoint("checkpoint_save")
+        os.replace(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    failpoint("checkpoint_save")
     for old in _directories(root)[keep:]:
         shutil.rmtree(old)
     return final
 
 
+def _seal(directory: Path, step: int) -> None:
+    """Brings the files to the disk, then writes the marker."""
+    record = {}
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        failpoint("checkpoint_save")
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        size, digest = path.stat().st_size, file_sha256(path)
+        record[str(path.relative_to(directory))] = {"bytes": size, "sha256": digest}
+    fs, _ = filesystem(str(directory))
+    write_json(fs, str(directory / MARKER), {"step": step, "files": record})
+    failpoint("checkpoint_save")
+
+
 def latest_checkpoint(root: Path) -> Path | None:
-    """The newest checkpoint whose files are all as its marker says; None if there is none."""
+    """The newest checkpoint whose files are all as its marker says; None if no checkpoint was ever finished.
+
+    Raises:
+        ValueError: there are checkpoints, and all of them are damaged.
+    """
     for leftover in (root / "checkpoints").glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)  # of a killed run; no other run is at work here
     for path in _directories(root):
@@ -58,6 +77,11 @@ def latest_checkpoint(root: Path) -> Path | None:
         if problem is None:
             return path
         log.warning("checkpoint %s is not used: %s", path, problem)
+    if found := _directories(root):
+        raise ValueError(
+            f"{root / 'checkpoints'}: none of {len(found)} checkpoints is whole; restore one of "
+            "them, or begin anew in another directory"
+        )
     return None
 
 
@@ -70,7 +94,11 @@ def _problem(path: Path) -> str | None:
     if not (path / MARKER).is_file():
         return f"no {MARKER}; it was not finished"
     fs, marker = filesystem(str(path / MARKER))
-    for name, expected in read_json(fs, marker)["files"].items():
+    try:
+        files = read_json(fs, marker)["files"].items()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return f"{MARKER} is damaged"
+    for name, expected in files:
         file = path / name
         if not file.is_file():
             return f"{name} is missing"
@@ -90,10 +118,20 @@ def publish(target: Path, checkpoint: Path) -> None:
         copy_function=_link,
         ignore=shutil.ignore_patterns("training", "checkpoint.json"),
     )
+    failpoint("checkpoint_publish")
     if target.exists():
         os.replace(target, old)
+    failpoint("checkpoint_publish")
     os.replace(temporary, target)
+    failpoint("checkpoint_publish")
     shutil.rmtree(old, ignore_errors=True)
+
+
+def repair_published(target: Path) -> None:
+    """Brings back a model directory that a kill caught between the two renames of publish()."""
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        os.replace(old, target)
 
 
 def _link(source: str, target: str) -> None:

@@ -86,7 +86,10 @@ class VQGANTrainConfig:
     max_reject_fraction: float = 0.01
     """More pictures than this share that cannot be used: exit code 3."""
     overwrite: bool = False
-    """Remove what a run with other settings left in --outputs."""
+    """Replace a run with other settings in --outputs; it stays until the new one is
+    complete."""
+    dry_run: bool = False
+    """Check inputs, models and settings, do one step in this process, write nothing."""
 
     def __post_init__(self) -> None:
         if self.decoder_only and not self.vqgan:

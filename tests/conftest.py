@@ -16,6 +16,7 @@ import torch
 from painter_core.checkpoint import write_model
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.sample_pictures import sample_row
+from tests.fake_store import store  # noqa: F401  a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "cluster"))  # a directory of scripts, not a package

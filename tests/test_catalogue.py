@@ -793,11 +793,11 @@ def _(root: Path) -> None:
     job = Job("precompute", RunConfig(tables="", outputs=str(root / "out")), columns)
     record = {"rows_in": 300, "rows_out": 10, "rejected": "{'img_truncated': 290}"}
     for _ in range(3):
-        job._count(record)
+        job._progress.add(record)
     with pytest.raises(
         launch.Stop, match=r"1,160 of the first 1,200 rows .* img_truncated: this is not your data"
     ) as stop:
-        job._count(record)
+        job._progress.add(record)
     assert stop.value.code == 3
 
 

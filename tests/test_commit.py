@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from painter_core.stages.commit import (
+    OURS,
     PartWriter,
     Plan,
     Refused,
@@ -17,9 +18,10 @@ from painter_core.stages.commit import (
     parquet_bytes,
     part_name,
 )
-from painter_core.stages.manifest import finish
+from painter_core.stages.manifest import finish, read_records
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader, unpack
+from painter_core.stages.replacement import clear
 from painter_core.stages.tables import Columns, find_files
 from painter_core.storage import sha256
 
@@ -55,7 +57,7 @@ def finished(root: Path, name: str = "out") -> tuple[RunDirectory, Plan]:
     plan, directory = make_plan(root), RunDirectory(str(root / name))
     directory.write_json(plan.to_json(), "_run", "plan.json")
     write_units(directory, plan)
-    finish(directory, plan, {"table": "test"})
+    finish(directory, plan, read_records(directory, plan), {"table": "test"})
     return directory, plan
 
 
@@ -136,7 +138,7 @@ def test_units_without_a_record_are_not_done(tmp_path: Path) -> None:
     with pytest.raises(
         RuntimeError, match=f"{len(plan.units) - 2} of {len(plan.units)} units .* the first is 1"
     ):
-        finish(directory, plan, {})
+        finish(directory, plan, read_records(directory, plan), {})
     assert sorted(p.name for p in (tmp_path / "out.tsv.run").iterdir()) == [
         "_run", "part-000000.parquet", "part-000002.parquet", "rejects"
     ]  # fmt: skip
@@ -161,10 +163,10 @@ def test_records_that_do_not_add_up_are_a_bug(tmp_path: Path) -> None:
     path = tmp_path / "out/_run/commits/000001.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"rows_in": 17}))
     with pytest.raises(RuntimeError, match="the sums do not agree: 101 in, 90 out, 10 rejected"):
-        finish(directory, plan, {})
+        finish(directory, plan, read_records(directory, plan), {})
     path.write_text("{")
     with pytest.raises(ValueError, match=r"000001\.json: not JSON"):
-        finish(directory, plan, {})
+        finish(directory, plan, read_records(directory, plan), {})
     assert not (tmp_path / "out/manifest.json").exists()
 
 
@@ -181,7 +183,7 @@ def test_single_files_are_in_input_order(name: str, suffix: str, tmp_path: Path)
         rows = [list(row.values()) for row in table.to_pylist()]
     assert rows == [[str(i), f"文 {i}"] for i in range(ROWS) if i % 10 != 7]
     before = path.read_bytes()
-    finish(directory, plan, {})
+    finish(directory, plan, read_records(directory, plan), {})
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         ["in.tsv", name + suffix, name + suffix + ".run"]
@@ -202,7 +204,7 @@ def test_other_peoples_files_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(Refused, match=message):
             RunDirectory(str(tmp_path / name)).check_foreign()
-        RunDirectory(str(tmp_path / name)).clear()
+        clear(*RunDirectory(str(tmp_path / name)).path(), OURS)
     RunDirectory(str(tmp_path / "empty")).check_foreign()
     RunDirectory(str(tmp_path / "new/deep.tsv")).check_foreign()
     assert contents(tmp_path) == before
@@ -217,8 +219,9 @@ def test_clear_removes_only_what_is_ours(name: str, tmp_path: Path) -> None:
     (root / "part-1.parquet").write_text("mine")
     (root / "sub").mkdir()
     (root / "sub/part-000000.parquet").write_text("mine")
-    directory.clear()
+    clear(*directory.path(), OURS)
     assert set(contents(tmp_path)) == {
+        *({"out.tsv"} if name == "out.tsv" else {}),
         "in.tsv",
         f"{root.name}/notes.txt",
         f"{root.name}/part-1.parquet",

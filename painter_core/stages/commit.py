@@ -8,7 +8,8 @@
     summary.json                   how the last run ended
 
 `outputs` that end in .tsv or .parquet are one file, made at the end; the directory is then `outputs`.run
-beside it.
+beside it. While a run replaces another one (--overwrite), all this stands in a directory beside, with .new to
+its name (painter_core.stages.replacement).
 """
 
 import dataclasses
@@ -23,7 +24,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.spec import AbstractFileSystem
 
+from painter_core.faults import failpoint
 from painter_core.stages.plan import Unit
 from painter_core.stages.readers import unpack
 from painter_core.stages.tables import InputFile
@@ -34,6 +37,8 @@ SINGLE_FILE = (".tsv", ".parquet")
 OURS = re.compile(
     r"\.?part-\d{6,}\.parquet(\.[0-9a-f]{32}\.tmp)?|rejects|_run|_SUCCESS|(manifest|summary|score)\.json|score\.md"
 )
+# what a kill leaves of the first files that a run writes
+UNFINISHED = re.compile(r"\.+(plan\.json|replaces\.json|painter)[-.][-.0-9a-z]+")
 
 
 class Refused(Exception):
@@ -100,6 +105,8 @@ class RunDirectory:
 
     outputs: str
     """`--outputs` as given."""
+    beside: bool = False
+    """Whether it is the place of a run that is to replace the one in `outputs`."""
 
     @property
     def single_file(self) -> str | None:
@@ -109,7 +116,8 @@ class RunDirectory:
     @property
     def url(self) -> str:
         """The table directory."""
-        return self.outputs + ".run" if self.single_file else self.outputs.rstrip("/")
+        root = self.outputs + ".run" if self.single_file else self.outputs.rstrip("/")
+        return root + ".new" if self.beside else root
 
     def path(self, *parts: str) -> tuple[Any, str]:
         """File system and path of something in the directory."""
@@ -124,6 +132,10 @@ class RunDirectory:
     def write_json(self, value: Any, *parts: str) -> None:
         """Writes a JSON file of the directory, whole or not at all."""
         write_json(*self.path(*parts), value)
+
+    def is_complete(self) -> bool:
+        """Whether a run reached its end here."""
+        return all(self.path()[0].exists(self.path(name)[1]) for name in ("manifest.json", "_SUCCESS"))
 
     def committed(self) -> set[int]:
         """Numbers of the units that have a commit record, and the part that it speaks of."""
@@ -145,6 +157,8 @@ class RunDirectory:
     def check_foreign(self) -> None:
         """Raises Refused if something that is not ours stands where the output is to go."""
         fs, path = self.path()
+        if dataclasses.replace(self, beside=True).read_json("_run", "replaces.json"):
+            return  # a run of ours stood here, and may be half removed
         if self.single_file:
             out_fs, out = filesystem(self.outputs)
             if out_fs.exists(out) and not fs.exists(path):
@@ -156,35 +170,22 @@ class RunDirectory:
             return
         if fs.isfile(path):
             raise Refused(f"{redact(self.url)} is a file; name another --outputs")
-        names = {name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)}
-        if names and not fs.exists(join(path, "_run", "plan.json")):
+        stored = self.read_json("_run", "plan.json")
+        name = foreign_name(fs, path) if stored is None else "" if "units" in stored else "_run"
+        if name:
             raise Refused(
-                f"{redact(self.url)} holds files of another kind ({sorted(names)[0]}); name an empty "
-                "or new --outputs"
+                f"{redact(self.url)} holds files of another kind ({name}); name an empty or new --outputs"
             )
 
-    def clear(self) -> None:
-        """Removes what a run of ours wrote, and nothing else."""
-        fs, path = self.path()
-        if not fs.exists(join(path, "_run", "plan.json")):
-            return
-        # the manifest first, so that no reader takes the rest for a finished table; the plan last, so that a
-        # removal that is cut short can be taken up again
-        names = sorted(fs.ls(path, detail=False), key=_order_of_removal)
-        for name in names:
-            if OURS.fullmatch(name.rstrip("/").rsplit("/", 1)[-1]) and not name.rstrip("/").endswith("/_run"):
-                fs.rm(name, recursive=fs.isdir(name))
-        if self.single_file:
-            out_fs, out = filesystem(self.outputs)
-            if out_fs.exists(out):
-                out_fs.rm(out)
-        run = join(path, "_run")
-        for name in sorted(fs.ls(run, detail=False), key=lambda n: n.endswith("/plan.json")):
-            fs.rm(name, recursive=fs.isdir(name))
 
-
-def _order_of_removal(name: str) -> bool:
-    return not name.endswith(("_SUCCESS", "manifest.json"))
+def foreign_name(fs: AbstractFileSystem, root: str) -> str:
+    """The name of something in a directory without a plan that no run left there in its first moments."""
+    for directory in (root, join(root, "_run")):
+        for name in sorted(fs.ls(directory, detail=False)) if fs.exists(directory) else []:
+            base = name.rstrip("/").rpartition("/")[2]
+            if base != "_run" and not UNFINISHED.fullmatch(base):
+                return base
+    return ""
 
 
 def differences(old: dict[str, Any], plan: Plan) -> list[str]:
@@ -244,6 +245,7 @@ class PartWriter:
             record["rejects_sha256"] = sha256(data)
         data = parquet_bytes(table)
         write_bytes(*self.directory.path(name), data)
+        failpoint("part_written", unit=unit)
         record |= {
             "bytes": len(data),
             "sha256": sha256(data),
@@ -251,6 +253,7 @@ class PartWriter:
         }
         record["write_s"] = round(time.monotonic() - began, 3)
         self.directory.write_json(record, "_run", "commits", f"{unit:06d}.json")
+        failpoint("unit_committed", unit=unit)
         return {
             "unit": unit,
             "rows_in": record["rows_in"],

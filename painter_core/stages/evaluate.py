@@ -20,6 +20,7 @@ from painter_core.stages.tables import Columns, parse_input_schema
 from painter_core.storage import write_bytes
 from schemas import rejects, scores
 
+SCORE_BYTES = 300  # of a row, for the estimate of what will be written
 JUDGED_PX = 64  # side to which pictures are brought for the judge
 
 

@@ -115,6 +115,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
             f"--sequence-length {config.sequence_length}: the model has {model.gpt.block_size} positions"
         )
     check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
+    model.check_weights()
     return {
         "vqgan_sha256": model.vqgan_sha256(),
         "gpt_sha256": model.gpt_sha256(),
@@ -125,6 +126,13 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         "image_format": config.image_format,
         **({"easynlp_format": True} if config.easynlp_format else {}),
     }
+
+
+def row_bytes(config: GenerateConfig, model: ModelDirectory) -> int:
+    """About how many bytes are written for a row: as PNG, a picture has about a byte a pixel."""
+    assert model.vqgan is not None
+    files = 2 if config.run.outputs.endswith((".tsv", ".parquet")) else 1  # parts, and the file made of them
+    return files * config.max_generated_num * model.vqgan.image_size**2
 
 
 @dataclass(kw_only=True)

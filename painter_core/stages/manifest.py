@@ -1,28 +1,27 @@
 """The end of a table: sums over all commit records, the single file, manifest.json; and reading it."""
 
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from painter_core.faults import failpoint
+from painter_core.object_store import retried
 from painter_core.stages.commit import FORMAT, Plan, RunDirectory, part_name
 from painter_core.stages.tables import read_manifest
-from painter_core.storage import filesystem, redact, sha256, write_bytes
+from painter_core.storage import filesystem, is_local, move, redact, remove, sha256, write_bytes
 
 
-def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[str, Any]:
-    """Checks the sums over all commit records, makes the single file if one is asked for, writes the
-    manifest.
-
-    Args:
-        extra: what the table's readers need besides: its kind, the VQGAN's identity.
+def read_records(directory: RunDirectory, plan: Plan) -> list[dict[str, Any]]:
+    """The commit records of all units.
 
     Raises:
-        RuntimeError: a unit has no commit record.
+        RuntimeError: a unit has none.
     """
     numbers = [u.number for u in plan.units]
     with ThreadPoolExecutor(16) as pool:
@@ -32,6 +31,22 @@ def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[s
         raise RuntimeError(
             f"{len(missing)} of {len(numbers)} units have no commit record, the first is {missing[0]}"
         )
+    return records
+
+
+def finish(
+    directory: RunDirectory, plan: Plan, records: list[dict[str, Any]], extra: dict[str, Any]
+) -> dict[str, Any]:
+    """Checks the sums over all commit records, makes the single file if one is asked for, writes the
+    manifest.
+
+    Args:
+        records: of all units.
+        extra: what the table's readers need besides: its kind, the VQGAN's identity.
+
+    Raises:
+        RuntimeError: a row is lost or doubled.
+    """
     rejected: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
     for record in records:
@@ -66,29 +81,59 @@ def finish(directory: RunDirectory, plan: Plan, extra: dict[str, Any]) -> dict[s
         )
     if directory.single_file:
         _join_parts(directory, [p["name"] for p in manifest["parts"]])
+    failpoint("manifest_begins")
     directory.write_json(manifest, "manifest.json")
+    failpoint("manifest_written")
     write_bytes(*directory.path("_SUCCESS"), b"")
     return manifest
 
 
+def joined_path(directory: RunDirectory) -> str:
+    """Where the single file is made before it gets its final name."""
+    return directory.path("_run", f"joined{directory.single_file}")[1]
+
+
 def _join_parts(directory: RunDirectory, names: list[str]) -> None:
-    """The parts as one file, rows in input order, whole under its final name."""
+    """The parts as one file, rows in input order, whole under its final name.
+
+    In a directory that is to replace another one, the file waits for that: the old one stays where it is.
+    """
     fs, out = filesystem(directory.outputs)
-    temporary = directory.path("_run", "joined" + (directory.single_file or ""))[1]
-    with fs.open(temporary, "wb") as sink:
-        writer = None
-        for name in names:
-            table = pq.read_table(io.BytesIO(fs.cat_file(directory.path(name)[1])))
-            if directory.single_file == ".tsv":
-                sink.write(tsv_bytes(table))
-            else:
-                writer = writer or pq.ParquetWriter(
-                    sink, table.schema, compression="zstd", write_page_checksum=True
-                )
-                writer.write_table(table)
-        if writer:
-            writer.close()
-    fs.mv(temporary, out)
+    temporary = joined_path(directory)
+    try:
+        if is_local(directory.outputs):
+            with open(temporary, "wb") as sink:
+                _write_joined(directory, names, sink)
+                sink.flush()
+                os.fsync(sink.fileno())
+        else:
+            retried(_upload_joined, directory, names, temporary)
+    except BaseException:
+        remove(fs, temporary)
+        raise
+    if not directory.beside:
+        move(fs, temporary, out)
+
+
+def _upload_joined(directory: RunDirectory, names: list[str], path: str) -> None:
+    with directory.path()[0].open(path, "wb") as sink:
+        _write_joined(directory, names, sink)
+
+
+def _write_joined(directory: RunDirectory, names: list[str], sink: BinaryIO) -> None:
+    fs, writer = directory.path()[0], None
+    for name in names:
+        failpoint("joined_write")
+        table = pq.read_table(io.BytesIO(fs.cat_file(directory.path(name)[1])))
+        if directory.single_file == ".tsv":
+            sink.write(tsv_bytes(table))
+        else:
+            writer = writer or pq.ParquetWriter(
+                sink, table.schema, compression="zstd", write_page_checksum=True
+            )
+            writer.write_table(table)
+    if writer:
+        writer.close()
 
 
 def tsv_bytes(table: pa.Table) -> bytes:

@@ -27,6 +27,8 @@ from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, parse_input_schema
 from painter_core.storage import write_bytes
 
+CAPTION_BYTES = 100  # of a row's idx and caption, for the estimate of what will be written
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrecomputeConfig:
@@ -77,6 +79,7 @@ def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     if config.image_size not in (None, size):
         raise ValueError(f"--image-size: got {config.image_size}, but the VQGAN {config.vqgan} is for {size}")
     check_expected(config.expect, vqgan=model.vqgan, gpt=None)
+    model.check_weights()
     preprocessing = {"image_size": size, "resize": config.resize, "alpha": config.alpha, "exif": "ignore"}
     return {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
 
@@ -144,15 +147,20 @@ def precompute(job: Job, config: PrecomputeConfig) -> None:
     """
     model = open_model(config.vqgan)
     precision = resolve_precision(config.run.precision, gpu=job.uses_gpu)
-    job.make_plan(identity(config, model), {"precision": precision})
+    made_by = identity(config, model)
     assert model.vqgan is not None
-    keep_vqgan(model, job.directory)
+    row_bytes = 2 * model.vqgan.image_len + CAPTION_BYTES
+    reads = (name_for_workers(config.vqgan),)
+    job.make_plan(made_by, {"precision": precision}, row_bytes=row_bytes, reads=reads)
     decode = config.decoder(model.vqgan.image_size)
-    encode = {
+    encode: dict[str, Any] = {
         "vqgan": name_for_workers(config.vqgan),
         "precision": precision,
         "micro_batch_size": job.micro_batch_size(),
     }
+    if config.run.dry_run:
+        job.sample(decode, EncodePictures(**encode), build=codes_table)
+    keep_vqgan(model, job.directory)
     workers: Any = EncodePictures  # Ray's annotation of map() knows functions only
     job.execute(
         lambda: (

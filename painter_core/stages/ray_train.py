@@ -11,12 +11,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from painter_core.devices import resolve_training_precision
 from painter_core.stages.launch import cluster_resources, parse_range
 from painter_core.storage import filesystem, write_bytes, write_json
+from painter_core.training import Worker
+from painter_core.training_checkpoint import latest_checkpoint, publish, repair_published
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +87,7 @@ def run_workers(
             failure_config=ray.train.FailureConfig(max_failures=3),
         ),
     )
-    stop = threading.Event()
-    follower = threading.Thread(target=_follow, args=(root, num_steps, stop), daemon=True)
-    follower.start()
-    try:
-        trainer.fit()
-    finally:
-        stop.set()
-        follower.join()
+    _fit(trainer, _Follower(root / "metrics.jsonl", num_steps))
     outcome = json.loads((root / "_run" / "outcome.json").read_text())
     if outcome.get("error"):
         raise RuntimeError(outcome["error"])
@@ -98,47 +95,99 @@ def run_workers(
     return outcome
 
 
-def _follow(root: Path, num_steps: int, stop: threading.Event) -> None:
+def _fit(trainer: Any, follower: "_Follower") -> None:
+    """trainer.fit() in a thread: in the main thread it would take SIGINT for itself and end with code 0."""
+    done: Future[None] = Future()
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    # a daemon: an interrupted driver does not wait for it
+    threading.Thread(target=fit, name="fit", daemon=True).start()
+    while not done.done():
+        wait([done], timeout=1.0)
+        follower.show()
+    done.result()
+
+
+class _Follower:
     """Prints the lines that rank 0 adds to metrics.jsonl."""
-    path, began, first = root / "metrics.jsonl", time.monotonic(), None
-    # what an interrupted run left is not news
-    seen = len(path.read_text().splitlines()) if path.exists() else 0
-    while True:
-        ending = stop.wait(1.0)
-        lines = path.read_text().splitlines() if path.exists() else []
-        seen = min(seen, len(lines))  # a resumed run cuts the file
-        for line in lines[seen:]:
+
+    def __init__(self, path: Path, num_steps: int) -> None:
+        self._path, self._num_steps = path, num_steps
+        self._seen = len(self._lines())  # what an interrupted run left is not news
+        self._first: tuple[int, float] | None = None
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text().splitlines() if self._path.exists() else []
+
+    def show(self) -> None:
+        lines = self._lines()
+        self._seen = min(self._seen, len(lines))  # a resumed run cuts the file
+        for line in lines[self._seen :]:
             values = json.loads(line)
-            if first is None:
-                first = values["step"]
-                began = time.monotonic()
+            first, began = self._first = self._first or (values["step"], time.monotonic())
             rate = (values["step"] - first) / (time.monotonic() - began + 1e-9)
-            eta = f", {(num_steps - values['step']) / rate:.0f} s left" if rate else ""
+            eta = f", {(self._num_steps - values['step']) / rate:.0f} s left" if rate else ""
             shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if k in SHOWN)
-            log.info("step %d of %d, %s%s", values["step"], num_steps, shown, eta)
-        seen = len(lines)
-        if ending:
-            return
+            log.info("step %d of %d, %s%s", values["step"], self._num_steps, shown, eta)
+        self._seen = len(lines)
 
 
-def write_training_summary(
-    root: Path, stage: str, values: dict[str, Any], code: int, message: str, seconds: float
-) -> None:
-    """ROOT/summary.json: how the run ended."""
-    summary = {
-        "stage": stage,
-        "exit_code": code,
-        "message": message,
-        "seconds": round(seconds, 3),
-        **values,
-        "next": "" if code == 0 else "submit the same command again to resume",
-    }
-    write_json(*filesystem(str(root / "summary.json")), summary)
+def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:
+    """Rank, device, threads and precision of the training worker that calls this."""
+    import ray.train
+    import ray.train.torch
+    import torch
+
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(threads_of_a_worker(context.get_local_world_size()))
+    return Worker(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=device,
+        precision=resolve_training_precision(precision, device),
+    )
 
 
 def threads_of_a_worker(num_workers: int) -> int:
     """CPU threads of one of the workers of a node."""
     return max(1, (os.cpu_count() or 1) // num_workers)
+
+
+def resume_from(root: Path, worker: Worker) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint to go on from, and its training/state.pt on the CPU; None at the beginning of a run.
+
+    Rank 0 completes what a kill may have left undone after that checkpoint was saved: best/ and last/.
+    """
+    import torch
+
+    path = latest_checkpoint(root)
+    if path is None:
+        return None
+    state = torch.load(path / "training" / "state.pt", map_location="cpu", weights_only=True)
+    if worker.rank == 0:
+        for name in ("best", "last"):
+            repair_published(root / name)
+        if state.get("is_best", False):
+            publish(root / "best", path)
+    log.info("resuming at step %d from %s", state["step"], path)
+    return path, state
+
+
+def end_training(root: Path, values: dict[str, Any]) -> None:
+    """Rank 0 at the end: last/ is the newest checkpoint, and the driver hears `values`."""
+    newest = latest_checkpoint(root)
+    assert newest is not None
+    publish(root / "last", newest)
+    write_outcome(root, values)
 
 
 def write_outcome(root: Path, values: dict[str, Any]) -> None:

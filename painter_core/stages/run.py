@@ -1,39 +1,38 @@
-"""Running a table-to-table job: plan, resources, progress, summary."""
+"""Running a table-to-table job: preflight, plan, resources, the end of the run."""
 
-import ast
 import dataclasses
 import logging
-import time
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import pyarrow as pa
+
 from painter_core.faults import failpoint
-from painter_core.stages.commit import Plan, Refused, RunDirectory, differences
+from painter_core.stages import preflight, replacement
+from painter_core.stages.commit import OURS, Plan, Refused, RunDirectory, differences
+from painter_core.stages.dry_run import Step, run_sample
 from painter_core.stages.launch import (
     Complete,
     Outcome,
-    Stop,
     check_path,
     cluster_resources,
     parse_range,
     start_ray,
 )
-from painter_core.stages.manifest import finish
+from painter_core.stages.lock import RunLock
+from painter_core.stages.manifest import finish, joined_path, read_records
 from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.progress import Progress, check_ceiling
 from painter_core.stages.readers import UnitReader
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, find_files
-from painter_core.storage import absolute, redact
+from painter_core.storage import absolute, filesystem, redact
 
 if TYPE_CHECKING:
     import ray.data
 
 log = logging.getLogger(__name__)
-
-PROGRESS_S = 10.0
-BREAKER_ROWS = 1000
 
 
 class Job:
@@ -52,8 +51,7 @@ class Job:
         self.stage, self.config, self.columns = stage, config, columns
         self.directory = RunDirectory(absolute(config.outputs))
         self.plan: Plan | None = None
-        self._counts: Counter[str] = Counter()
-        self._rejected: Counter[str] = Counter()
+        self._progress = Progress(stage, redact(self.directory.url) + "/rejects")
         self._pending: list[Any] = []
         self._outcome = outcome or Outcome()
 
@@ -65,6 +63,7 @@ class Job:
         check_path("--tables", self.config.tables)
         check_path("--outputs", self.config.outputs)
         start_ray()
+        self._find_actors()
 
     @property
     def uses_gpu(self) -> bool:
@@ -79,73 +78,126 @@ class Job:
         """As given, or by device."""
         return self.config.micro_batch_size or (128 if self.uses_gpu else 16)
 
-    def make_plan(self, identity: dict[str, Any], settings: dict[str, Any]) -> None:
+    def make_plan(
+        self,
+        identity: dict[str, Any],
+        settings: dict[str, Any],
+        *,
+        row_bytes: int = 0,
+        reads: tuple[str, ...] = (),
+    ) -> None:
         """Plans the units, or takes the stored plan up again; ends the process if there is nothing to do.
 
+        Args:
+            identity: what makes the rows.
+            settings: what else must be the same when the run is resumed.
+            row_bytes: about how many bytes are written for a row.
+            reads: what workers read besides the tables, as paths or URLs.
+
         Raises:
-            ValueError: an input cannot be read (exit code 2).
+            ValueError: an input cannot be read, or the output not be written (exit code 2).
             Refused: the output is another run's (exit code 4).
         """
         self.directory.check_foreign()
+        plan = self._plan(identity, settings)
+        self._refuse_or_complete(plan)
+        url, files = self.directory.url, plan.files
+        preflight.check_writable("--outputs", url)
+        preflight.check_space("--outputs", url, plan.num_rows * row_bytes)
+        preflight.check_nodes("--outputs", url, (files[0].path, files[-1].path, *reads))
+        self.plan, self._pending = plan, plan.units
+        if self.config.dry_run:
+            RunLock(self.directory.outputs, log.error).check()
+        else:
+            self._take_up(plan)
+
+    def _plan(self, identity: dict[str, Any], settings: dict[str, Any]) -> Plan:
         config = self.config
         batch = self.micro_batch_size()
         files = find_files(config.tables)
         units = plan_units(files, self.columns, micro_batch_size=batch, limit=config.limit)
         if not units:
             raise ValueError(f"--tables {redact(config.tables)}: no rows")
-        settings = {
-            "columns": list(self.columns.read),
-            "schema": list(self.columns.schema),
-            "limit": config.limit,
-            "micro_batch_size": batch,
-            **({"skip_first_line": True} if self.columns.skip_first_line else {}),
-            **settings,
-        }
-        plan = Plan(
+        rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in files)
+        counted = (self.stage, len(files), f"{size:,}", f"{rows:,}", len(units))
+        log.info("%s: %d files, %s bytes, %s rows, %d units", *counted)
+        return Plan(
             stage=self.stage,
             identity={"stage": self.stage, "format": 1, **identity},
-            settings=settings,
+            settings={
+                "columns": list(self.columns.read),
+                "schema": list(self.columns.schema),
+                "limit": config.limit,
+                "micro_batch_size": batch,
+                **({"skip_first_line": True} if self.columns.skip_first_line else {}),
+                **settings,
+            },
             files=files,
             units=units,
         )
-        rows, size = plan.num_rows, sum(f.size_bytes for f in files)
-        log.info(
-            "%s: %d files, %s bytes, %s rows, %d units",
-            self.stage,
-            len(files),
-            f"{size:,}",
-            f"{rows:,}",
-            len(units),
-        )
-        self._take_up(plan)
 
-    def _take_up(self, plan: Plan) -> None:
+    def _refuse_or_complete(self, plan: Plan) -> None:
+        """Ends here if the output holds another run, or this one complete."""
         stored = self.directory.read_json("_run", "plan.json")
         changed = differences(stored, plan) if stored else []
         if changed and not self.config.overwrite:
             raise Refused(
-                f"{redact(self.directory.url)} holds a run with other settings ({'; '.join(changed)}); "
-                "name another "
-                "--outputs, or remove it with --overwrite"
+                f"{redact(self.directory.url)} holds a run with other settings ({'; '.join(changed)}); name "
+                "another --outputs, or replace it with --overwrite"
             )
-        if self.config.dry_run:
-            log.info("dry run: nothing written; fingerprint %s", plan.fingerprint[:16])
-            raise SystemExit(0)
-        if changed:
-            log.info("--overwrite: removing the earlier run in %s", redact(self.directory.url))
-            self.directory.clear()
-            stored = None
-        if stored and self.directory.read_json("manifest.json"):
+        complete = stored and not changed and self.directory.is_complete()
+        if complete and not replacement.is_cut_short(*self._places()):
             log.info("already complete: %s", redact(self.config.outputs))
             raise Complete(0)
-        if not stored:
+
+    def _take_up(self, plan: Plan) -> None:
+        """Takes the lock, then writes the plan or goes on with the stored one."""
+        self._outcome.lock(self.directory.outputs)
+        if replacement.is_cut_short(*self._places()):
+            log.info("finishing an --overwrite of %s that was cut short", redact(self.config.outputs))
+            self._replace()
+        self._refuse_or_complete(plan)  # again: before the lock another driver may have been at work
+        stored = self.directory.read_json("_run", "plan.json")
+        if stored and differences(stored, plan):
+            self.directory = dataclasses.replace(self.directory, beside=True)
+            log.info("--overwrite: writing to %s; the old run stays till the end", redact(self.directory.url))
+            replacement.begin(*self._places(), plan.to_json(), lambda found: not differences(found, plan))
+        elif not stored:
             self.directory.write_json(plan.to_json(), "_run", "plan.json")
-        self.plan = plan
+        failpoint("planned")
         self._outcome.began(self._write_summary)
         done = self.directory.committed()
         if done:
             log.info("resuming: %d of %d units are done", len(done), len(plan.units))
         self._pending = [u for u in plan.units if u.number not in done]
+
+    def _places(self) -> tuple[Any, str, str]:
+        """File system, directory of the table, and the one of a run that is to replace it."""
+        old, new = (dataclasses.replace(self.directory, beside=beside) for beside in (False, True))
+        fs, path = old.path()
+        return fs, path, new.path()[1]
+
+    def _replace(self) -> None:
+        """Puts a complete run beside in the place of the old one."""
+        new = dataclasses.replace(self.directory, beside=True)
+        single = ("", "")
+        if new.single_file:
+            single = (joined_path(new), filesystem(new.outputs)[1])
+        replacement.exchange(*self._places(), OURS, single)
+        self.directory = dataclasses.replace(self.directory, beside=False)
+
+    def sample(self, *steps: Step, build: Callable[..., pa.Table]) -> None:
+        """--dry-run: does a few rows in this process, says what the run would take, and ends it.
+
+        Args:
+            steps: the operators between reading and writing.
+            build: the part's table of a unit's row.
+        """
+        assert self.plan is not None
+        needed = run_sample(self.plan, self.reader(), steps, build, num_workers=self._find_actors()[1])
+        preflight.check_space("--outputs", self.directory.url, needed)
+        log.info("dry run: nothing written; fingerprint %s", self.plan.fingerprint[:16])
+        raise Complete(0)
 
     def units(self) -> "ray.data.Dataset":
         """The units that are not done, as a dataset of groups that are read together."""
@@ -177,8 +229,8 @@ class Job:
         """Resources of a CPU operator: a share of a CPU where models need CPUs too, so that they overlap."""
         return {"num_cpus": num_cpus if self.uses_gpu else num_cpus / 5, "max_retries": 3}
 
-    def actors(self) -> dict[str, Any]:
-        """Resources of the model operator: not its neighbours', or Ray would fuse them into one."""
+    def _find_actors(self) -> tuple[int, int, float, float]:
+        """Model workers at least and at most, CPUs and GPUs of each; ValueError if there is no room."""
         available = cluster_resources()
         gpus = (self.config.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
         most = int(available["GPU"] / gpus) if gpus else int(available["CPU"])
@@ -186,6 +238,11 @@ class Job:
         num_cpus = 1.0 if gpus else 0.75
         if low > most or low * num_cpus > available["CPU"]:
             raise ValueError(f"--num-actors {low}: the cluster has room for {most} model workers")
+        return low, high, num_cpus, gpus
+
+    def actors(self) -> dict[str, Any]:
+        """Resources of the model operator: not its neighbours', or Ray would fuse them into one."""
+        low, high, num_cpus, gpus = self._find_actors()
         # no more workers than units; restarts are bounded, or a unit that kills its worker would run for ever
         low, high = min(low, len(self._pending)), min(high, len(self._pending))
         log.info("%d..%d model workers, %g GPUs each", low, high, gpus)
@@ -208,92 +265,26 @@ class Job:
             extra: what the manifest says besides.
         """
         assert self.plan is not None
-        total, last = sum(u.num_rows for u in self._pending), time.monotonic()
+        self._progress.num_units = len(self._pending)
+        self._progress.num_rows = sum(u.num_rows for u in self._pending)
         if self._pending:
             for record in commits().iter_rows():
-                self._count(record)
-                if time.monotonic() - last > PROGRESS_S:
-                    last = time.monotonic()
-                    self._progress(total)
-            self._progress(total)
-        records = [
-            self.directory.read_json("_run", "commits", f"{u.number:06d}.json") for u in self.plan.units
-        ]
-        rows = sum(r["rows_in"] for r in records if r)
-        rejected: Counter[str] = Counter()
-        for record in records:
-            rejected.update(record["rejected"] if record else {})
-        ceiling = self.config.max_reject_fraction
-        if rows == 0:
-            raise Stop(3, f"{redact(self.config.tables)} has no rows, only blank lines")
-        if rejected.total() > ceiling * rows or rejected.total() == rows:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
-            raise Stop(
-                3,
-                f"{rejected.total():,} of {rows:,} rows were rejected ({reasons}), more than "
-                "--max-reject-fraction "
-                f"{ceiling:g}; see {redact(self.directory.url)}/rejects. All other rows are committed: "
-                "to accept the "
-                "loss, submit again with a larger --max-reject-fraction",
-            )
-        finish(self.directory, self.plan, extra)
+                failpoint("unit_counted")
+                self._progress.add(record)
+                self._progress.log(self._outcome.seconds)
+            self._progress.log(self._outcome.seconds, now=True)
+        records = read_records(self.directory, self.plan)
+        check_ceiling(records, self.config, redact(self.directory.url))
+        manifest = finish(self.directory, self.plan, records, extra)
+        if self.directory.beside:
+            self._replace()
+        counts = [f"{manifest[name]:,}" for name in ("rows_in", "rows_out", "rows_rejected")]
         log.info(
-            "%s: %s rows in, %s out, %s rejected -> %s",
-            self.stage,
-            f"{rows:,}",
-            f"{rows - rejected.total():,}",
-            f"{rejected.total():,}",
-            redact(self.config.outputs),
-        )
-
-    def _count(self, record: dict[str, Any]) -> None:
-        failpoint("unit_counted")
-        self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
-        self._rejected.update(ast.literal_eval(record["rejected"]))
-        rows = self._counts["rows_in"]
-        if rows >= BREAKER_ROWS and rows - record["rows_in"] < BREAKER_ROWS:
-            reason, count = next(iter(self._rejected.most_common(1)), ("", 0))
-            if count > rows / 2:
-                raise Stop(
-                    3,
-                    f"{count:,} of the first {rows:,} rows were rejected as {reason}: "
-                    "this is not your data, or "
-                    f"not these columns; see {redact(self.directory.url)}/rejects",
-                )
-
-    def _progress(self, total: int) -> None:
-        rows, seconds = self._counts["rows_in"], self._outcome.seconds
-        rate = rows / max(seconds, 1e-9)
-        eta = (total - rows) / rate if rate else float("inf")
-        log.info(
-            "%s: %d of %d units, %s of %s rows, %d rejected, %.1f rows/s, %.0f s left",
-            self.stage,
-            self._counts["units"],
-            len(self._pending),
-            f"{rows:,}",
-            f"{total:,}",
-            self._rejected.total(),
-            rate,
-            eta,
+            "%s: %s rows in, %s out, %s rejected -> %s", self.stage, *counts, redact(self.config.outputs)
         )
 
     def __exit__(self, *error: Any) -> Literal[False]:
         return self._outcome.__exit__(*error)
 
     def _write_summary(self, code: int, message: str, seconds: float) -> None:
-        self.directory.write_json(
-            {
-                "stage": self.stage,
-                "exit_code": code,
-                "message": message,
-                "units_done": self._counts["units"],
-                "units_pending": len(self._pending) - self._counts["units"],
-                "rows_in": self._counts["rows_in"],
-                "rows_out": self._counts["rows_out"],
-                "rejected": dict(self._rejected.most_common()),
-                "seconds": round(seconds, 3),
-                "rows_per_s": round(self._counts["rows_in"] / seconds, 3),
-                "next": "" if code == 0 else "submit the same command again" if code in (1, 130) else message,
-            },
-            "summary.json",
-        )
+        self.directory.write_json(self._progress.summary(code, message, seconds), "summary.json")

@@ -32,9 +32,10 @@ class RunConfig:
     keep_rejected: bool = False
     """Keep the picture cell of rejected rows in the rejects table."""
     overwrite: bool = False
-    """Remove what an earlier run with other settings wrote to --outputs."""
+    """Replace what an earlier run with other settings wrote to --outputs; it stays until the new one is
+    complete."""
     dry_run: bool = False
-    """Check inputs, models and settings, say what would be done, write nothing."""
+    """Check inputs, models and settings, do 50 rows here, estimate time and size; write nothing."""
     limit: int | None = None
     """Only the first N rows."""
     num_actors: str | None = None

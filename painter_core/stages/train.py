@@ -6,22 +6,21 @@ every sample of the epoch once.
 """
 
 import dataclasses
-import json
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from painter_core.checkpoint import ModelDirectory, open_model
+from painter_core.checkpoint import ModelDirectory, open_model, weights_bytes
 from painter_core.data_order import steps_per_epoch
-from painter_core.models.gpt import GPTConfig
+from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGANConfig
-from painter_core.stages.commit import Refused, fingerprint
 from painter_core.stages.easynlp_flags import check_expected
-from painter_core.stages.launch import Complete, name_for_workers
+from painter_core.stages.launch import Complete, Outcome, name_for_workers
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
-from painter_core.stages.tables import read_manifest
-from painter_core.storage import absolute, filesystem, is_local, join, redact, write_json
+from painter_core.stages.tables import find_files, read_manifest
+from painter_core.stages.training_run import TrainingRun, as_json
+from painter_core.storage import absolute, join, redact
 from painter_core.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training import TrainConfig
 
@@ -33,6 +32,8 @@ class TrainPlan:
     """What a run is to do: made by the driver, read by every worker."""
 
     config: TrainConfig
+    root: Path
+    """Where it writes: --checkpoint-dir, or a directory beside it that will replace it."""
     gpt: GPTConfig
     train_table: str
     valid_table: str | None
@@ -41,11 +42,6 @@ class TrainPlan:
     global_batch_size: int
     num_samples: int
     workers: Workers
-
-    @property
-    def root(self) -> Path:
-        """--checkpoint-dir."""
-        return Path(filesystem(self.config.checkpoint_dir)[1])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -68,8 +64,12 @@ class TrainPlan:
         return join(self.train_table, "_run", "vqgan")
 
 
-def make_plan(config: TrainConfig) -> TrainPlan:
+def make_plan(config: TrainConfig, outcome: Outcome) -> tuple[TrainPlan, TrainingRun]:
     """Checks tables, model and resources; writes _run/plan.json, or takes it up again.
+
+    Args:
+        config: with codes tables only.
+        outcome: of the process.
 
     Raises:
         ValueError: wrong flags or inputs, nothing was written.
@@ -77,7 +77,8 @@ def make_plan(config: TrainConfig) -> TrainPlan:
         Complete: there is nothing to do.
     """
     config = _for_workers(config)
-    check_checkpoint_dir(config)
+    run = training_run(config, outcome)
+    run.check_place()
     tables = split_tables(config)
     manifests = [codes_manifest(t) for t in tables]
     if len({m["identity"]["vqgan_sha256"] for m in manifests}) > 1:
@@ -85,23 +86,58 @@ def make_plan(config: TrainConfig) -> TrainPlan:
         raise ValueError(
             f"--tables: the codes were made by different VQGANs (sha256 {shas}); compute one of them again"
         )
-    start = find_start(config, open_model(join(tables[0], "_run", "vqgan")))
+    vqgan = open_model(join(tables[0], "_run", "vqgan"))
+    if (found := vqgan.vqgan_sha256()) != manifests[0]["identity"]["vqgan_sha256"]:
+        raise ValueError(
+            f"{redact(tables[0])}: the VQGAN in _run/vqgan (sha256 {found[:16]}) is not the one that made "
+            f"the codes ({manifests[0]['identity']['vqgan_sha256'][:16]}); it was changed or damaged"
+        )
+    start = find_start(config, vqgan)
     workers = find_workers(config.num_workers, config.use_gpu)
     samples = sum(p["rows"] for p in manifests[0]["parts"])
     batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
     if samples < 1:
         raise ValueError(f"--tables {tables[0]}: no rows")
+    identity = _identity(config, manifests, start)
+    stored = run.take_up(
+        identity,
+        {"global_batch_size": min(batch, samples), "config": dataclasses.asdict(config)},
+        overwrite=config.overwrite,
+        dry_run=config.dry_run,
+        needed_bytes=(config.keep_checkpoints + 1) * 3 * weights_bytes(GPT, start.gpt),
+        reads=[*tables, config.pretrained_model_name_or_path or ""],
+    )
     plan = TrainPlan(
         config=config,
+        root=run.root,
         gpt=start.gpt,
         train_table=tables[0],
         valid_table=tables[1] if len(tables) > 1 else None,
-        identity=_identity(config, manifests, start),
-        global_batch_size=min(batch, samples),
+        identity=identity,
+        # the batches of a run stay the same, also when it goes on with other workers
+        global_batch_size=stored["global_batch_size"],
         num_samples=samples,
         workers=workers,
     )
-    return _take_up(plan, start.tokenizer)
+    if config.dry_run:
+        dry_run(plan.config, plan.gpt, workers, f"{plan.num_steps} steps of {plan.global_batch_size} samples")
+    plan.tokenizer_dir.mkdir(parents=True, exist_ok=True)
+    start.tokenizer.save(plan.tokenizer_dir)
+    return plan, run
+
+
+def dry_run(config: TrainConfig, gpt: GPTConfig, workers: Workers, what: str) -> NoReturn:
+    """Does one step in this process and ends it; nothing is written."""
+    from painter_core.stages.training_sample import gpt_step
+
+    gpt_step(config, gpt, use_gpu=workers.use_gpu)
+    log.info("dry run: nothing written; a run is %s, with %d workers", what, workers.most)
+    raise Complete(0)
+
+
+def training_run(config: TrainConfig, outcome: Outcome) -> TrainingRun:
+    """The run in --checkpoint-dir."""
+    return TrainingRun("train", "--checkpoint-dir", absolute(config.checkpoint_dir), outcome)
 
 
 def _for_workers(config: TrainConfig) -> TrainConfig:
@@ -123,22 +159,12 @@ def split_tables(config: TrainConfig) -> list[str]:
     return tables
 
 
-def check_checkpoint_dir(config: TrainConfig) -> None:
-    """Raises ValueError or Refused if no run of ours can stand there."""
-    if not is_local(config.checkpoint_dir):
-        raise ValueError(
-            f"--checkpoint-dir {config.checkpoint_dir}: a path that all nodes see is needed, not a URL"
-        )
-    fs, root = filesystem(config.checkpoint_dir)
-    if fs.exists(root) and fs.ls(root) and not fs.exists(join(root, "_run", "plan.json")):
-        raise Refused(f"{root} holds files of another kind; name an empty or new --checkpoint-dir")
-
-
 def codes_manifest(table: str) -> dict[str, Any]:
-    """The manifest of a finished codes table; ValueError if it is something else."""
+    """The manifest of a finished codes table; ValueError if it is something else, or a part is missing."""
     manifest = read_manifest(table)
     if manifest.get("table") != "codes":
         raise ValueError(f"--tables {redact(table)}: a table of {manifest.get('table')}, expected codes")
+    find_files(table)
     return manifest
 
 
@@ -216,65 +242,7 @@ def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start
         "pretrained_sha256": start.pretrained_sha256,
         **{name: getattr(config, name) for name in settings},
     }
-    return json.loads(json.dumps(identity))
-
-
-def _take_up(plan: TrainPlan, tokenizer: Tokenizer) -> TrainPlan:
-    fs, root = filesystem(plan.config.checkpoint_dir)
-    file = join(root, "_run", "plan.json")
-    stored = json.loads(fs.cat_file(file)) if fs.exists(file) else None
-    if stored and (changed := changed_settings(stored["identity"], plan.identity)):
-        if not plan.config.overwrite:
-            raise Refused(
-                f"{root} holds a run with other settings ({changed}); name another --checkpoint-dir, "
-                "or remove it "
-                "with --overwrite"
-            )
-        clear_training(fs, root)
-        stored = None
-    if stored:
-        if fs.exists(join(root, "_SUCCESS")):
-            log.info("already complete: %s", root)
-            raise Complete(0)
-        # the batches of a run stay the same, also when it goes on with other workers
-        return dataclasses.replace(plan, global_batch_size=stored["global_batch_size"])
-    plan.tokenizer_dir.mkdir(parents=True)
-    tokenizer.save(plan.tokenizer_dir)
-    write_json(
-        fs,
-        file,
-        {
-            "format": 1,
-            "stage": "train",
-            "fingerprint": fingerprint(plan.identity),
-            "identity": plan.identity,
-            "global_batch_size": plan.global_batch_size,
-            "config": dataclasses.asdict(plan.config),
-        },
-    )
-    return plan
-
-
-def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What differs between two identities, for a person; empty if nothing does."""
-    return "; ".join(f"{k}: was {old.get(k)!r}, is {v!r}" for k, v in new.items() if old.get(k) != v)
-
-
-def clear_training(fs: Any, root: str) -> None:
-    """Removes what a training run of ours wrote, and nothing else."""
-    names = (
-        "_SUCCESS",
-        "best",
-        "last",
-        "checkpoints",
-        "metrics.jsonl",
-        "tensorboard",
-        "summary.json",
-        "_run",
-    )
-    for name in names:
-        if fs.exists(join(root, name)):
-            fs.rm(join(root, name), recursive=True)
+    return as_json(identity)
 
 
 def fit(plan: TrainPlan) -> dict[str, Any]:

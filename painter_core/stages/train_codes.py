@@ -17,7 +17,7 @@ from painter_core.stages.ray_train import find_workers
 from painter_core.stages.run import Job
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import find_files
-from painter_core.stages.train import check_checkpoint_dir, codes_manifest, find_start, split_tables
+from painter_core.stages.train import codes_manifest, dry_run, find_start, split_tables, training_run
 from painter_core.storage import filesystem, join, redact
 from painter_core.training import TrainConfig
 
@@ -82,6 +82,10 @@ def make_codes(config: TrainJobConfig, outcome: Outcome) -> TrainConfig:
         if table in todo and table not in made:
             made[table] = join(pairs.codes_dir or "", part)
             _make(_precompute_config(config, table, made[table]), outcome)
+    if made and train.dry_run:
+        start = find_start(train, open_model(_vqgan_name(config)))
+        workers = find_workers(train.num_workers, train.use_gpu)
+        dry_run(train, start.gpt, workers, f"{train.epoch_num:g} epochs of the codes")
     return dataclasses.replace(train, tables=",".join(made.get(t, t) for t in tables))
 
 
@@ -112,7 +116,7 @@ def _check(config: TrainJobConfig, todo: list[str], codes: list[str]) -> None:
                 f"--tables {redact(table)}: its codes were made by another VQGAN (sha256 {found[:16]}) than "
                 f"{name} ({vqgan.vqgan_sha256()[:16]}); see --vqgan"
             )
-    check_checkpoint_dir(train)
+    training_run(train, Outcome()).check_place()
     find_start(train, vqgan)
     find_workers(train.num_workers, train.use_gpu)
 
@@ -134,6 +138,7 @@ def _precompute_config(config: TrainJobConfig, table: str, outputs: str) -> Prec
             skip_first_line=pairs.skip_first_line,
             max_reject_fraction=pairs.max_reject_fraction,
             overwrite=train.overwrite,
+            dry_run=train.dry_run,
             gpus_per_actor={"auto": None, "yes": 1.0, "no": 0.0}[train.use_gpu],
             precision=train.precision,
         ),

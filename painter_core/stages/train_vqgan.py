@@ -6,18 +6,18 @@ all ranks see batches of one size.
 """
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from painter_core.checkpoint import open_model
-from painter_core.models.vqgan import VQGANConfig
-from painter_core.stages.commit import Refused, fingerprint
-from painter_core.stages.launch import name_for_workers
+from painter_core.checkpoint import open_model, weights_bytes
+from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.stages.launch import Complete, Outcome, name_for_workers
+from painter_core.stages.plan import plan_units
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
-from painter_core.stages.tables import Columns, find_files, parse_input_schema
-from painter_core.storage import absolute, filesystem, is_local, join, write_json
+from painter_core.stages.tables import Columns, InputFile, find_files, parse_input_schema
+from painter_core.stages.training_run import TrainingRun, as_json
+from painter_core.storage import absolute, redact
 from painter_core.vqgan_training import VQGANTrainConfig
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ NOT_IDENTITY = (
     "use_gpu",
     "compile",
     "overwrite",
+    "dry_run",
     "logging_steps",
     "save_checkpoint_steps",
     "keep_checkpoints",
@@ -43,6 +44,8 @@ class VQGANPlan:
     """What a run is to do: made by the driver, read by every worker."""
 
     config: VQGANTrainConfig
+    root: Path
+    """Where it writes: --outputs, or a directory beside it that will replace it."""
     vqgan: VQGANConfig
     train_table: str
     valid_table: str | None
@@ -51,91 +54,100 @@ class VQGANPlan:
     workers: Workers
 
     @property
-    def root(self) -> Path:
-        """--outputs."""
-        return Path(filesystem(self.config.outputs)[1])
-
-    @property
     def columns(self) -> Columns:
         """What is read of the tables."""
-        return Columns(schema=parse_input_schema(self.config.input_schema), image=self.config.second_sequence)
+        return _columns(self.config)
 
 
-def make_plan(config: VQGANTrainConfig) -> VQGANPlan:
+def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, TrainingRun]:
     """Checks tables, weights and resources; writes _run/plan.json, or takes it up again.
+
+    Args:
+        config: as given.
+        outcome: of the process.
 
     Raises:
         ValueError: wrong flags or inputs, nothing was written.
         Refused: --outputs holds a run with other settings.
-        SystemExit: the run is complete already.
+        Complete: there is nothing to do.
     """
-    if not is_local(config.outputs):
-        raise ValueError(f"--outputs {config.outputs}: a path that all nodes see is needed, not a URL")
+    run = TrainingRun("train_vqgan", "--outputs", absolute(config.outputs), outcome)
+    run.check_place()
     # workers have another working directory
     start_name = name_for_workers(config.vqgan) if config.vqgan else None
     config = dataclasses.replace(config, outputs=absolute(config.outputs), vqgan=start_name)
     tables = [absolute(t.strip()) for t in config.tables.split(",")]
     if len(tables) > 2:
         raise ValueError(f"--tables: got {len(tables)} tables, expected TRAIN or TRAIN,VALID")
-    files = [find_files(t) for t in tables]
     start = open_model(config.vqgan) if config.vqgan else None
     geometry = start.vqgan if start else config.geometry
     if geometry is None:
         raise ValueError(f"--vqgan {config.vqgan}: holds no VQGAN")
+    if start:
+        start.check_weights()
     workers = find_workers(config.num_workers, config.use_gpu)
+    batch = config.micro_batch_size * workers.most
+    files = _find_rows(config, tables, batch)
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY}
-    identity = {
-        "stage": "train_vqgan",
-        "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
-        "geometry": dataclasses.asdict(geometry),
-        "start_sha256": start.vqgan_sha256() if start else None,
-        **settings,
-    }
+    identity = as_json(
+        {
+            "stage": "train_vqgan",
+            "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
+            "geometry": dataclasses.asdict(geometry),
+            "start_sha256": start.vqgan_sha256() if start else None,
+            **settings,
+        }
+    )
+    stored = run.take_up(
+        identity,
+        {"global_batch_size": batch},
+        overwrite=config.overwrite,
+        dry_run=config.dry_run,
+        needed_bytes=(config.keep_checkpoints + 1) * 5 * weights_bytes(VQGAN, geometry),
+        reads=[*tables, config.vqgan or ""],
+    )
+    if config.dry_run:
+        _dry_run(config, geometry, workers)
     plan = VQGANPlan(
         config=config,
+        root=run.root,
         vqgan=geometry,
         train_table=tables[0],
         valid_table=tables[1] if len(tables) > 1 else None,
-        identity=json.loads(json.dumps(identity)),
-        global_batch_size=config.micro_batch_size * workers.most,
+        identity=identity,
+        global_batch_size=stored["global_batch_size"],
         workers=workers,
     )
-    return _take_up(plan)
+    return plan, run
 
 
-def _take_up(plan: VQGANPlan) -> VQGANPlan:
-    from painter_core.stages.train import changed_settings, clear_training
-
-    fs, root = filesystem(plan.config.outputs)
-    file = join(root, "_run", "plan.json")
-    stored = json.loads(fs.cat_file(file)) if fs.exists(file) else None
-    if stored is None and fs.exists(root) and fs.ls(root):
-        raise Refused(f"{root} holds files of another kind; name an empty or new --outputs")
-    if stored and (changed := changed_settings(stored["identity"], plan.identity)):
-        if not plan.config.overwrite:
-            raise Refused(
-                f"{root} holds a run with other settings ({changed}); name another --outputs, or use "
-                "--overwrite"
+def _find_rows(config: VQGANTrainConfig, tables: list[str], batch: int) -> list[list[InputFile]]:
+    """The files of each table, their columns checked; ValueError if one global batch has more rows."""
+    columns, files = _columns(config), [find_files(table) for table in tables]
+    for table, group in zip(tables, files, strict=True):
+        units = plan_units(group, columns, micro_batch_size=1, limit=None)
+        rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in group)
+        log.info("%s: %d files, %s bytes, %s rows", redact(table), len(group), f"{size:,}", f"{rows:,}")
+        if table == tables[0] and rows < batch:
+            raise ValueError(
+                f"--tables {redact(table)}: {rows} rows are fewer than one global batch ({batch}); use a "
+                "smaller --micro-batch-size"
             )
-        clear_training(fs, root)
-        stored = None
-    if stored:
-        if fs.exists(join(root, "_SUCCESS")):
-            log.info("already complete: %s", root)
-            raise SystemExit(0)
-        return dataclasses.replace(plan, global_batch_size=stored["global_batch_size"])
-    write_json(
-        fs,
-        file,
-        {
-            "format": 1,
-            "stage": "train_vqgan",
-            "fingerprint": fingerprint(plan.identity),
-            "identity": plan.identity,
-            "global_batch_size": plan.global_batch_size,
-        },
-    )
-    return plan
+    return files
+
+
+def _dry_run(config: VQGANTrainConfig, geometry: VQGANConfig, workers: Workers) -> NoReturn:
+    from painter_core.stages.training_sample import vqgan_step
+
+    vqgan_step(config, geometry, use_gpu=workers.use_gpu)
+    steps, most = config.max_steps, workers.most
+    log.info("dry run: nothing written; a run is %d steps, with %d workers", steps, most)
+    raise Complete(0)
+
+
+def _columns(config: VQGANTrainConfig) -> Columns:
+    """What is read of the tables."""
+    return Columns(schema=parse_input_schema(config.input_schema), image=config.second_sequence)
 
 
 def fit(plan: VQGANPlan) -> dict[str, Any]:

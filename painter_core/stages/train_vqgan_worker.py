@@ -8,20 +8,17 @@ from typing import Any
 
 import numpy as np
 import ray.train
-import ray.train.torch
 import torch
 
 from painter_core.checkpoint import open_model, write_model
 from painter_core.data_order import epoch_order
-from painter_core.devices import resolve_training_precision
 from painter_core.faults import failpoint
 from painter_core.metrics import MetricsLog
 from painter_core.models.vqgan import VQGAN
 from painter_core.stages.pictures_cache import open_pictures
-from painter_core.stages.ray_train import threads_of_a_worker, write_outcome
+from painter_core.stages.ray_train import end_training, resume_from, this_worker, write_outcome
 from painter_core.stages.train_vqgan import VQGANPlan
-from painter_core.training import Worker
-from painter_core.training_checkpoint import latest_checkpoint, publish, save_checkpoint
+from painter_core.training_checkpoint import publish, save_checkpoint
 from painter_core.vqgan_training import VQGANTrainer, contact_sheet, learning_rate, validate
 
 log = logging.getLogger(__name__)
@@ -34,30 +31,18 @@ class _Run:
     """A worker's trainer, pictures and position."""
 
     def __init__(self, plan: VQGANPlan) -> None:
-        context = ray.train.get_context()
         self.plan, self.config = plan, plan.config
-        device = ray.train.torch.get_device()
-        if device.type == "cpu":
-            torch.set_num_threads(threads_of_a_worker(context.get_local_world_size()))
-        precision = resolve_training_precision(self.config.precision, device)
-        self.worker = Worker(
-            rank=context.get_world_rank(),
-            world_size=context.get_world_size(),
-            device=device,
-            precision=precision,
-        )
+        self.worker = this_worker(self.config.precision)
         self.pictures = self._pictures(plan.train_table)
         self.valid = self._pictures(plan.valid_table or plan.train_table)[:VALIDATED]
         torch.manual_seed(self.config.random_seed)
         vqgan = open_model(self.config.vqgan).load_vqgan() if self.config.vqgan else VQGAN(plan.vqgan)
         self.trainer = VQGANTrainer(vqgan.train(), self.config, self.worker)
-        self.best, self.found = -np.inf, dict[str, float]()
+        self.best, self.is_best, self.found = -np.inf, False, dict[str, float]()
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        if path := latest_checkpoint(plan.root):
-            state = torch.load(path / "training" / "state.pt", map_location=device, weights_only=True)
-            self.best = state.pop("best")
-            self.trainer.load_state(state)
-            log.info("resuming at step %d from %s", self.trainer.step, path)
+        if found := resume_from(plan.root, self.worker):
+            self.best = found[1]["best"]
+            self.trainer.load_state(found[1])
 
     def _pictures(self, table: str) -> np.ndarray:
         config = self.config
@@ -84,12 +69,12 @@ class _Run:
         if self.worker.rank == 0:
             averaged = self.trainer.averaged()
             self.found = validate(averaged, self.valid)
-            better = self.found["valid_psnr"] >= self.best
+            self.is_best = self.found["valid_psnr"] >= self.best
             self.best = max(self.best, self.found["valid_psnr"])
             path = save_checkpoint(
                 self.plan.root, self.trainer.step, self._write, keep=self.config.keep_checkpoints
             )
-            if better:
+            if self.is_best:
                 publish(self.plan.root / "best", path)
             if metrics:
                 metrics.log(self.trainer.step, **self.found)
@@ -102,7 +87,8 @@ class _Run:
     def _write(self, directory: Path) -> None:
         write_model(directory, vqgan=self.trainer.averaged().cpu(), card=self._card())
         (directory / "training").mkdir()
-        torch.save({**self.trainer.state(), "best": self.best}, directory / "training" / "state.pt")
+        state = {**self.trainer.state(), "best": self.best, "is_best": self.is_best}
+        torch.save(state, directory / "training" / "state.pt")
 
     def _card(self) -> str:
         identity = json.dumps(self.plan.identity, ensure_ascii=False, indent=1)
@@ -156,7 +142,4 @@ def train_loop(config: dict[str, Any]) -> None:
             marked, marked_step = time.monotonic(), trainer.step
     if metrics:
         metrics.close()
-        newest = latest_checkpoint(plan.root)
-        assert newest is not None
-        publish(plan.root / "last", newest)
-        write_outcome(plan.root, {"step": trainer.step, "best_psnr": run.best, **run.found})
+        end_training(plan.root, {"step": trainer.step, "best_psnr": run.best, **run.found})

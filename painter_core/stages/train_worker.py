@@ -8,18 +8,16 @@ from typing import Any, cast
 
 import numpy as np
 import ray.train
-import ray.train.torch
 import torch
 from torch import nn
 
 from painter_core.checkpoint import open_model, write_model
 from painter_core.data_order import dropped_captions, epoch_order, rank_share
-from painter_core.devices import resolve_training_precision
 from painter_core.faults import failpoint
 from painter_core.metrics import MetricsLog
 from painter_core.models.gpt import GPT
 from painter_core.stages.codes_cache import open_samples
-from painter_core.stages.ray_train import threads_of_a_worker, write_outcome
+from painter_core.stages.ray_train import end_training, resume_from, this_worker, write_outcome
 from painter_core.stages.train import TrainPlan
 from painter_core.tokenizer import load_tokenizer
 from painter_core.training import (
@@ -31,7 +29,7 @@ from painter_core.training import (
     train_step,
     validate,
 )
-from painter_core.training_checkpoint import latest_checkpoint, publish, save_checkpoint
+from painter_core.training_checkpoint import publish, save_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -42,23 +40,14 @@ class _Run:
     """A worker's model, optimizer, data and position."""
 
     def __init__(self, plan: TrainPlan) -> None:
-        context = ray.train.get_context()
         self.plan, self.config = plan, plan.config
-        device = ray.train.torch.get_device()
-        if device.type == "cpu":
-            torch.set_num_threads(threads_of_a_worker(context.get_local_world_size()))
-        self.worker = Worker(
-            rank=context.get_world_rank(),
-            world_size=context.get_world_size(),
-            device=device,
-            precision=resolve_training_precision(self.config.precision, device),
-        )
+        self.worker = this_worker(self.config.precision)
         self.tokenizer = load_tokenizer(plan.tokenizer_dir)
         self.train = self._samples(plan.train_table)
         self.valid = self._samples(plan.valid_table) if plan.valid_table else None
-        self.gpt = self._start_model().to(device)
+        self.gpt = self._start_model().to(self.worker.device)
         self.optimizer = make_optimizer(self.gpt, self.config)
-        self.step, self.best_loss, self.valid_loss = 0, float("inf"), float("nan")
+        self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.dropped: np.ndarray | None = None
         self._resume()
@@ -77,15 +66,14 @@ class _Run:
         return GPT(self.plan.gpt)
 
     def _resume(self) -> None:
-        path = latest_checkpoint(self.plan.root)
-        if path is None:
+        found = resume_from(self.plan.root, self.worker)
+        if found is None:
             return
+        path, state = found
         self.gpt.load_state_dict(open_model(str(path)).load_gpt().state_dict())
-        state = torch.load(path / "training" / "state.pt", map_location="cpu", weights_only=True)
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.step, self.best_loss = state["step"], state["best_loss"]
-        log.info("resuming at step %d from %s", self.step, path)
 
     def _wrapped(self) -> nn.Module:
         model: nn.Module = self.gpt
@@ -115,11 +103,11 @@ class _Run:
         self.gpt.train()
         if self.worker.rank == 0:
             # without a validation table the newest counts as the best
-            better = self.valid is None or self.valid_loss <= self.best_loss
-            if better and self.valid is not None:
+            self.is_best = self.valid is None or self.valid_loss <= self.best_loss
+            if self.is_best and self.valid is not None:
                 self.best_loss = self.valid_loss
             path = save_checkpoint(self.plan.root, self.step, self._write, keep=self.config.keep_checkpoints)
-            if better:
+            if self.is_best:
                 publish(self.plan.root / "best", path)
         ray.train.report({"step": self.step, "valid_loss": self.valid_loss})
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
@@ -135,6 +123,7 @@ class _Run:
                 "epoch": epoch,
                 "position": step * self.plan.global_batch_size,
                 "best_loss": self.best_loss,
+                "is_best": self.is_best,
                 "optimizer": self.optimizer.state_dict(),
                 "rng": torch.get_rng_state(),
             },
@@ -166,6 +155,8 @@ def train_loop(config: dict[str, Any]) -> None:
         rate = learning_rate(run.config, run.step, plan.num_steps)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
+        if failpoint("train_forward", step=run.step + 1):
+            run.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
         loss, norm = train_step(run.model, run.optimizer, run.train, rows, run.config, worker, run.dropped)
         if not np.isfinite(loss) or not np.isfinite(norm):
             _stop(
@@ -250,9 +241,6 @@ def _finish(run: _Run, metrics: MetricsLog | None) -> None:
         return
     assert metrics is not None
     metrics.close()
-    newest = latest_checkpoint(run.plan.root)
-    assert newest is not None
-    publish(run.plan.root / "last", newest)
     outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
     finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
-    write_outcome(run.plan.root, finite)
+    end_training(run.plan.root, finite)

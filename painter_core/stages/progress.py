@@ -1,0 +1,115 @@
+"""How far a table is: counts of the units that came in, the log's line, the circuit breaker, summary.json."""
+
+import ast
+import logging
+import time
+from collections import Counter
+from typing import Any
+
+from painter_core.stages.launch import Stop
+from painter_core.stages.run_config import RunConfig
+from painter_core.storage import redact
+
+log = logging.getLogger(__name__)
+
+LINE_S = 10.0  # between lines of the log
+BREAKER_ROWS = 1000
+
+
+class Progress:
+    """Counts of one run.
+
+    Args:
+        stage: for messages.
+        rejects: where rejected rows are listed, for messages.
+    """
+
+    def __init__(self, stage: str, rejects: str) -> None:
+        self.stage, self._rejects = stage, rejects
+        self.num_units = self.num_rows = 0  # that are to be done
+        self._counts: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
+        self._line = time.monotonic()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Counts what PartWriter emitted for a unit.
+
+        Raises:
+            Stop: one reason took more than half of the first rows: the data are not at fault.
+        """
+        self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
+        self._rejected.update(ast.literal_eval(record["rejected"]))
+        rows = self._counts["rows_in"]
+        if rows < BREAKER_ROWS or rows - record["rows_in"] >= BREAKER_ROWS:
+            return
+        reason, count = next(iter(self._rejected.most_common(1)), ("", 0))
+        if count > rows / 2:
+            raise Stop(
+                3,
+                f"{count:,} of the first {rows:,} rows were rejected as {reason}: this is not your data, or "
+                f"not these columns; see {self._rejects}",
+            )
+
+    def log(self, seconds: float, *, now: bool = False) -> None:
+        """A line of the log, if the last one is some time ago.
+
+        Args:
+            seconds: since the run began.
+            now: in any case.
+        """
+        if not now and time.monotonic() - self._line < LINE_S:
+            return
+        self._line = time.monotonic()
+        rows = self._counts["rows_in"]
+        rate = rows / max(seconds, 1e-9)
+        log.info(
+            "%s: %d of %d units, %s of %s rows, %d rejected, %.1f rows/s, %.0f s left",
+            self.stage,
+            self._counts["units"],
+            self.num_units,
+            f"{rows:,}",
+            f"{self.num_rows:,}",
+            self._rejected.total(),
+            rate,
+            (self.num_rows - rows) / rate if rate else float("inf"),
+        )
+
+    def summary(self, code: int, message: str, seconds: float) -> dict[str, Any]:
+        """summary.json."""
+        rows = self._counts["rows_in"]
+        return {
+            "stage": self.stage,
+            "exit_code": code,
+            "message": message,
+            "units_done": self._counts["units"],
+            "units_pending": self.num_units - self._counts["units"],
+            "rows_in": rows,
+            "rows_out": self._counts["rows_out"],
+            "rejected": dict(self._rejected.most_common()),
+            "seconds": round(seconds, 3),
+            "rows_per_s": round(rows / seconds, 3) if seconds else 0.0,
+            "next": "" if code == 0 else "submit the same command again" if code in (1, 130) else message,
+        }
+
+
+def check_ceiling(records: list[dict[str, Any]], config: RunConfig, directory: str) -> None:
+    """Raises Stop if more rows were rejected than --max-reject-fraction allows.
+
+    Args:
+        records: commit records of all units.
+        directory: of the table, for the message.
+    """
+    rows, ceiling = sum(record["rows_in"] for record in records), config.max_reject_fraction
+    rejected: Counter[str] = Counter()
+    for record in records:
+        rejected.update(record["rejected"])
+    if rows == 0:
+        raise Stop(3, f"{redact(config.tables)} has no rows, only blank lines")
+    if rejected.total() > ceiling * rows or rejected.total() == rows:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
+        raise Stop(
+            3,
+            f"{rejected.total():,} of {rows:,} rows were rejected ({reasons}), more than "
+            f"--max-reject-fraction {ceiling:g}; see {directory}/rejects. All other rows are "
+            "committed: to accept the loss, submit again with a larger --max-reject-fraction",
+        )
