@@ -98,6 +98,7 @@ def test_our_own_flags_pass_untouched(job: Job) -> None:
         ("train", ["--checkpoint_path", "m"], ["--checkpoint-dir", "m"]),
         ("train", ["--wd=0.1", "--mn=2"], ["--weight-decay", "0.1", "--max-grad-norm", "2"]),
         ("train", ["--optimizer_type=AdamW", "--do_lower_case"], []),
+        ("train", ["--optimizer", "muon"], ["--optimizer", "muon"]),
         ("train", ["--use_amp", "--epoch_num", "1"], ["--epoch_num", "1", "--precision", "bf16"]),
         ("train", ["--worker_gpu=4", "--worker_count=2"], ["--num-workers", "8"]),
         ("train", ["--worker_gpu=-1"], []),
@@ -144,7 +145,7 @@ def test_parameters(job: Job, parameters: str, expected: list[str]) -> None:
         ("train", ["--mode"], "--mode: a value is missing"),
         ("train", ["--mode", "--tables=a"], "--mode: a value is missing"),
         ("train", ["--mode=train", "--mode=predict"], "--mode: given twice"),
-        ("train", ["--optimizer=SGD"], "--optimizer SGD: only AdamW"),
+        ("train", ["--optimizer=SGD"], "--optimizer SGD: AdamW and muon"),
         ("train", ["--use_amp=True"], "--use_amp: takes no value"),
         (
             "train",

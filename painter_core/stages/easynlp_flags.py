@@ -128,10 +128,13 @@ def translate(argv: list[str], job: Job) -> list[str]:
             line.add(flag, line.taken[name], f"--{name}")
     _workers(line)
     for name in ("optimizer_type", "optimizer"):
-        if line.taken.get(name, "AdamW") != "AdamW":
+        kind = line.taken.get(name, "AdamW").lower()
+        if kind not in ("adamw", "muon"):
             raise ValueError(
-                f"--{name} {line.taken[name]}: only AdamW is there; EasyNLP's other optimizers never step"
+                f"--{name} {line.taken[name]}: AdamW and muon are there; the others of EasyNLP never step"
             )
+        if kind == "muon":
+            line.add("optimizer", kind, f"--{name}")
     if "use_amp" in line.taken:
         line.add("precision", "bf16", "--use_amp")
     if "user_defined_parameters" in line.taken:

@@ -225,6 +225,7 @@ def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
 def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start) -> dict[str, Any]:
     """What must be the same when a run is taken up again."""
     settings = (
+        "optimizer",
         "learning_rate",
         "epoch_num",
         "weight_decay",

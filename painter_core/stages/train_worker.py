@@ -25,7 +25,8 @@ from painter_core.training import (
     Worker,
     flops_per_sample,
     learning_rate,
-    make_optimizer,
+    make_optimizers,
+    set_learning_rate,
     train_step,
     validate,
 )
@@ -46,7 +47,7 @@ class _Run:
         self.train = self._samples(plan.train_table)
         self.valid = self._samples(plan.valid_table) if plan.valid_table else None
         self.gpt = self._start_model().to(self.worker.device)
-        self.optimizer = make_optimizer(self.gpt, self.config)
+        self.optimizers = make_optimizers(self.gpt, self.config)
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.dropped: np.ndarray | None = None
@@ -71,7 +72,8 @@ class _Run:
             return
         path, state = found
         self.gpt.load_state_dict(open_model(str(path)).load_gpt().state_dict())
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
         torch.set_rng_state(state["rng"])
         self.step, self.best_loss = state["step"], state["best_loss"]
 
@@ -124,7 +126,7 @@ class _Run:
                 "position": step * self.plan.global_batch_size,
                 "best_loss": self.best_loss,
                 "is_best": self.is_best,
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
             },
             directory / "training" / "state.pt",
@@ -153,11 +155,10 @@ def train_loop(config: dict[str, Any]) -> None:
     while run.step < plan.num_steps:
         epoch, position, rows = run.next_rows()
         rate = learning_rate(run.config, run.step, plan.num_steps)
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
+        set_learning_rate(run.optimizers, rate)
         if failpoint("train_forward", step=run.step + 1):
             run.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
-        loss, norm = train_step(run.model, run.optimizer, run.train, rows, run.config, worker, run.dropped)
+        loss, norm = train_step(run.model, run.optimizers, run.train, rows, run.config, worker, run.dropped)
         if not np.isfinite(loss) or not np.isfinite(norm):
             _stop(
                 plan,

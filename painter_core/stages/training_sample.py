@@ -12,7 +12,7 @@ from painter_core.checkpoint import open_model
 from painter_core.devices import resolve_training_precision
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.training import Samples, TrainConfig, Worker, make_optimizer, train_step
+from painter_core.training import Samples, TrainConfig, Worker, make_optimizers, train_step
 from painter_core.vqgan_training import VQGANTrainConfig, VQGANTrainer
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,10 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     generator = np.random.default_rng(config.random_seed)
     text = generator.integers(gpt.codebook_size, gpt.vocab_size, (len(rows), gpt.text_len), np.int32)
     codes = generator.integers(0, gpt.codebook_size, (len(rows), gpt.image_len)).astype(np.uint16)
-    samples, optimizer = Samples(text_ids=text, codes=codes), make_optimizer(model, config)
+    samples = Samples(text_ids=text, codes=codes, pad_id=gpt.codebook_size)
+    optimizers = make_optimizers(model, config)
     began = time.monotonic()
-    train_step(model, optimizer, samples, rows, config, worker)
+    train_step(model, optimizers, samples, rows, config, worker)
     _report(len(rows), time.monotonic() - began, worker)
 
 
