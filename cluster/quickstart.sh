@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The main job end to end, through `ray job submit`: sample tables, codes, model, pictures, score, gallery.
-#   quickstart.sh OUT        called by `make quickstart` inside `local_head.py run`, which starts and stops the head
+#   quickstart.sh OUT        called by `make quickstart` and `make sample-full` inside `local_head.py run`, which
+#                            starts and stops the head
+# SEED, ROWS and EPOCHS change what is made; `make sample-full` is more rows and more epochs.
 set -euo pipefail
 out=$1
 seed=${SEED:-42}
-rows=${ROWS:-2500}
-train_flags=${TRAIN_FLAGS:---model tiny --learning-rate 1.5e-3 --warmup-proportion 0.05 --epoch-num 5 --micro-batch-size 16}
+rows=${ROWS:-4000}
+epochs=${EPOCHS:-6}
 
 if [ -e "$out/pictures.tsv" ]; then
   echo "quickstart: $out holds a finished run; starting over"
@@ -24,11 +26,11 @@ table "$out/prompts.tsv" --sample 64 --split held_out --prompts --random-seed "$
 
 submit jobs/precompute_codes.py --tables "$out/train.parquet" --outputs "$out/codes_train"
 submit jobs/precompute_codes.py --tables "$out/valid.tsv" --outputs "$out/codes_valid"
-# shellcheck disable=SC2086  # the flags are a list
-submit jobs/train.py --tables "$out/codes_train,$out/codes_valid" --checkpoint-dir "$out/model" \
-  --random-seed "$seed" --logging-steps 100 --save-checkpoint-steps 1000 $train_flags
+submit jobs/train.py --tables "$out/codes_train,$out/codes_valid" --checkpoint-dir "$out/model" --random-seed "$seed" \
+  --model tiny --text-len 24 --optimizer muon --learning-rate 2e-3 --warmup-proportion 0.05 --caption-dropout 0.1 \
+  --micro-batch-size 16 --epoch-num "$epochs" --logging-steps 100 --save-checkpoint-steps 1000
 submit jobs/generate.py --tables "$out/prompts.tsv" --checkpoint-dir "$out/model" --outputs "$out/pictures.tsv" \
-  --random-seed "$seed" --top-k 10
+  --random-seed "$seed" --top-k 10 --guidance-scale 2
 submit jobs/evaluate.py --tables "$out/pictures.tsv" --outputs "$out/score" --attributes
 python jobs/make_gallery.py --tables "$out/pictures.tsv" --outputs "$out/gallery.html"
 
@@ -37,6 +39,7 @@ cat <<END
 quickstart: done.
   pictures     $out/pictures.tsv
   gallery      $out/gallery.html
+  score        $out/score/score.md
   model        $out/model/best
   TensorBoard  $out/model/tensorboard    (pip install tensorboard; tensorboard --logdir "$out/model/tensorboard")
 END

@@ -26,7 +26,7 @@ MUON_RATE = 4.0
 
 Preset = Literal["tiny", "base", "large"]
 PRESETS: dict[str, tuple[int, int, int]] = {
-    "tiny": (4, 4, 192),
+    "tiny": (4, 8, 192),
     "base": (12, 12, 768),
     "large": (24, 16, 1024),
 }
