@@ -73,7 +73,7 @@ class Head:
             # Ray's only switch that keeps every service off the network; --node-ip-address is replaced by it.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
-            # Ray runs workers at nice 15, so that on few cores everything else, idle or not, goes before them.
+            # Ray runs workers at nice 15, so that on few cores everything else goes before them.
             "RAY_worker_niceness": "0",
             "NO_PROXY": no_proxy,
             "no_proxy": no_proxy,
