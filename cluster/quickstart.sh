@@ -6,8 +6,8 @@
 set -euo pipefail
 out=$1
 seed=${SEED:-42}
-rows=${ROWS:-4000}
-epochs=${EPOCHS:-6}
+rows=${ROWS:-5000}
+epochs=${EPOCHS:-4}
 
 if [ -e "$out/pictures.tsv" ]; then
   echo "quickstart: $out holds a finished run; starting over"

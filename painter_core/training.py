@@ -1,5 +1,4 @@
-"""Training the GPT on cached codes: settings, optimizer, schedule, one step, validation. Knows nothing of
-Ray.
+"""Training the GPT on cached codes: settings, start, one step, validation. Knows nothing of Ray.
 
 A step sees one global batch: every rank takes its share, cut into micro-batches; gradients of the mean loss
 over all codes of the global batch, whatever the number of ranks and however uneven the shares.
@@ -21,8 +20,8 @@ from painter_core.data_order import rank_share
 from painter_core.devices import autocast
 from painter_core.models.gpt import GPT, GPTConfig
 
-# of the learning rate; on the sample 4 learned faster than 1, at which updates are as large as AdamW's
-MUON_RATE = 4.0
+INIT_STD = 0.02  # of a new GPT's embeddings, as minGPT
+CODEBOOK_SHARE = 0.95  # of a new code embedding, the rest is its own: equal entries would never part
 
 Preset = Literal["tiny", "base", "large"]
 PRESETS: dict[str, tuple[int, int, int]] = {
@@ -166,49 +165,22 @@ class Samples:
         return text.to(device, non_blocking=True), codes.to(device, non_blocking=True)
 
 
-def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
-    """Of the update after `step` finished ones: linear warm-up, then linear to 0."""
-    warmup = int(config.warmup_proportion * num_steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * (num_steps - step) / max(1, num_steps - warmup)
+@torch.no_grad()
+def start_from_codebook(model: GPT, codebook: Tensor) -> None:
+    """Gives a new GPT's codes embeddings and output weights that lie to each other as the VQGAN's entries do.
 
+    What it learns of one code then holds for its neighbours from the start: the training sample's validation
+    loss is 0.4 nats a code lower after 800 steps.
 
-def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the matrices of the blocks and AdamW for the rest. Only weight
-    matrices of linear layers are decayed. A group's `rate` is its share of the scheduled learning rate."""
-    linear = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
-    by_muon = [m.weight for m in model.blocks.modules() if isinstance(m, nn.Linear)]
-    by_muon = by_muon if config.optimizer == "muon" else []
-    muon_ids, decayed_ids = {id(p) for p in by_muon}, {id(p) for p in linear}
-    groups: dict[bool, list[Tensor]] = {True: [], False: []}
-    for p in model.parameters():
-        if id(p) not in muon_ids:
-            groups[id(p) in decayed_ids].append(p)
-    adamw = torch.optim.AdamW(
-        [
-            {"params": groups[True], "weight_decay": config.weight_decay, "rate": 1.0},
-            {"params": groups[False], "weight_decay": 0.0, "rate": 1.0},
-        ],
-        lr=config.learning_rate,
-        fused=True,
-    )
-    if not by_muon:
-        return [adamw]
-    muon = torch.optim.Muon(
-        [{"params": by_muon, "rate": MUON_RATE}],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    return [muon, adamw]
-
-
-def set_learning_rate(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
-    """For the next update."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * group["rate"]
+    Args:
+        codebook: (codebook_size, embed_dim), the VQGAN's.
+    """
+    entries = (codebook - codebook.mean(0)) / codebook.std(0).clamp(min=1e-6)
+    for weight in (model.tok_emb.weight[: len(codebook)], model.head.weight):
+        # random directions keep lengths: the weights stay about as large as those of any other start
+        directions = torch.randn(entries.shape[1], weight.shape[1]) / entries.shape[1] ** 0.5
+        own = torch.randn_like(weight) * (1 - CODEBOOK_SHARE**2) ** 0.5
+        weight.copy_(INIT_STD * (CODEBOOK_SHARE * entries @ directions + own))
 
 
 def loss_sum(model: nn.Module, text: Tensor, codes: Tensor) -> Tensor:

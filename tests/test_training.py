@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.optimizers import make_optimizers, set_learning_rate
 from painter_core.training import (
     Samples,
     TrainConfig,
     Worker,
     loss_sum,
-    make_optimizers,
-    set_learning_rate,
+    start_from_codebook,
     train_step,
 )
 
@@ -73,6 +73,22 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     assert {name for name, p in model.blocks.named_parameters() if id(p) in by_muon} == matrices
     decayed = {id(p) for group in adamw.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(model.head.weight)}
+
+
+def test_new_codes_lie_to_each_other_as_the_entries_of_the_codebook() -> None:
+    torch.manual_seed(0)
+    model = GPT(TINY)
+    text = model.tok_emb.weight[TINY.codebook_size :].clone()
+    halves = torch.randn(TINY.codebook_size // 2, 6)
+    start_from_codebook(model, torch.cat((halves, halves + 0.01)))  # code i + 16 is close to code i
+    for weight in (model.tok_emb.weight[: TINY.codebook_size], model.head.weight):
+        alike = torch.nn.functional.cosine_similarity(weight[:, None], weight[None], dim=-1)
+        pairs = alike[torch.arange(16), torch.arange(16, 32)]
+        assert pairs.mean() > 0.7
+        assert alike[:16, :16].fill_diagonal_(0).abs().mean() < 0.5
+        assert 0.01 < weight.std() < 0.03
+        assert alike.fill_diagonal_(0).max() < 1 - 1e-4  # no two are the same
+    assert torch.equal(model.tok_emb.weight[TINY.codebook_size :], text)
 
 
 def test_a_dropped_caption_is_the_empty_one() -> None:

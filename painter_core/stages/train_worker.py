@@ -16,6 +16,7 @@ from painter_core.data_order import dropped_captions, epoch_order, rank_share
 from painter_core.faults import failpoint
 from painter_core.metrics import MetricsLog
 from painter_core.models.gpt import GPT
+from painter_core.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.stages.codes_cache import open_samples
 from painter_core.stages.ray_train import end_training, resume_from, this_worker, write_outcome
 from painter_core.stages.train import TrainPlan
@@ -24,9 +25,7 @@ from painter_core.training import (
     Samples,
     Worker,
     flops_per_sample,
-    learning_rate,
-    make_optimizers,
-    set_learning_rate,
+    start_from_codebook,
     train_step,
     validate,
 )
@@ -64,7 +63,9 @@ class _Run:
         torch.manual_seed(self.config.random_seed)
         if self.config.pretrained_model_name_or_path:
             return open_model(self.config.pretrained_model_name_or_path).load_gpt().train()
-        return GPT(self.plan.gpt)
+        gpt = GPT(self.plan.gpt)
+        start_from_codebook(gpt, open_model(self.plan.vqgan_dir).load_vqgan().quantize.embedding.weight)
+        return gpt
 
     def _resume(self) -> None:
         found = resume_from(self.plan.root, self.worker)

@@ -12,7 +12,8 @@ from painter_core.checkpoint import open_model
 from painter_core.devices import resolve_training_precision
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.training import Samples, TrainConfig, Worker, make_optimizers, train_step
+from painter_core.optimizers import make_optimizers
+from painter_core.training import Samples, TrainConfig, Worker, train_step
 from painter_core.vqgan_training import VQGANTrainConfig, VQGANTrainer
 
 log = logging.getLogger(__name__)
