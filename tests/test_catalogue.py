@@ -45,7 +45,6 @@ from schemas.rejects import REASONS, WARNINGS
 
 SIDE = 32
 LEFT_OUT = {
-    23: "poison rows: where the decoder runs in processes of its own",
     55: "the same picture in two tables: jobs/inspect_table.py",
 }
 CASES: list = []
@@ -87,14 +86,14 @@ class Found:
     rows_in: int
 
 
-def run(tables: Path, *more: Path) -> Found:
+def run(tables: Path, *more: Path, in_child: bool | None = None) -> Found:
     """Plan, read and decode, as jobs/precompute_codes.py does."""
     names = ",".join(map(str, (tables, *more)))
     config = PrecomputeConfig(run=RunConfig(tables=names, outputs="unused"))
     files, columns = find_files(names), config.columns()
     units = plan_units(files, columns, micro_batch_size=16, limit=None)
     reader = UnitReader(files=files, columns=columns, stage="precompute", keep_rejected=False)
-    decode = config.decoder(SIDE)
+    decode = dataclasses.replace(config.decoder(SIDE), in_child=in_child)
     kept, rejected, warnings, rows_in = [], {}, Counter(), 0
     for group in group_units(units):
         for row in reader({"units": [dataclasses.asdict(u) for u in group]}):
@@ -347,6 +346,18 @@ OTHERS = (
 )
 cells(21, "by-magic", *(magic + bytes(40) for magic in OTHERS), reason="img_format")
 cells(22, "huge-cell", bytes(64 * 2**20 + 1), reason="cell_too_large", detail="67,108,865 bytes")
+
+
+@case(23, "poison")
+def _(root: Path) -> None:
+    # with Ray: tests/test_poison.py
+    path = write(root / "t.tsv", table(GOOD, GOOD, LAST))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAINTER_ENABLE_FAULTS", "1")
+        patch.setenv("PAINTER_POISON", "2:exit")
+        rejected(run(path, in_child=True), "worker_crash", "exit code 9, 2 times")
+
+
 # the share of identical code rows (W) is for jobs/inspect_table.py, which sees codes
 cells(24, "blank-pictures", *[encoded(plain((255, 255, 255)))] * 3)
 

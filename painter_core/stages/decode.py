@@ -1,4 +1,4 @@
-"""The operator that decodes pictures: cells of a unit's table -> `pixels`, uint8 (N, S, S, 3) as bytes.
+"""Decoding the pictures of a table: cells of a unit -> `pixels`, uint8 (N, S, S, 3) as bytes.
 
 Apart from precompute.py, so that the processes that run it do not import torch.
 """
@@ -13,36 +13,49 @@ import pyarrow as pa
 
 from painter_core.images import Alpha, Resize, decode_image, image_of_cell
 from painter_core.rejects import Reject
+from painter_core.stages.isolate import decoder
 from painter_core.stages.readers import RejectLog, pack, unpack
 from schemas import rejects
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellDecoder:
+    """A cell -> uint8 (S, S, 3)."""
+
+    image_size: int
+    resize: Resize
+    alpha: Alpha
+
+    def __call__(self, cell: str | bytes | None, notes: Counter[str]) -> np.ndarray:
+        return decode_image(image_of_cell(cell, notes), self.image_size, self.resize, self.alpha, notes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodePictures:
     """CPU operator: the cells of a unit -> pixels."""
 
-    image_size: int
-    resize: Resize
-    alpha: Alpha
+    decode: CellDecoder
     column: str
     """The picture's, as rejects name it."""
     keep_rejected: bool
+    in_child: bool | None = None
+    """Whether to decode in another process; by default from the second attempt on."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         table = unpack(row["table"])
         log = RejectLog(stage="precompute", keep_cell=self.keep_rejected)
         notes = Counter(json.loads(row["warnings"]))
         pictures, kept = [], []
-        for i, line in enumerate(table.to_pylist()):
-            try:
-                image = image_of_cell(line["image"], notes)
-                pictures.append(decode_image(image, self.image_size, self.resize, self.alpha, notes))
-                kept.append(i)
-            except Reject as error:
-                error.column = self.column
-                log.add(line, error, cell=line["image"])
+        with decoder(self.decode, in_child=self.in_child) as decode:
+            for i, line in enumerate(table.to_pylist()):
+                try:
+                    pictures.append(decode(line["image"], notes, row=line["row"]))
+                    kept.append(i)
+                except Reject as error:
+                    error.column = self.column
+                    log.add(line, error, cell=line["image"])
         all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
-        size = (0, self.image_size, self.image_size, 3)
+        size = (0, self.decode.image_size, self.decode.image_size, 3)
         pixels = np.stack(pictures) if pictures else np.empty(size, np.uint8)
         return {
             "unit": row["unit"],

@@ -1,6 +1,7 @@
 """pictures -> scores: attributes that the judge reads off each picture, beside those that its caption asks
 for."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from painter_core.judge import Judge, Score, score
 from painter_core.rejects import Reject
 from painter_core.sample_pictures import VALUES, Attributes, parse_caption
 from painter_core.stages.commit import RunDirectory
+from painter_core.stages.isolate import decoder
 from painter_core.stages.manifest import iter_parts
 from painter_core.stages.readers import RejectLog, pack, unpack
 from painter_core.stages.run_config import RunConfig
@@ -62,18 +64,19 @@ class JudgePictures:
         log = RejectLog(stage="evaluate", keep_cell=self.config.run.keep_rejected)
         kept: list[int] = []
         wanted, pictures, shown = [], [], []  # of every picture; shown: its row
-        for i, line in enumerate(table.to_pylist()):
-            try:
-                wanted_of_line = self._wanted(line["text"])
-                images = [image_of_cell(cell) for cell in cells_of_output(line["image"])]
-                pictures += [decode_image(image, JUDGED_PX, "antialias") for image in images]
-                wanted += [wanted_of_line] * len(images)
-                shown += [i] * len(images)
-                kept.append(i)
-            except Reject as error:
-                error.column = error.column or self.config.second_sequence
-                log.add(line, error, cell=line["image"])
-        read = Judge(image_size=JUDGED_PX).read(np.stack(pictures)) if pictures else []
+        with decoder(decode_output) as decode:
+            for i, line in enumerate(table.to_pylist()):
+                try:
+                    wanted_of_line = self._wanted(line["text"])
+                    found = decode(line["image"], Counter(), row=line["row"])
+                    pictures.append(found)
+                    wanted += [wanted_of_line] * len(found)
+                    shown += [i] * len(found)
+                    kept.append(i)
+                except Reject as error:
+                    error.column = error.column or self.config.second_sequence
+                    log.add(line, error, cell=line["image"])
+        read = Judge(image_size=JUDGED_PX).read(np.concatenate(pictures)) if pictures else []
         columns = {f"wanted_{a}": [getattr(w, a) for w in wanted] for a in VALUES}
         columns |= {f"read_{a}": [getattr(r, a) for r in read] for a in VALUES}
         captions = table.select(["idx", "text"])
@@ -92,6 +95,12 @@ class JudgePictures:
             return parse_caption(text)
         except ValueError as error:
             raise Reject("text_unscored", str(error), self.config.run.first_sequence) from None
+
+
+def decode_output(cell: str | bytes | None, notes: Counter[str]) -> np.ndarray:
+    """A cell of an output table -> uint8 (k, 64, 64, 3), its pictures."""
+    images = [image_of_cell(one, notes) for one in cells_of_output(cell)]
+    return np.stack([decode_image(image, JUDGED_PX, "antialias") for image in images])
 
 
 def cells_of_output(cell: str | bytes | None) -> list[str | bytes | None]:

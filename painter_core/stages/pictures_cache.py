@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from painter_core.cache import build_once
-from painter_core.images import Alpha, Resize, decode_image, image_of_cell
+from painter_core.images import Alpha, Resize
 from painter_core.rejects import Reject
+from painter_core.stages.decode import CellDecoder
+from painter_core.stages.isolate import decoder
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.tables import Columns, find_files
@@ -56,13 +58,14 @@ def _build(directory: Path, table: str, columns: Columns, size: int, resize: Res
     pictures = np.lib.format.open_memmap(directory / "all.npy", "w+", np.uint8, (total, size, size, 3))
     kept = rows_in = 0
     rejected: Counter[str] = Counter()
-    for group in group_units(units):
-        for unit in reader({"units": [vars(u) for u in group]}):
+    # in a process of its own from the start: this one trains, and is not started again for a unit
+    with decoder(CellDecoder(image_size=size, resize=resize, alpha=alpha), in_child=True) as decode:
+        for unit in (u for group in group_units(units) for u in reader({"units": [vars(g) for g in group]})):
             rows_in += unit["rows_in"]
             rejected.update(unpack(unit["rejects"]).column("reason").to_pylist())
             for row in unpack(unit["table"]).to_pylist():
                 try:
-                    pictures[kept] = decode_image(image_of_cell(row["image"]), size, resize, alpha)
+                    pictures[kept] = decode(row["image"], Counter(), row=row["row"])
                     kept += 1
                 except Reject as error:
                     rejected[error.reason] += 1

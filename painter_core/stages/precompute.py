@@ -18,7 +18,7 @@ from painter_core.faults import failpoint
 from painter_core.images import Alpha, Resize
 from painter_core.pixels import to_pixels
 from painter_core.stages.commit import PartWriter, RunDirectory
-from painter_core.stages.decode import DecodePictures
+from painter_core.stages.decode import CellDecoder, DecodePictures
 from painter_core.stages.easynlp_flags import check_expected
 from painter_core.stages.launch import name_for_workers
 from painter_core.stages.parts import codes_table
@@ -63,9 +63,7 @@ class PrecomputeConfig:
     def decoder(self, image_size: int) -> DecodePictures:
         """The operator that decodes, for pictures of `image_size` pixels a side."""
         return DecodePictures(
-            image_size=image_size,
-            resize=self.resize,
-            alpha=self.alpha,
+            decode=CellDecoder(image_size=image_size, resize=self.resize, alpha=self.alpha),
             column=self.second_sequence,
             keep_rejected=self.run.keep_rejected,
         )
