@@ -2,6 +2,7 @@
 
     config.json          {"format": 1, "vqgan": {...}, "gpt": {...}, "text": {...}}; a VQGAN alone: "vqgan"
     vqgan.safetensors    gpt.safetensors    vocab.txt | tokenizer.json    README.md
+    checkpoint.json      sha256 of these files, compared on loading (painter_core.sums)
     training/            in training checkpoints only
 
 Weights are float32 under the published state-dict names, or float16 / bfloat16 that is widened on loading.
@@ -29,7 +30,8 @@ from painter_core.cache import build_once
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.safetensors_file import check_safetensors
-from painter_core.storage import file_sha256, filesystem, is_local, redact, sha256
+from painter_core.storage import filesystem, is_local, redact, sha256
+from painter_core.sums import checked_sha256, write_sums
 from painter_core.tokenizer import Tokenizer, load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ MAX_JSON_BYTES = 2**20
 # what a directory behind a URL is copied for: ours, and EasyNLP's
 FILES = (
     "config.json", "vqgan.safetensors", "gpt.safetensors", "vocab.txt", "tokenizer.json",
-    "tokenizer_config.json", "pytorch_model.bin",
+    "tokenizer_config.json", "pytorch_model.bin", "checkpoint.json",
 )  # fmt: skip
 
 
@@ -95,11 +97,11 @@ class ModelDirectory:
 
     def vqgan_sha256(self) -> str:
         """Of vqgan.safetensors."""
-        return file_sha256(self.path / "vqgan.safetensors")
+        return checked_sha256(self.path / "vqgan.safetensors")
 
     def gpt_sha256(self) -> str:
         """Of gpt.safetensors."""
-        return file_sha256(self.path / "gpt.safetensors")
+        return checked_sha256(self.path / "gpt.safetensors")
 
 
 def open_model(name: str) -> ModelDirectory:
@@ -225,6 +227,7 @@ def _section(kind: Any, spec: dict[str, Any], name: str, file: Path) -> Any:
 def _load(kind: Any, config: Any, file: Path) -> Any:
     model, expected = _shapes(kind, config)
     check_safetensors(file, expected)
+    checked_sha256(file)
     model.to_empty(device="cpu")
     with safe_open(file, framework="pt") as tensors:
         # copying widens half-precision weights to the model's float32
@@ -278,6 +281,7 @@ def write_model(
         tokenizer.save(directory)
     (directory / "README.md").write_text(card)
     (directory / "config.json").write_text(json.dumps(spec, indent=1) + "\n")
+    write_sums(directory)
 
 
 def save_weights(model: nn.Module, file: Path) -> None:

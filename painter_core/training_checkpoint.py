@@ -13,11 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from painter_core.faults import failpoint
-from painter_core.storage import file_sha256, filesystem, read_json, write_json
+from painter_core.sums import MARKER, problem, read_sums, write_sums
 
 log = logging.getLogger(__name__)
-
-MARKER = "checkpoint.json"
 
 
 def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, keep: int) -> Path:
@@ -52,15 +50,11 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
 
 def _seal(directory: Path, step: int) -> None:
     """Brings the files to the disk, then writes the marker."""
-    record = {}
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MARKER):
         failpoint("checkpoint_save")
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-        size, digest = path.stat().st_size, file_sha256(path)
-        record[str(path.relative_to(directory))] = {"bytes": size, "sha256": digest}
-    fs, _ = filesystem(str(directory))
-    write_json(fs, str(directory / MARKER), {"step": step, "files": record})
+    write_sums(directory, step=step)
     failpoint("checkpoint_save")
 
 
@@ -73,10 +67,10 @@ def latest_checkpoint(root: Path) -> Path | None:
     for leftover in (root / "checkpoints").glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)  # of a killed run; no other run is at work here
     for path in _directories(root):
-        problem = _problem(path)
-        if problem is None:
+        what = _problem(path)
+        if what is None:
             return path
-        log.warning("checkpoint %s is not used: %s", path, problem)
+        log.warning("checkpoint %s is not used: %s", path, what)
     if found := _directories(root):
         raise ValueError(
             f"{root / 'checkpoints'}: none of {len(found)} checkpoints is whole; restore one of "
@@ -91,20 +85,14 @@ def _directories(root: Path) -> list[Path]:
 
 
 def _problem(path: Path) -> str | None:
-    if not (path / MARKER).is_file():
-        return f"no {MARKER}; it was not finished"
-    fs, marker = filesystem(str(path / MARKER))
     try:
-        files = read_json(fs, marker)["files"].items()
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return f"{MARKER} is damaged"
-    for name, expected in files:
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != expected["bytes"] or file_sha256(file) != expected["sha256"]:
-            return f"{name} is damaged (sha256 differs)"
-    return None
+        sums = read_sums(path)
+    except ValueError as error:
+        return str(error)
+    if sums is None:
+        return f"no {MARKER}; it was not finished"
+    found = (problem(path, name, expected) for name, expected in sums.items())
+    return next((what for what in found if what), None)
 
 
 def publish(target: Path, checkpoint: Path) -> None:
@@ -116,8 +104,9 @@ def publish(target: Path, checkpoint: Path) -> None:
         checkpoint,
         temporary,
         copy_function=_link,
-        ignore=shutil.ignore_patterns("training", "checkpoint.json"),
+        ignore=shutil.ignore_patterns("training", MARKER),
     )
+    write_sums(temporary)
     failpoint("checkpoint_publish")
     if target.exists():
         os.replace(target, old)

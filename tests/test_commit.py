@@ -22,7 +22,7 @@ from painter_core.stages.manifest import finish, read_records
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.replacement import clear
-from painter_core.stages.tables import Columns, find_files
+from painter_core.stages.tables import Columns, find_files, seal
 from painter_core.storage import sha256
 
 COLUMNS = Columns(schema=("idx", "text"))
@@ -161,7 +161,7 @@ def test_records_that_do_not_add_up_are_a_bug(tmp_path: Path) -> None:
     plan, directory = make_plan(tmp_path), RunDirectory(str(tmp_path / "out"))
     write_units(directory, plan)
     path = tmp_path / "out/_run/commits/000001.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"rows_in": 17}))
+    path.write_text(json.dumps(seal(json.loads(path.read_text()) | {"rows_in": 17})))
     with pytest.raises(RuntimeError, match="the sums do not agree: 101 in, 90 out, 10 rejected"):
         finish(directory, plan, read_records(directory, plan), {})
     path.write_text("{")

@@ -424,7 +424,7 @@ def test_conversion_is_the_same_to_the_last_byte(
     assert first.name == second.name
     assert first != second
     files = sorted(p.name for p in first.iterdir())
-    assert files == ["README.md", "config.json", "vqgan.safetensors"]
+    assert files == ["README.md", "checkpoint.json", "config.json", "vqgan.safetensors"]
     for name in files:
         assert (first / name).read_bytes() == (second / name).read_bytes()
 

@@ -18,8 +18,18 @@ from painter_core.stages.tables import (
     parquet_columns,
     parse_input_schema,
     read_manifest,
+    seal,
 )
-from painter_core.storage import filesystem, is_local, join, read_json, redact, write_bytes, write_json
+from painter_core.storage import (
+    filesystem,
+    is_local,
+    join,
+    read_json,
+    redact,
+    sha256,
+    write_bytes,
+    write_json,
+)
 
 PAIRS = Columns(schema=("idx", "text", "imgbase64"), image="imgbase64")
 PROMPTS = Columns(schema=("idx", "text"))
@@ -41,8 +51,9 @@ def names(tables: str, root: Path) -> list[str]:
 def finished(root: Path, *parts: str) -> None:
     """A table of ours."""
     put(root, *parts, "rejects/part-000000.parquet", "_run/plan.json")
-    manifest = {"parts": [{"name": name, "bytes": len(ROW)} for name in parts]}
-    (root / "manifest.json").write_text(json.dumps(manifest))
+    put(root, *(f"_run/commits/{i:06d}.json" for i in range(len(parts))))
+    manifest = {"parts": [{"name": name, "bytes": len(ROW), "sha256": sha256(ROW)} for name in parts]}
+    (root / "manifest.json").write_text(json.dumps(seal(manifest)))
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,31 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from painter_core.cache import build_once
+from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.sequence import text_ids
-from painter_core.stages.tables import read_manifest
-from painter_core.storage import filesystem, join, redact, sha256
+from painter_core.stages.tables import read_manifest, read_part
+from painter_core.storage import join, redact, sha256
 from painter_core.tokenizer import Tokenizer
 from painter_core.training import Samples
 
 log = logging.getLogger(__name__)
+
+
+def open_vqgan(table: str) -> ModelDirectory:
+    """The VQGAN that made the codes of a finished table.
+
+    Raises:
+        ValueError: it is not the one of the manifest.
+    """
+    directory = join(table, "_run", "vqgan")
+    model = open_model(directory)
+    found, expected = model.vqgan_sha256(), read_manifest(table)["identity"]["vqgan_sha256"]
+    if found != expected:
+        raise ValueError(
+            f"{redact(directory)}/vqgan.safetensors: sha256 {found[:16]}, but the codes were made by "
+            f"{expected[:16]}; the file was changed or damaged, copy the table again"
+        )
+    return model
 
 
 def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_size: int) -> Samples:
@@ -46,16 +64,10 @@ def _build(
     rows, image_len = sum(p["rows"] for p in manifest["parts"]), manifest["image_len"]
     texts = np.lib.format.open_memmap(directory / "text_ids.npy", "w+", np.int32, (rows, text_len))
     codes = np.lib.format.open_memmap(directory / "codes.npy", "w+", np.uint16, (rows, image_len))
-    fs, root = filesystem(table)
     start = unknown = cut = 0
     for part in manifest["parts"]:
-        path = join(root, part["name"])
-        data = fs.cat_file(path)
-        if sha256(data) != part["sha256"]:
-            raise ValueError(
-                f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged"
-            )
-        content = pq.read_table(io.BytesIO(data))
+        path = join(table, part["name"])
+        content = pq.read_table(io.BytesIO(read_part(path, part["sha256"])))
         flat = content.column("codes").combine_chunks().flatten().to_numpy(zero_copy_only=False)
         if len(flat) and flat.max() >= codebook_size:
             row = int(flat.argmax()) // image_len

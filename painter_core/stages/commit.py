@@ -29,7 +29,7 @@ from fsspec.spec import AbstractFileSystem
 from painter_core.faults import failpoint
 from painter_core.stages.plan import Unit
 from painter_core.stages.readers import unpack
-from painter_core.stages.tables import InputFile
+from painter_core.stages.tables import InputFile, read_sealed, seal
 from painter_core.storage import filesystem, join, read_json, redact, sha256, write_bytes, write_json
 
 FORMAT = 1
@@ -128,6 +128,11 @@ class RunDirectory:
         """A JSON file of the directory; None if there is none."""
         fs, path = self.path(*parts)
         return read_json(fs, path) if fs.exists(path) else None
+
+    def read_record(self, unit: int) -> Any:
+        """A unit's commit record; None if there is none. ValueError if it was changed."""
+        fs, path = self.path("_run", "commits", f"{unit:06d}.json")
+        return read_sealed(fs, path) if fs.exists(path) else None
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Writes a JSON file of the directory, whole or not at all."""
@@ -252,7 +257,7 @@ class PartWriter:
             "model_s": round(float(row.get("model_s", 0)), 3),
         }
         record["write_s"] = round(time.monotonic() - began, 3)
-        self.directory.write_json(record, "_run", "commits", f"{unit:06d}.json")
+        self.directory.write_json(seal(record), "_run", "commits", f"{unit:06d}.json")
         failpoint("unit_committed", unit=unit)
         return {
             "unit": unit,

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from painter_core.checkpoint import open_model
 from painter_core.easynlp_format import read_cell
 from painter_core.gallery import GalleryEntry, write_gallery
 from painter_core.images import encode_image, image_of_cell
 from painter_core.pixels import to_uint8
+from painter_core.stages.codes_cache import open_vqgan
 from painter_core.stages.commit import Refused, RunDirectory
 from painter_core.stages.manifest import iter_parts
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.tables import Columns, find_files, read_manifest
-from painter_core.storage import filesystem, join, redact
+from painter_core.storage import filesystem, redact
 
 DECODE_ROWS = 64  # codes decoded at a time
 
@@ -84,7 +84,7 @@ def _painted(config: GalleryConfig, seed: int | None) -> Iterator[GalleryEntry]:
 
 @torch.inference_mode()
 def _decoded(config: GalleryConfig) -> Iterator[GalleryEntry]:
-    model = open_model(join(config.tables, "_run", "vqgan")).load_vqgan()
+    model = open_vqgan(config.tables).load_vqgan()
     originals = dict(_originals(config.originals)) if config.originals else {}
     for table in iter_parts(config.tables):
         for start in range(0, len(table), DECODE_ROWS):

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from painter_core.faults import failpoint
 from painter_core.object_store import retried
 from painter_core.stages.commit import FORMAT, Plan, RunDirectory, part_name
-from painter_core.stages.tables import read_manifest
-from painter_core.storage import filesystem, is_local, move, redact, remove, sha256, write_bytes
+from painter_core.stages.tables import read_manifest, read_part, seal
+from painter_core.storage import filesystem, is_local, join, move, remove, write_bytes
 
 
 def read_records(directory: RunDirectory, plan: Plan) -> list[dict[str, Any]]:
@@ -25,7 +25,7 @@ def read_records(directory: RunDirectory, plan: Plan) -> list[dict[str, Any]]:
     """
     numbers = [u.number for u in plan.units]
     with ThreadPoolExecutor(16) as pool:
-        records = list(pool.map(lambda n: directory.read_json("_run", "commits", f"{n:06d}.json"), numbers))
+        records = list(pool.map(directory.read_record, numbers))
     missing = [n for n, record in zip(numbers, records, strict=True) if record is None]
     if missing:
         raise RuntimeError(
@@ -82,7 +82,7 @@ def finish(
     if directory.single_file:
         _join_parts(directory, [p["name"] for p in manifest["parts"]])
     failpoint("manifest_begins")
-    directory.write_json(manifest, "manifest.json")
+    directory.write_json(seal(manifest), "manifest.json")
     failpoint("manifest_written")
     write_bytes(*directory.path("_SUCCESS"), b"")
     return manifest
@@ -152,12 +152,5 @@ def iter_parts(outputs: str) -> Iterator[pa.Table]:
     """
     directory = RunDirectory(outputs)
     for part in read_manifest(directory.url)["parts"]:
-        fs, path = directory.path(part["name"])
-        if not fs.exists(path):
-            raise ValueError(f"{redact(path)}: missing, though the manifest names it")
-        data = fs.cat_file(path)
-        if sha256(data) != part["sha256"]:
-            raise ValueError(
-                f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged"
-            )
+        data = read_part(join(directory.url, part["name"]), part["sha256"])
         yield pq.read_table(io.BytesIO(data))

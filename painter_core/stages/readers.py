@@ -5,6 +5,7 @@ or half retried, whatever Ray fuses or bundles. Row functions raise Reject; `Rej
 of the rejects table, and nothing else is caught.
 """
 
+import io
 import json
 import re
 import unicodedata
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +21,14 @@ import pyarrow.parquet as pq
 
 from painter_core.rejects import MAX_IDX_CHARS, Reject, RejectLog
 from painter_core.stages.plan import Unit, open_tsv
-from painter_core.stages.tables import PLACE, Columns, InputFile, check_unchanged, parquet_columns
+from painter_core.stages.tables import (
+    PLACE,
+    Columns,
+    InputFile,
+    check_unchanged,
+    parquet_columns,
+    read_part,
+)
 from painter_core.storage import filesystem, redact
 from schemas.pairs import MAX_CELL_BYTES
 
@@ -155,9 +163,8 @@ class UnitReader:
     def _parquet_rows(
         self, file: InputFile, units: list[Unit], notes: Counter[str]
     ) -> Iterator[tuple[Unit, Rows]]:
-        fs, path = filesystem(file.path)
         try:
-            with fs.open(path, "rb") as raw, pq.ParquetFile(raw, page_checksum_verification=True) as parquet:
+            with _open(file) as raw, pq.ParquetFile(raw, page_checksum_verification=True) as parquet:
                 names = parquet_columns(file, parquet.schema_arrow, self.columns)
                 for unit, table in _unit_tables(parquet, units, list(dict.fromkeys(names.values()))):
                     yield unit, self._rows_of_table(file, unit, table, names)
@@ -179,6 +186,14 @@ class UnitReader:
                     error = Reject("text_encoding", f"not UTF-8: {row[ours][:16]!r}", names[ours])
                     row[ours] = row[ours].decode("utf-8", "replace")
             yield row, error
+
+
+def _open(file: InputFile) -> BinaryIO:
+    """A Parquet file; a part of ours whole, its sha256 compared (it has one row group)."""
+    if file.sha256:
+        return io.BytesIO(read_part(file.path, file.sha256))
+    fs, path = filesystem(file.path)
+    return fs.open(path, "rb")
 
 
 def _unit_blocks(file: InputFile, units: list[Unit]) -> Iterator[tuple[Unit, Iterator[bytes]]]:

@@ -15,6 +15,7 @@ from painter_core.checkpoint import ModelDirectory, open_model, weights_bytes
 from painter_core.data_order import steps_per_epoch
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGANConfig
+from painter_core.stages.codes_cache import open_vqgan
 from painter_core.stages.easynlp_flags import check_expected
 from painter_core.stages.launch import Complete, Outcome, name_for_workers
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
@@ -86,13 +87,7 @@ def make_plan(config: TrainConfig, outcome: Outcome) -> tuple[TrainPlan, Trainin
         raise ValueError(
             f"--tables: the codes were made by different VQGANs (sha256 {shas}); compute one of them again"
         )
-    vqgan = open_model(join(tables[0], "_run", "vqgan"))
-    if (found := vqgan.vqgan_sha256()) != manifests[0]["identity"]["vqgan_sha256"]:
-        raise ValueError(
-            f"{redact(tables[0])}: the VQGAN in _run/vqgan (sha256 {found[:16]}) is not the one that made "
-            f"the codes ({manifests[0]['identity']['vqgan_sha256'][:16]}); it was changed or damaged"
-        )
-    start = find_start(config, vqgan)
+    start = find_start(config, open_vqgan(tables[0]))
     workers = find_workers(config.num_workers, config.use_gpu)
     samples = sum(p["rows"] for p in manifests[0]["parts"])
     batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
