@@ -10,13 +10,13 @@ after Pillow took it for one of the allowed formats.
 import base64
 import io
 import random
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from painter_core.escape import visible
 from painter_core.images import FORMATS, MAX_PIXELS
 from painter_core.storage import filesystem, write_bytes
 
@@ -118,21 +118,6 @@ def write_gallery(
         entries, title=title, subtitle=subtitle, total=total, max_entries=max_entries, seed=seed
     )
     write_bytes(*filesystem(path), page.encode("utf-8"))
-
-
-def visible(text: str) -> str:
-    """The text with every character written out that is invisible or changes what stands around it.
-
-    Control characters (a terminal's escapes), format characters (bidi overrides, zero-width), line separators
-    and lone surrogates, which no UTF-8 file can hold.
-    """
-    return "".join(map(_visible_character, text))
-
-
-def _visible_character(character: str) -> str:
-    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-        return f"⟨U+{ord(character):04X}⟩"
-    return character
 
 
 def _sample(entries: Iterable[GalleryEntry], max_entries: int, seed: int) -> tuple[list[GalleryEntry], int]:

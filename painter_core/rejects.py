@@ -5,9 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from painter_core.escape import visible
 from schemas import rejects
 
 MAX_IDX_CHARS = 1024
+IDX_SHOWN_CHARS = 80
 TEXT_KEPT_CHARS = 200  # of the caption, in a reject whose cell is not kept
 
 
@@ -63,8 +65,10 @@ class RejectLog:
 
 
 def describe(line: dict[str, Any]) -> str:
-    """A line of the rejects table as a message: reason, place, what was found."""
+    """A line of the rejects table as a message: reason, place, what was found; harmless in a terminal."""
     place = [f"{line['file']} {'line' if line['byte_offset'] is not None else 'row'} {line['row']}"]
-    place += [f"idx {line['idx']!r}"] if line["idx"] else []
+    place += [f"idx {line['idx'][:IDX_SHOWN_CHARS]!r}"] if line["idx"] else []
     place += [f"column {line['column']}"] if line["column"] else []
-    return f"{line['reason']}: {', '.join(place)}: {line['detail']} ({rejects.REASONS[line['reason']]})"
+    return visible(
+        f"{line['reason']}: {', '.join(place)}: {line['detail']} ({rejects.REASONS[line['reason']]})"
+    )

@@ -65,6 +65,8 @@ def checked_sha256(file: Path) -> str:
     Raises:
         ValueError: checkpoint.json, if there is one, says something else.
     """
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; copy the model again")
     found = file_sha256(file)
     expected = (read_sums(file.parent) or {}).get(file.name)
     if expected and (what := problem(file.parent, file.name, expected, found)):

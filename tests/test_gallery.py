@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from painter_core.gallery import THUMBNAIL_PX, GalleryEntry, render_gallery, visible, write_gallery
+from painter_core.escape import visible
+from painter_core.gallery import THUMBNAIL_PX, GalleryEntry, render_gallery, write_gallery
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -6,6 +6,7 @@ and of the tokenizer, so that it is built once a node and never mistaken for ano
 
 import io
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ import pyarrow.parquet as pq
 from painter_core.cache import build_once
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.sequence import text_ids
-from painter_core.stages.tables import read_manifest, read_part
+from painter_core.stages.tables import find_files, read_manifest, read_part
 from painter_core.storage import join, redact, sha256
 from painter_core.tokenizer import Tokenizer
 from painter_core.training import Samples
 
 log = logging.getLogger(__name__)
+
+CHECKED_BYTES = 2**30
 
 
 def open_vqgan(table: str) -> ModelDirectory:
@@ -37,6 +40,17 @@ def open_vqgan(table: str) -> ModelDirectory:
             f"{expected[:16]}; the file was changed or damaged, copy the table again"
         )
     return model
+
+
+def check_parts(table: str) -> None:
+    """Raises ValueError if a part is missing or has another size.
+
+    Of a table up to 1 GiB its sha256 is compared too; in larger ones the workers do that.
+    """
+    files = find_files(table)
+    if sum(file.size_bytes for file in files) <= CHECKED_BYTES:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda file: read_part(file.path, file.sha256), files))
 
 
 def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_size: int) -> Samples:

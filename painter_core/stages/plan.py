@@ -189,15 +189,24 @@ def open_tsv(file: InputFile) -> Iterator[BinaryIO]:
             ) from None
 
 
-def _parquet_slices(file: InputFile, columns: Columns) -> _ParquetSlices:
+def parquet_footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
+    """A Parquet file's metadata and schema.
+
+    Raises:
+        ValueError: it is damaged, or a column has an extension type.
+    """
     fs, path = filesystem(file.path)
     try:
         with fs.open(path, "rb") as raw:
             metadata = pq.read_metadata(raw)
             _refuse_extension_types(file, metadata)
-            schema = metadata.schema.to_arrow_schema()
+            return metadata, metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{redact(file.path)}: not a whole Parquet file: {error}; write it again") from None
+
+
+def _parquet_slices(file: InputFile, columns: Columns) -> _ParquetSlices:
+    metadata, schema = parquet_footer(file)
     read = {*parquet_columns(file, schema, columns).values()}
     return _ParquetSlices([_group_size(metadata.row_group(i), read) for i in range(metadata.num_row_groups)])
 

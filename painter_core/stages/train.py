@@ -15,11 +15,11 @@ from painter_core.checkpoint import ModelDirectory, open_model, weights_bytes
 from painter_core.data_order import steps_per_epoch
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGANConfig
-from painter_core.stages.codes_cache import open_vqgan
+from painter_core.stages.codes_cache import check_parts, open_vqgan
 from painter_core.stages.easynlp_flags import check_expected
 from painter_core.stages.launch import Complete, Outcome, name_for_workers
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
-from painter_core.stages.tables import find_files, read_manifest
+from painter_core.stages.tables import read_manifest
 from painter_core.stages.training_run import TrainingRun, as_json
 from painter_core.storage import absolute, join, redact
 from painter_core.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
@@ -155,11 +155,11 @@ def split_tables(config: TrainConfig) -> list[str]:
 
 
 def codes_manifest(table: str) -> dict[str, Any]:
-    """The manifest of a finished codes table; ValueError if it is something else, or a part is missing."""
+    """The manifest of a finished codes table; ValueError if it is something else, or a part is damaged."""
     manifest = read_manifest(table)
     if manifest.get("table") != "codes":
         raise ValueError(f"--tables {redact(table)}: a table of {manifest.get('table')}, expected codes")
-    find_files(table)
+    check_parts(table)
     return manifest
 
 

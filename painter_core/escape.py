@@ -1,0 +1,18 @@
+"""Text of others made harmless to look at: in a terminal, a log, a page."""
+
+import unicodedata
+
+
+def visible(text: str) -> str:
+    """The text with every character written out that is invisible or changes what stands around it.
+
+    Control characters (a terminal's escapes), format characters (bidi overrides, zero-width), line separators
+    and lone surrogates, which no UTF-8 file can hold.
+    """
+    return "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+        return f"⟨U+{ord(character):04X}⟩"
+    return character

@@ -1,0 +1,42 @@
+"""A codes table made in this process, without Ray: the same operators, one after the other."""
+
+import dataclasses
+from pathlib import Path
+
+from painter_core.checkpoint import open_model
+from painter_core.stages.commit import PartWriter, Plan, RunDirectory
+from painter_core.stages.manifest import finish, read_records
+from painter_core.stages.parts import codes_table
+from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.precompute import EncodePictures, PrecomputeConfig, identity, keep_vqgan
+from painter_core.stages.readers import UnitReader
+from painter_core.stages.run_config import RunConfig
+from painter_core.stages.tables import find_files
+
+
+def make_codes(pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = None) -> Path:
+    """A codes table; unfinished if only the first `units` units are to be done."""
+    config = PrecomputeConfig(run=RunConfig(tables=str(pairs), outputs=str(outputs)), vqgan=str(vqgan))
+    model, directory = open_model(str(vqgan)), RunDirectory(str(outputs))
+    assert model.vqgan is not None
+    files, columns = find_files(str(pairs)), config.columns()
+    plan = Plan(
+        stage="precompute",
+        identity={"stage": "precompute", **identity(config, model)},
+        settings={},
+        files=files,
+        units=plan_units(files, columns, micro_batch_size=16, limit=None),
+    )
+    directory.write_json(plan.to_json(), "_run", "plan.json")
+    keep_vqgan(model, directory)
+    reader = UnitReader(files=files, columns=columns, stage="precompute", keep_rejected=False)
+    decode = config.decoder(model.vqgan.image_size)
+    encode = EncodePictures(vqgan=str(vqgan), precision="fp32", micro_batch_size=16)
+    write = PartWriter(directory=directory, build=codes_table)
+    for group in group_units(plan.units[:units]):
+        for row in reader({"units": [dataclasses.asdict(u) for u in group]}):
+            write(encode(decode(row)))
+    if units is None:
+        extra = {"table": "codes", "image_len": model.vqgan.image_len}
+        finish(directory, plan, read_records(directory, plan), extra)
+    return outputs
