@@ -124,7 +124,8 @@ def clear(fs: AbstractFileSystem, root: str, ours: re.Pattern[str]) -> None:
     # the manifest first, so that no reader takes the rest for a finished run; the plan last, so that a
     # removal that is cut short can be taken up again
     for name in sorted(_ls(fs, root), key=lambda name: not name.endswith(_LAST)):
-        if ours.fullmatch(name.rpartition("/")[2]):
+        base = name.rpartition("/")[2]
+        if ours.fullmatch(base) and base != "_run":
             remove(fs, name)
     for name in sorted(_ls(fs, join(root, "_run")), key=lambda name: name.endswith("/plan.json")):
         remove(fs, name)

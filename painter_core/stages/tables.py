@@ -92,7 +92,10 @@ def find_files(tables: str) -> list[InputFile]:
     for entry in (t.strip() for t in tables.split(",")):
         if not entry:
             raise ValueError(f"--tables: an empty name in {redact(tables)!r}")
-        found = _find(entry)
+        try:
+            found = _find(entry)
+        except OSError as error:
+            raise ValueError(f"--tables {redact(entry)}: cannot be read: {error}") from None
         if not found:
             raise ValueError(
                 f"--tables: {redact(entry)}: no such file, and no table files ({', '.join(SUFFIXES)}) there"

@@ -214,6 +214,7 @@ def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
             f"--pretrained-model-name-or-path {name}: its VQGAN (sha256 {model.vqgan_sha256()[:16]}) is not "
             f"the one that made the codes ({vqgan.vqgan_sha256()[:16]}); precompute with --vqgan {name}"
         )
+    model.check_weights()
     return Start(gpt=model.gpt, tokenizer=model.load_tokenizer(), pretrained_sha256=model.gpt_sha256())
 
 

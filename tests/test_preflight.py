@@ -1,0 +1,151 @@
+"""What is found out before any work begins, and that nothing is left of it (cases 82, 92, 93; T10)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from painter_core.stages import preflight
+from painter_core.stages.commit import RunDirectory
+from painter_core.stages.dry_run import run_sample
+from painter_core.stages.launch import Outcome
+from painter_core.stages.plan import plan_units
+from painter_core.stages.readers import UnitReader
+from painter_core.stages.tables import Columns, find_files
+from painter_core.stages.training_run import TrainingRun
+from painter_core.storage import write_bytes
+from tests.conftest import ROOT
+from tests.fake_store import FakeStore
+from tests.local_run import code_of, contents, faults, idx_and_text, run_here, write_input
+from tests.test_commit import COLUMNS, make_plan
+
+TWO_NODES = """
+import os, sys, ray
+from ray.cluster_utils import Cluster
+from painter_core.stages import preflight
+
+here, elsewhere = sys.argv[1:]
+os.chdir(here)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+preflight.check_nodes("--outputs", here + "/out", [here + "/a.tsv", "s3://bucket/in.tsv"])
+os.chdir(elsewhere)  # /proc/self/cwd is now another directory than the workers'
+for output, inputs in (("/proc/self/cwd/out", []), (here + "/out", ["/proc/self/cwd/in.tsv"])):
+    try:
+        preflight.check_nodes("--outputs", output, inputs)
+    except ValueError as error:
+        print(error)
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_input(tmp_path / "in.tsv")
+
+
+def test_places_that_cannot_be_written(table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = contents(tmp_path)
+    for output in ("/proc/out", "/sys/out/deep", table / "out"):
+        assert code_of(lambda output=output: run_here(table, output)) == 2
+        assert f"--outputs {output}: cannot be written" in caplog.text
+        training = TrainingRun("train", "--checkpoint-dir", str(output), Outcome())
+        with pytest.raises(ValueError, match=rf"--checkpoint-dir {output}: cannot be written"):
+            training.take_up({"a": 1}, {}, overwrite=False, dry_run=False, needed_bytes=0, reads=[])
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("error", ["EACCES", "EROFS", "ENOSPC"])
+def test_file_systems_that_refuse(
+    error: str, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out").mkdir()
+    for number in (1, 2):  # beside the output, in it
+        for name, value in faults(
+            tmp_path.parent / f"{error}{number}", f"storage_write:{error}:{number}"
+        ).items():
+            monkeypatch.setenv(name, value)
+        assert code_of(lambda: run_here(table, tmp_path / "out")) == 2
+        assert f"{tmp_path}/out: cannot be written" in caplog.text
+    assert sorted(contents(tmp_path)) == ["in.tsv"]
+
+
+def test_a_missing_parent_is_made_and_a_dry_run_makes_nothing(table: Path, tmp_path: Path) -> None:
+    preflight.check_writable("--outputs", f"{tmp_path}/a/b/out")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.tsv"]
+    table.chmod(0o444)
+    run_here(table, tmp_path / "a" / "b" / "out")
+    assert (tmp_path / "a" / "b" / "out" / "_SUCCESS").exists()
+
+
+def test_an_input_that_is_denied(
+    store: type[FakeStore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    FakeStore().pipe_file("s3://bucket/in.tsv", b"1\t2\n")
+    monkeypatch.setattr(FakeStore, "denied", ("/in.tsv",))
+    assert code_of(lambda: run_here("s3://bucket/in.tsv", tmp_path / "out")) == 2
+    assert "s3://bucket/in.tsv" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_little_space(tmp_path: Path) -> None:
+    preflight.check_space("--outputs", f"{tmp_path}/a/b", 1000)
+    preflight.check_space("--outputs", "s3://bucket/out", 1e18)
+    with pytest.raises(ValueError, match=r"--outputs .*/a/b: about 931,322,574\.6 GiB .* GiB are free"):
+        preflight.check_space("--outputs", f"{tmp_path}/a/b", 1e18)
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "parquet"])
+def test_a_sample_does_fifty_rows(suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    plan = make_plan(tmp_path)
+    if suffix == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        texts = ["" if i % 10 == 7 else f"文 {i}" for i in range(100)]
+        pq.write_table(
+            pa.table({"idx": [str(i) for i in range(100)], "text": texts}), tmp_path / "in.parquet"
+        )
+        files = find_files(str(tmp_path / "in.parquet"))
+        units = plan_units(files, Columns(schema=("idx", "text")), micro_batch_size=16, limit=None)
+        plan = type(plan)(stage="test", identity={}, settings={}, files=files, units=units)
+    reader = UnitReader(files=plan.files, columns=COLUMNS, stage="test", keep_rejected=False)
+    before = contents(tmp_path)
+    needed = run_sample(plan, reader, [], idx_and_text, num_workers=2)
+    assert contents(tmp_path) == before
+    assert "sample of 50 rows in this process: 45 out, 5 rejected {'text_empty': 5}" in caplog.text
+    assert "all 100 rows: about 0 s with 2 workers" in caplog.text
+    assert 1_000 < needed < 100_000
+
+
+def test_what_a_node_does_not_see(tmp_path: Path) -> None:
+    right, wrong, plain = tmp_path / "a.probe", tmp_path / "b.probe", tmp_path / "in.tsv"
+    write_bytes(*RunDirectory(str(tmp_path)).path("a.probe"), b"token")
+    wrong.write_text("other")
+    plain.write_text("1")
+    missing = tmp_path / "missing"
+    assert preflight.unseen([str(p) for p in (right, wrong, plain, missing, tmp_path)], "token") == [
+        str(wrong),
+        str(missing),
+    ]
+
+
+def test_two_nodes(tmp_path: Path) -> None:
+    for directory, name in (("nodes", "a.tsv"), ("elsewhere", "in.tsv")):
+        (tmp_path / directory).mkdir()
+        write_input(tmp_path / directory / name)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
+    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_NODES, tmp_path / "nodes", tmp_path / "elsewhere"],
+        env=clean, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.strip().splitlines()[-2:]
+    assert first.startswith("--outputs /proc/self/cwd/out: node ")
+    assert second.startswith("/proc/self/cwd/in.tsv: node ")
+    assert "does not see it; on several nodes a local path must be on storage" in second
+    assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["in.tsv"], "no probe is left"
