@@ -31,7 +31,7 @@ os.chdir(here)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
-preflight.check_nodes("--outputs", here + "/out", [here + "/a.tsv", "s3://bucket/in.tsv"])
+preflight.check_nodes("--outputs", here + "/out", [here + "/a.tsv", "s3://bucket/in.tsv", "bundled", ""])
 os.chdir(elsewhere)  # /proc/self/cwd is now another directory than the workers'
 for output, inputs in (("/proc/self/cwd/out", []), (here + "/out", ["/proc/self/cwd/in.tsv"])):
     try:

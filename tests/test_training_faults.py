@@ -16,8 +16,10 @@ from painter_core.stages.generate import GenerateConfig
 from painter_core.stages.generate import identity as generate_identity
 from painter_core.stages.launch import Outcome
 from painter_core.stages.run_config import RunConfig
+from painter_core.stages.tables import seal
 from painter_core.stages.train import find_start, make_plan
 from painter_core.stages.training_run import TrainingRun
+from painter_core.storage import sha256
 from painter_core.tokenizer import Tokenizer, from_vocab
 from painter_core.training import TrainConfig
 from painter_core.training_checkpoint import latest_checkpoint, publish, repair_published, save_checkpoint
@@ -67,7 +69,9 @@ def test_a_published_model_is_whole_or_repaired(number: int, tmp_path: Path) -> 
     repair_published(best)
     assert (best / FILES[0]).read_text().startswith("2" if number == 3 else "1")
     publish(best, second)
-    assert {str(p.relative_to(best)) for p in best.rglob("*")} == {"gpt.safetensors", "README.md"}
+    assert {str(p.relative_to(best)) for p in best.rglob("*")} == {
+        "gpt.safetensors", "README.md", "checkpoint.json"
+    }  # fmt: skip
     assert {p.name for p in tmp_path.glob(".*")} == set()
 
 
@@ -195,10 +199,11 @@ def test_a_model_that_does_not_fit_the_codes_is_refused_by_train(other: str, tmp
     assert find_start(train_config("x", fitting, tmp_path / "out"), open_model(str(codes))).pretrained_sha256
 
 
+@pytest.mark.parametrize("sums", [True, False])
 @pytest.mark.parametrize("job", ["train", "generate"])
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_part_of_another_model_is_refused(job: str, other: str, tmp_path: Path) -> None:
-    """Its file alone is put in the place of the model's own."""
+def test_a_part_of_another_model_is_refused(job: str, other: str, sums: bool, tmp_path: Path) -> None:
+    """Its file alone is put in the place of the model's own; without sums, the directory is made by hand."""
     model, foreign = write(tmp_path / "model"), write(tmp_path / "foreign", **OTHERS[other])
     names = ["vocab.txt"] if other.startswith("vocabulary") else ["gpt.safetensors"]
     if other == "vqgan":
@@ -211,6 +216,8 @@ def test_a_part_of_another_model_is_refused(job: str, other: str, tmp_path: Path
     codes = write(tmp_path / "codes", gpt=False)
     for name in names:
         shutil.copyfile(foreign / name, model / name)
+    if not sums:
+        (model / "checkpoint.json").unlink()
     before = contents(tmp_path)
 
     def use() -> object:
@@ -220,9 +227,9 @@ def test_a_part_of_another_model_is_refused(job: str, other: str, tmp_path: Path
             return generate_identity(GenerateConfig(run=run, checkpoint_dir=str(model)), opened)
         return find_start(train_config("x", model, tmp_path / "out"), open_model(str(codes)))
 
-    if (job, other) == ("generate", "vqgan"):
-        # a model directory alone does not say which VQGAN its GPT was trained with; a run that was begun with
-        # the other one is refused by its fingerprint
+    if (job, other, sums) == ("generate", "vqgan", False):
+        # a model directory without sums does not say which VQGAN its GPT was trained with; a run that was
+        # begun with the other one is refused by its fingerprint
         assert use() != generate_identity(
             GenerateConfig(run=RunConfig(tables="x", outputs="y"), checkpoint_dir="m"),
             open_model(str(write(tmp_path / "again"))),
@@ -238,11 +245,14 @@ def codes_table(directory: Path, vqgan: Path, claimed: str = "") -> Path:
     sha = claimed or open_model(str(vqgan)).vqgan_sha256()
     shutil.copytree(vqgan, directory / "_run" / "vqgan")
     (directory / "part-000000.parquet").write_bytes(b"PAR1")
+    (directory / "_run" / "commits").mkdir()
+    (directory / "_run" / "commits" / "000000.json").write_text("{}")
+    part = {"name": "part-000000.parquet", "rows": 1, "bytes": 4, "sha256": sha256(b"PAR1")}
     manifest = {
         "table": "codes", "fingerprint": "f", "identity": {"vqgan_sha256": sha}, "rows_out": 1,
-        "parts": [{"name": "part-000000.parquet", "rows": 1, "bytes": 4}],
+        "parts": [part],
     }  # fmt: skip
-    (directory / "manifest.json").write_text(json.dumps(manifest))
+    (directory / "manifest.json").write_text(json.dumps(seal(manifest)))
     return directory
 
 

@@ -33,7 +33,7 @@ def check_writable(flag: str, url: str) -> None:
         except OSError as error:
             raise ValueError(
                 f"{flag} {redact(url)}: cannot be written: {redact(place)}: {error}. Name another place, or "
-                "mend its permissions"
+                "mend its permissions (the directory above is needed too: the lock stands there)"
             ) from None
 
 
@@ -67,7 +67,8 @@ def check_nodes(flag: str, url: str, inputs: Iterable[str]) -> None:
     Raises:
         ValueError: a node does not see one.
     """
-    local = [path for path in inputs if is_local(path)]
+    # names of models that are no paths, such as `bundled`, are not there
+    local = [path for path in inputs if path and is_local(path) and os.path.exists(filesystem(path)[1])]
     nodes = _other_nodes() if local or is_local(url) else {}
     if not nodes:
         return
