@@ -13,6 +13,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from painter_core.rejects import Reject
+
 
 def failpoint(name: str, **details: Any) -> bool:
     """Marks a place in the code. Does nothing in normal runs.
@@ -57,7 +59,8 @@ def poison(row: int) -> None:
     """Marks the decoding of a row, which hostile pictures may end. Does nothing in normal runs.
 
     PAINTER_POISON="7:exit,9:hang,*:bug", under PAINTER_ENABLE_FAULTS=1, makes it end the process, never
-    return, or call what a library lacks, every time that it comes to that row (`*`: any).
+    return, call what a library lacks, or `reject` the picture, every time that it comes to that row (`*`:
+    any).
     """
     if os.environ.get("PAINTER_ENABLE_FAULTS") != "1" or not (wanted := os.environ.get("PAINTER_POISON")):
         return
@@ -67,5 +70,7 @@ def poison(row: int) -> None:
         os._exit(9)
     if action == "hang":
         signal.pause()
+    if action == "reject":
+        raise Reject("img_truncated", "a library that takes every picture for a broken one")
     if action == "bug":
         raise AttributeError("module 'PIL' has no attribute 'no_such_function'")

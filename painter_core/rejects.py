@@ -10,6 +10,7 @@ from schemas import rejects
 
 MAX_IDX_CHARS = 1024
 IDX_SHOWN_CHARS = 80
+DETAIL_CHARS = 500
 TEXT_KEPT_CHARS = 200  # of the caption, in a reject whose cell is not kept
 
 
@@ -52,7 +53,7 @@ class RejectLog:
                 "idx": idx and idx[:MAX_IDX_CHARS],
                 "column": error.column,
                 "reason": error.reason,
-                "detail": error.detail,
+                "detail": error.detail[:DETAIL_CHARS],
                 # whole beside its cell: then the row can be given to a job again
                 "text": text and (text if self.keep_cell else text[:TEXT_KEPT_CHARS]),
                 "cell": cell if self.keep_cell else None,

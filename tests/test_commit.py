@@ -21,8 +21,9 @@ from painter_core.stages.commit import (
 from painter_core.stages.manifest import finish, read_records
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader, unpack
+from painter_core.stages.records import seal
 from painter_core.stages.replacement import clear
-from painter_core.stages.tables import Columns, find_files, seal
+from painter_core.stages.tables import Columns, find_files
 from painter_core.storage import sha256
 
 COLUMNS = Columns(schema=("idx", "text"))

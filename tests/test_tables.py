@@ -11,14 +11,13 @@ import pytest
 
 from painter_core.stages.plan import plan_units
 from painter_core.stages.readers import column_cells
+from painter_core.stages.records import read_manifest, seal
 from painter_core.stages.tables import (
     Columns,
     InputFile,
     find_files,
     parquet_columns,
     parse_input_schema,
-    read_manifest,
-    seal,
 )
 from painter_core.storage import (
     filesystem,

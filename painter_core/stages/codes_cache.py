@@ -4,18 +4,17 @@ The cache (painter_core.cache) is named by the content of the table
 and of the tokenizer, so that it is built once a node and never mistaken for another.
 """
 
-import io
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from painter_core.cache import build_once
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.sequence import text_ids
-from painter_core.stages.tables import find_files, read_manifest, read_part
+from painter_core.stages.records import read_manifest, read_part, read_table
+from painter_core.stages.tables import find_files
 from painter_core.storage import join, redact, sha256
 from painter_core.tokenizer import Tokenizer
 from painter_core.training import Samples
@@ -81,7 +80,7 @@ def _build(
     start = unknown = cut = 0
     for part in manifest["parts"]:
         path = join(table, part["name"])
-        content = pq.read_table(io.BytesIO(read_part(path, part["sha256"])))
+        content = read_table(read_part(path, part["sha256"]), path)
         flat = content.column("codes").combine_chunks().flatten().to_numpy(zero_copy_only=False)
         if len(flat) and flat.max() >= codebook_size:
             row = int(flat.argmax()) // image_len

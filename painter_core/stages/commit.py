@@ -29,7 +29,8 @@ from fsspec.spec import AbstractFileSystem
 from painter_core.faults import failpoint
 from painter_core.stages.plan import Unit
 from painter_core.stages.readers import unpack
-from painter_core.stages.tables import InputFile, read_sealed, seal
+from painter_core.stages.records import read_sealed, seal
+from painter_core.stages.tables import InputFile
 from painter_core.storage import filesystem, join, read_json, redact, sha256, write_bytes, write_json
 
 FORMAT = 1
@@ -133,6 +134,14 @@ class RunDirectory:
         """A unit's commit record; None if there is none. ValueError if it was changed."""
         fs, path = self.path("_run", "commits", f"{unit:06d}.json")
         return read_sealed(fs, path) if fs.exists(path) else None
+
+    def uncommit(self, unit: int) -> None:
+        """Makes a unit one that was not done; the record goes first, so that a kill leaves no half of it."""
+        fs, path = self.path("_run", "commits", f"{unit:06d}.json")
+        fs.rm_file(path)
+        for parts in ((part_name(unit),), ("rejects", part_name(unit))):
+            if fs.exists(self.path(*parts)[1]):
+                fs.rm_file(self.path(*parts)[1])
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Writes a JSON file of the directory, whole or not at all."""

@@ -16,7 +16,8 @@ from painter_core.stages.commit import Refused, RunDirectory
 from painter_core.stages.manifest import iter_parts
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader, unpack
-from painter_core.stages.tables import Columns, find_files, read_manifest
+from painter_core.stages.records import read_manifest
+from painter_core.stages.tables import Columns, find_files
 from painter_core.storage import filesystem, redact
 
 DECODE_ROWS = 64  # codes decoded at a time

@@ -1,6 +1,5 @@
 """The rows of any table, a unit at a time: input files through plan and reader, or parts of ours."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from painter_core.images import encode_image
 from painter_core.stages.commit import RunDirectory, part_name
 from painter_core.stages.plan import Unit, group_units, open_tsv, parquet_footer, plan_units
 from painter_core.stages.readers import UnitReader, unpack
+from painter_core.stages.records import read_table
 from painter_core.stages.tables import Columns, InputFile, find_files, parse_input_schema
 from painter_core.storage import join, redact
 
@@ -159,10 +158,9 @@ def _read_run(directory: RunDirectory, records: list[dict[str, Any]]) -> Iterato
 
 def _read_part(directory: RunDirectory, *name: str) -> pa.Table:
     fs, path = directory.path(*name)
-    try:
-        return pq.read_table(io.BytesIO(fs.cat_file(path)), page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{redact(path)}: missing or damaged ({error}); see --verify") from None
+    if not fs.exists(path):
+        raise ValueError(f"{redact(path)}: missing; see --verify")
+    return read_table(fs.cat_file(path), path)
 
 
 def _painter(directory: RunDirectory) -> Callable[[np.ndarray], bytes]:

@@ -169,16 +169,16 @@ def main() -> None:
         except EOFError:
             return
         set_alarm(timeout_s)
-        poison(row)
-        _answer(answers, decode, cell)
+        _answer(answers, decode, cell, row)
         set_alarm(0)
 
 
-def _answer(answers: BinaryIO, decode: Decode, cell: Cell) -> None:
+def _answer(answers: BinaryIO, decode: Decode, cell: Cell, row: int) -> None:
     notes: Counter[str] = Counter()
     answer: dict[str, Any] = {"notes": notes}
     data = b""
     try:
+        poison(row)
         pixels = decode(cell, notes)
         answer["shape"], data = pixels.shape, pixels.tobytes()
     except Reject as error:

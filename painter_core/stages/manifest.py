@@ -1,6 +1,5 @@
 """The end of a table: sums over all commit records, the single file, manifest.json; and reading it."""
 
-import io
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ import pyarrow.parquet as pq
 from painter_core.faults import failpoint
 from painter_core.object_store import retried
 from painter_core.stages.commit import FORMAT, Plan, RunDirectory, part_name
-from painter_core.stages.tables import read_manifest, read_part, seal
-from painter_core.storage import filesystem, is_local, join, move, remove, write_bytes
+from painter_core.stages.records import read_manifest, read_part, read_table, seal
+from painter_core.storage import filesystem, is_local, join, move, redact, remove, write_bytes
 
 
 def read_records(directory: RunDirectory, plan: Plan) -> list[dict[str, Any]]:
@@ -79,8 +78,9 @@ def finish(
             f"the sums do not agree: {manifest['rows_in']} in, {manifest['rows_out']} out, "
             f"{rejected.total()} rejected"
         )
+    _check_sizes(directory, manifest["parts"])
     if directory.single_file:
-        _join_parts(directory, [p["name"] for p in manifest["parts"]])
+        _join_parts(directory, manifest["parts"])
     failpoint("manifest_begins")
     directory.write_json(seal(manifest), "manifest.json")
     failpoint("manifest_written")
@@ -88,12 +88,24 @@ def finish(
     return manifest
 
 
+def _check_sizes(directory: RunDirectory, parts: list[dict[str, Any]]) -> None:
+    """Raises ValueError if a part is not as long as when it was committed, perhaps by an earlier run."""
+    fs, path = directory.path()
+    found = {entry["name"].rpartition("/")[2]: entry["size"] for entry in fs.ls(path, detail=True)}
+    for part in parts:
+        if found.get(part["name"]) != part["bytes"]:
+            raise ValueError(
+                f"{redact(join(directory.url, part['name']))}: {found.get(part['name'])} bytes, but it was "
+                f"committed with {part['bytes']:,}: damaged. Remove it and submit again"
+            )
+
+
 def joined_path(directory: RunDirectory) -> str:
     """Where the single file is made before it gets its final name."""
     return directory.path("_run", f"joined{directory.single_file}")[1]
 
 
-def _join_parts(directory: RunDirectory, names: list[str]) -> None:
+def _join_parts(directory: RunDirectory, parts: list[dict[str, Any]]) -> None:
     """The parts as one file, rows in input order, whole under its final name.
 
     In a directory that is to replace another one, the file waits for that: the old one stays where it is.
@@ -103,11 +115,11 @@ def _join_parts(directory: RunDirectory, names: list[str]) -> None:
     try:
         if is_local(directory.outputs):
             with open(temporary, "wb") as sink:
-                _write_joined(directory, names, sink)
+                write_joined(directory, parts, sink)
                 sink.flush()
                 os.fsync(sink.fileno())
         else:
-            retried(_upload_joined, directory, names, temporary)
+            retried(_upload_joined, directory, parts, temporary)
     except BaseException:
         remove(fs, temporary)
         raise
@@ -115,16 +127,18 @@ def _join_parts(directory: RunDirectory, names: list[str]) -> None:
         move(fs, temporary, out)
 
 
-def _upload_joined(directory: RunDirectory, names: list[str], path: str) -> None:
+def _upload_joined(directory: RunDirectory, parts: list[dict[str, Any]], path: str) -> None:
     with directory.path()[0].open(path, "wb") as sink:
-        _write_joined(directory, names, sink)
+        write_joined(directory, parts, sink)
 
 
-def _write_joined(directory: RunDirectory, names: list[str], sink: BinaryIO) -> None:
-    fs, writer = directory.path()[0], None
-    for name in names:
+def write_joined(directory: RunDirectory, parts: list[dict[str, Any]], sink: BinaryIO) -> None:
+    """The parts that a manifest names, as one file; the same bytes every time."""
+    writer = None
+    for part in parts:
         failpoint("joined_write")
-        table = pq.read_table(io.BytesIO(fs.cat_file(directory.path(name)[1])))
+        path = join(directory.url, part["name"])
+        table = read_table(read_part(path, part["sha256"]), path)
         if directory.single_file == ".tsv":
             sink.write(tsv_bytes(table))
         else:
@@ -153,4 +167,4 @@ def iter_parts(outputs: str) -> Iterator[pa.Table]:
     directory = RunDirectory(outputs)
     for part in read_manifest(directory.url)["parts"]:
         data = read_part(join(directory.url, part["name"]), part["sha256"])
-        yield pq.read_table(io.BytesIO(data))
+        yield read_table(data, part["name"])

@@ -5,7 +5,6 @@ stream), or rows of one Parquet row group. Planning reads a TSV once, at the spe
 its lines start; of a Parquet file it reads the footer.
 """
 
-import base64
 import gzip
 import math
 import zlib
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from painter_core.stages.records import refuse_extension_types
 from painter_core.stages.tables import Columns, InputFile, parquet_columns
 from painter_core.stages.tsv_head import tsv_start
 from painter_core.storage import filesystem, redact
@@ -199,7 +199,7 @@ def parquet_footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
     try:
         with fs.open(path, "rb") as raw:
             metadata = pq.read_metadata(raw)
-            _refuse_extension_types(file, metadata)
+            refuse_extension_types(file.path, metadata)
             return metadata, metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{redact(file.path)}: not a whole Parquet file: {error}; write it again") from None
@@ -220,20 +220,6 @@ def _group_size(group: pq.RowGroupMetaData, read: set[str]) -> tuple[int, int]:
 
 def _top(path: str, read: set[str]) -> bool:
     return path in read or path.split(".", 1)[0] in read
-
-
-def _refuse_extension_types(file: InputFile, metadata: pq.FileMetaData) -> None:
-    """A pickled extension type would run code when it is read, so the footer's bytes are searched before."""
-    stored = (metadata.metadata or {}).get(b"ARROW:schema", b"")
-    try:
-        found = b"ARROW:extension" in base64.b64decode(stored)
-    except ValueError:
-        raise ValueError(f"{redact(file.path)}: damaged ARROW:schema in the footer; write it again") from None
-    if found:
-        raise ValueError(
-            f"{redact(file.path)}: a column has an Arrow extension type; such a type can run code when it is "
-            "read. Write the table again with plain string and binary columns"
-        )
 
 
 def group_units(units: Iterable[Unit]) -> list[list[Unit]]:

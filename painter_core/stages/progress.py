@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from painter_core.stages.commit import RunDirectory
 from painter_core.stages.launch import Stop
 from painter_core.stages.run_config import RunConfig
 from painter_core.storage import redact
@@ -22,10 +23,12 @@ class Progress:
     Args:
         stage: for messages.
         rejects: where rejected rows are listed, for messages.
+        ceiling: --max-reject-fraction.
     """
 
-    def __init__(self, stage: str, rejects: str) -> None:
-        self.stage, self._rejects = stage, rejects
+    def __init__(self, stage: str, rejects: str, ceiling: float) -> None:
+        self.stage, self._rejects, self._ceiling = stage, rejects, ceiling
+        self._breaker = ""
         self.num_units = self.num_rows = 0  # that are to be done
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
@@ -43,11 +46,13 @@ class Progress:
         if rows < BREAKER_ROWS or rows - record["rows_in"] >= BREAKER_ROWS:
             return
         reason, count = next(iter(self._rejected.most_common(1)), ("", 0))
-        if count > rows / 2:
+        if count > max(0.5, self._ceiling) * rows:
+            self._breaker = reason
             raise Stop(
                 3,
                 f"{count:,} of the first {rows:,} rows were rejected as {reason}: this is not your data, or "
-                f"not these columns; see {self._rejects}",
+                f"not these columns; see {self._rejects}. When that is mended, submit again: these units are "
+                "done anew",
             )
 
     def log(self, seconds: float, *, now: bool = False) -> None:
@@ -86,10 +91,20 @@ class Progress:
             "rows_in": rows,
             "rows_out": self._counts["rows_out"],
             "rejected": dict(self._rejected.most_common()),
+            "breaker": self._breaker,
             "seconds": round(seconds, 3),
             "rows_per_s": round(rows / seconds, 3) if seconds else 0.0,
             "next": "" if code == 0 else "submit the same command again" if code in (1, 130) else message,
         }
+
+
+def drop_what_broke(directory: RunDirectory) -> None:
+    """Makes units pending again if the last run's circuit breaker says that their rows were not at fault."""
+    reason = (directory.read_json("summary.json") or {}).get("breaker")
+    for unit in directory.committed() if reason else ():
+        record = directory.read_record(unit)
+        if record["rejected"].get(reason, 0) > record["rows_in"] / 2:
+            directory.uncommit(unit)
 
 
 def check_ceiling(records: list[dict[str, Any]], config: RunConfig, directory: str) -> None:

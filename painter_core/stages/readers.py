@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 
 from painter_core.rejects import MAX_IDX_CHARS, Reject, RejectLog
 from painter_core.stages.plan import Unit, open_tsv
+from painter_core.stages.records import read_part
 from painter_core.stages.tables import (
     PLACE,
     Columns,
     InputFile,
     check_unchanged,
     parquet_columns,
-    read_part,
 )
 from painter_core.storage import filesystem, redact
 from schemas.pairs import MAX_CELL_BYTES

@@ -23,7 +23,7 @@ from painter_core.stages.launch import (
 from painter_core.stages.lock import RunLock
 from painter_core.stages.manifest import finish, joined_path, read_records
 from painter_core.stages.plan import group_units, plan_units
-from painter_core.stages.progress import Progress, check_ceiling
+from painter_core.stages.progress import Progress, check_ceiling, drop_what_broke
 from painter_core.stages.readers import UnitReader
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, find_files
@@ -51,7 +51,8 @@ class Job:
         self.stage, self.config, self.columns = stage, config, columns
         self.directory = RunDirectory(absolute(config.outputs))
         self.plan: Plan | None = None
-        self._progress = Progress(stage, redact(self.directory.url) + "/rejects")
+        rejects = redact(self.directory.url) + "/rejects"
+        self._progress = Progress(stage, rejects, config.max_reject_fraction)
         self._pending: list[Any] = []
         self._outcome = outcome or Outcome()
 
@@ -165,6 +166,7 @@ class Job:
         elif not stored:
             self.directory.write_json(plan.to_json(), "_run", "plan.json")
         failpoint("planned")
+        drop_what_broke(self.directory)
         self._outcome.began(self._write_summary)
         done = self.directory.committed()
         if done:

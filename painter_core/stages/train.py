@@ -19,7 +19,7 @@ from painter_core.stages.codes_cache import check_parts, open_vqgan
 from painter_core.stages.easynlp_flags import check_expected
 from painter_core.stages.launch import Complete, Outcome, name_for_workers
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
-from painter_core.stages.tables import read_manifest
+from painter_core.stages.records import read_manifest
 from painter_core.stages.training_run import TrainingRun, as_json
 from painter_core.storage import absolute, join, redact
 from painter_core.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer

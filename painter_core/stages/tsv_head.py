@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 # what a file may be that is named like a TSV, by its first bytes
 _NOT_TSV = {
+    b"\x93NUMPY": "a NumPy array: codes and pictures are read from Parquet only",
     b"PAR1": "a Parquet file: name it .parquet",
     b"\x1f\x8b": "compressed by gzip: name it .tsv.gz",
     b"PK\x03\x04": "a zip archive or an .xlsx file: save it as UTF-8 text with tabs",

@@ -5,6 +5,8 @@ VQGAN of a codes table, the single file against its parts, missing and surplus f
 training's: every file by checkpoint.json. Other tables: whether they can be read to the end.
 """
 
+import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -15,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from painter_core.stages.commit import OURS, RunDirectory, fingerprint, part_name
+from painter_core.stages.manifest import write_joined
 from painter_core.stages.plan import open_tsv, parquet_footer
-from painter_core.stages.tables import InputFile, find_files, read_sealed
+from painter_core.stages.records import read_sealed
+from painter_core.stages.tables import InputFile, find_files
 from painter_core.storage import filesystem, is_local, join, redact, sha256
 from painter_core.sums import MARKER, problem, read_sums
 
@@ -146,8 +150,46 @@ def _manifest_problems(
         total = sum(record[name] for record in records.values())
         if len(records) == len(plan["units"]) and total != manifest[name]:
             yield f"{redact(path)}: {name} is {manifest[name]:,}, the commit records add up to {total:,}"
+    if directory.single_file:
+        yield from _joined_problems(directory, manifest["parts"])
     if not fs.exists(directory.path("_SUCCESS")[1]):
         yield f"{redact(directory.path('_SUCCESS')[1])}: missing; submit the job again"
+
+
+def _joined_problems(directory: RunDirectory, parts: list[dict[str, Any]]) -> Iterator[str]:
+    """Of the single file: whether it is what its parts make."""
+    fs, path = filesystem(directory.outputs)
+    if not fs.exists(path):
+        yield f"{redact(directory.outputs)}: missing"
+        return
+    expected: Any = _Digest()
+    found = _Digest()
+    try:
+        write_joined(directory, parts, expected)
+    except ValueError:
+        return  # a part is damaged, which is said of itself
+    with fs.open(path, "rb") as file:
+        while block := file.read(SCAN_BYTES):
+            found.write(block)
+    if expected.hexdigest() != found.hexdigest():
+        yield f"{redact(directory.outputs)}: not what its parts in {redact(directory.url)} make"
+
+
+class _Digest(io.RawIOBase):
+    """A file that keeps the sha256 of what is written to it."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._sha256.update(data)
+        return len(data)
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
 
 
 def _vqgan_problems(directory: RunDirectory, identity: dict[str, Any]) -> Iterator[str]:
