@@ -20,7 +20,8 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from painter_core.sample_pictures import BACKGROUNDS, COLOURS, VALUES, Attributes, draw
+from painter_core.sample_captions import VALUES, Attributes
+from painter_core.sample_pictures import BACKGROUNDS, COLOURS, draw
 
 SIDE = 64  # pictures of any size are read at this one
 CELL = 2  # templates are compared in cells of 2 x 2 pixels

@@ -1,17 +1,14 @@
 """Drawn product pictures with Chinese captions: the sample data that every machine can make for itself.
 
 A row is a pure function of (seed, split, index): attributes are drawn, a caption that names every one of
-them is put together from a small shop grammar, and the goods are drawn with Pillow. Because a caption can be
+them is put together (sample_captions.py), and the goods are drawn with Pillow. Because a caption can be
 parsed back and a picture can be read back (judge.py), what a model paints from a caption can be scored.
-`drawn_scene` makes other pictures (no goods), so that a VQGAN trained on both is no specialist.
 
 Pictures are RGB, image_size x image_size; every length is a fraction of image_size or of the goods' half
 extent, so that a picture looks the same at 64, 128 and 256 px. Points: x to the right, y down.
 """
 
-import hashlib
 import itertools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +16,8 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from painter_core.sample_captions import Attributes, all_combinations, caption, held_out
 
 Split = Literal["train", "valid", "held_out"]
 RGB = tuple[int, int, int]
@@ -75,40 +74,6 @@ T恤 | trim curve 9 | -28 -80, -18 -60, 0 -53, 18 -60, 28 -80
 手套 | light | -54 58, 50 58, 50 94, -54 94
 """
 
-SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
-    "kind": {
-        "T恤": ("T恤", "圆领T恤", "短袖T恤"), "连衣裙": ("连衣裙", "裙子"),
-        "裤子": ("裤子", "长裤", "休闲裤"), "鞋": ("帆布鞋", "鞋子", "板鞋"),
-        "包": ("手提包", "包包", "女包"), "帽子": ("帽子", "棒球帽", "鸭舌帽"),
-        "杯子": ("杯子", "马克杯", "水杯"), "雨伞": ("雨伞", "长柄伞"),
-        "袜子": ("袜子", "棉袜", "短袜"), "手套": ("手套", "棉手套", "连指手套"),
-    },
-    "colour": {
-        "红": ("红色", "大红色"), "橙": ("橙色", "橘色"), "黄": ("黄色", "明黄色"), "绿": ("绿色", "草绿色"),
-        "青": ("青色", "青绿色"), "蓝": ("蓝色", "宝蓝色"), "紫": ("紫色", "深紫色"),
-        "粉": ("粉色", "粉红色"), "棕": ("棕色", "咖啡色"), "黑": ("黑色", "纯黑色"),
-    },
-    "pattern": {
-        "纯色": ("纯色", "素色", "净色"), "条纹": ("条纹", "横条纹"), "圆点": ("圆点", "波点"),
-        "格子": ("格子", "格纹", "方格"),
-    },
-    "background": {
-        "白": ("白底", "白色背景", "白背景"), "米": ("米色底", "米色背景", "奶油色背景"),
-        "浅蓝": ("浅蓝底", "浅蓝色背景", "淡蓝背景"),
-    },
-    "size": {"大": ("大号", "大码", "大款"), "小": ("小号", "小码", "小款")},
-}  # fmt: skip
-VALUES: dict[str, tuple[str, ...]] = {name: tuple(words) for name, words in SYNONYMS.items()}
-MEASURES = dict(zip(VALUES["kind"], "件条条只个顶个把只只", strict=True))
-ORDERS = (
-    "{background}的{size}{colour}{pattern}{kind}",
-    "一{measure}{size}的{colour}{pattern}{kind},{background}",
-    "{colour}{pattern}{kind},{size},{background}",
-    "{size}{pattern}{kind},{colour},{background}",
-    "{background},{colour}的{pattern}{kind},{size}",
-    "{colour}{size}{kind} {pattern} {background}",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
@@ -123,17 +88,6 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attributes:
-    """What a picture shows, in the canonical words of VALUES."""
-
-    kind: str
-    colour: str
-    pattern: str
-    background: str
-    size: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class SampleRow:
     """One caption and picture of the sample."""
 
@@ -143,50 +97,9 @@ class SampleRow:
     image: Image.Image
 
 
-def all_combinations() -> list[Attributes]:
-    """Every combination of values, in the order of VALUES."""
-    products = itertools.product(*VALUES.values())
-    return [Attributes(**dict(zip(VALUES, values, strict=True))) for values in products]
-
-
-def held_out(a: Attributes) -> bool:
-    """Whether this combination is kept from training: a fixed tenth, chosen by hash."""
-    name = "/".join((a.kind, a.colour, a.pattern, a.background, a.size))
-    return hashlib.sha256(name.encode()).digest()[0] < 26
-
-
 @cache
 def _pool(split: Split) -> tuple[Attributes, ...]:
     return tuple(a for a in all_combinations() if held_out(a) == (split == "held_out"))
-
-
-def caption(attributes: Attributes, *, rng: np.random.Generator) -> str:
-    """A shop's caption that names all five attributes, in a random word order and choice of words."""
-    order = ORDERS[rng.integers(len(ORDERS))]
-    words = {name: SYNONYMS[name][getattr(attributes, name)] for name in VALUES}
-    chosen = {name: choice[rng.integers(len(choice))] for name, choice in words.items()}
-    return order.format(measure=MEASURES[attributes.kind], **chosen)
-
-
-@cache
-def _grammar() -> tuple[tuple[re.Pattern[str], ...], dict[tuple[str, str], str]]:
-    canonical = {(n, w): v for n, values in SYNONYMS.items() for v, words in values.items() for w in words}
-    groups = {n: f"(?P<{n}>{'|'.join(w for m, w in canonical if m == n)})" for n in VALUES}
-    measure = f"[{''.join(sorted(set(MEASURES.values())))}]"
-    return tuple(re.compile(order.format(measure=measure, **groups)) for order in ORDERS), canonical
-
-
-def parse_caption(text: str) -> Attributes:
-    """The attributes that a caption of this grammar names.
-
-    Raises:
-        ValueError: the text is no sentence of the grammar.
-    """
-    patterns, canonical = _grammar()
-    for pattern in patterns:
-        if match := pattern.fullmatch(text):
-            return Attributes(**{name: canonical[name, word] for name, word in match.groupdict().items()})
-    raise ValueError(f"caption: got {text!r}, expected a sentence such as 白底的大号红色条纹T恤 (see ORDERS)")
 
 
 def _mixed(colour: RGB, towards: int, share: float) -> RGB:
@@ -293,68 +206,16 @@ def draw(attributes: Attributes, *, rng: np.random.Generator, image_size: int) -
     return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
 
 
-def _stream(use: str, seed: int, index: int) -> np.random.Generator:
+def stream(use: str, seed: int, index: int) -> np.random.Generator:
+    """The random numbers of one picture; `use` is a key of STREAMS."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, STREAMS[use], index))))
 
 
 def sample_row(seed: int, index: int, *, split: Split, image_size: int = 64) -> SampleRow:
     """Row `index` of a split. Train and valid never show a held-out combination, held_out nothing else."""
-    rng = _stream(split, seed, index)
+    rng = stream(split, seed, index)
     pool = _pool(split)
     attributes = pool[rng.integers(len(pool))]
     text = caption(attributes, rng=rng)
     image = draw(attributes, rng=rng, image_size=image_size)
     return SampleRow(idx=f"{split}-{seed}-{index}", text=text, attributes=attributes, image=image)
-
-
-def _hills(pen: ImageDraw.ImageDraw, rng: np.random.Generator, canvas: int) -> None:
-    """A landscape: sun, two or three ranges or a sea, and trees."""
-    x, y, r = canvas * rng.uniform((0.2, 0.12, 0.05), (0.8, 0.3, 0.1))
-    pen.ellipse((x - r, y - r, x + r, y + r), fill=(255, int(rng.integers(190, 250)), 120))
-    across = np.linspace(0, canvas, 33)
-    land = rng.uniform((40, 70, 60), (110, 150, 170))
-    for depth in range(3):
-        wave = np.sin(across / canvas * rng.uniform(3, 9) + rng.uniform(0, 6)) * canvas * rng.uniform(0, 0.1)
-        top = canvas * (0.45 + 0.17 * depth) + wave
-        fill = tuple((land * (1.25 - 0.25 * depth)).astype(int).tolist())
-        ridge = np.stack([across, top], 1).ravel().tolist()
-        pen.polygon([0, canvas, *ridge, canvas, canvas], fill=fill)
-    for _ in range(rng.integers(0, 4)):
-        x, y, r = canvas * rng.uniform((0.1, 0.65, 0.05), (0.9, 0.85, 0.1))
-        green = (30, int(rng.integers(80, 140)), 60)
-        pen.line((x, y, x, y + 2 * r), fill=(92, 64, 44), width=round(r / 3))
-        pen.polygon([(x - r, y + r), (x + r, y + r), (x, y - 1.6 * r)], fill=green)
-
-
-def _shapes(pen: ImageDraw.ImageDraw, rng: np.random.Generator, canvas: int) -> None:
-    """Discs, bars and many-cornered shapes in any colour."""
-    for _ in range(rng.integers(2, 7)):
-        x, y, r = (canvas * rng.uniform((0, 0, 0.08), (1, 1, 0.3))).tolist()
-        sides, turn = int(rng.choice((3, 4, 6, 40))), float(rng.uniform(0, 90))
-        pen.regular_polygon((x, y, r), sides, turn, fill=tuple(rng.integers(0, 256, 3).tolist()))
-
-
-def _brush(pen: ImageDraw.ImageDraw, rng: np.random.Generator, canvas: int) -> None:
-    """Strokes that swell and thin out, as of ink."""
-    for _ in range(rng.integers(2, 6)):
-        ink = tuple((rng.uniform(10, 90) + rng.uniform(-10, 30, 3)).clip(0, 255).astype(int).tolist())
-        a, b, c = rng.uniform(0.05, 0.95, (3, 2)) * canvas
-        t = np.linspace(0, 1, 60)[:, None]  # (60, 1)
-        path = a * (1 - t) ** 2 + 2 * b * t * (1 - t) + c * t**2
-        radius = canvas * rng.uniform(0.015, 0.05) * (0.25 + np.sin(np.pi * t[:, 0] ** 0.7))
-        for (x, y), r in zip(path.tolist(), radius.tolist(), strict=True):
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=ink)
-
-
-def drawn_scene(seed: int, index: int, image_size: int) -> Image.Image:
-    """Another picture, with no goods in it: landscape, shapes, brush strokes or a bare gradient. RGB."""
-    rng = _stream("scene", seed, index)
-    factor = 4 if image_size <= 64 else 2
-    corners = rng.integers(90, 256, (2, 2, 3)).astype(np.uint8)
-    if rng.random() < 0.5:  # half of the floors are light and calm, like paper or sky
-        corners = (230 + corners.astype(int) // 10).astype(np.uint8)
-    image = Image.fromarray(corners).resize((image_size * factor,) * 2, Image.Resampling.BILINEAR)
-    painter = (_hills, _shapes, _brush, None)[rng.integers(4)]
-    if painter:
-        painter(ImageDraw.Draw(image), rng, image.width)
-    return image.reduce(factor)

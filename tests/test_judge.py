@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from painter_core.judge import Judge, Score, score
-from painter_core.sample_pictures import VALUES, Attributes, sample_row
+from painter_core.sample_captions import VALUES, Attributes
+from painter_core.sample_pictures import sample_row
 
 SEED = 70_001  # not used while the drawing and the judge were made
 NUM_PICTURES = 400

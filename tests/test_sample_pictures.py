@@ -5,17 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from painter_core.sample_pictures import (
+from painter_core.drawn_scenes import drawn_scene
+from painter_core.sample_captions import (
     SYNONYMS,
     VALUES,
     Attributes,
     all_combinations,
     caption,
-    drawn_scene,
     held_out,
     parse_caption,
-    sample_row,
 )
+from painter_core.sample_pictures import sample_row
 
 NUM_ROWS = 200
 NUM_CAPTIONS = 6000

@@ -12,7 +12,7 @@ from painter_core.easynlp_format import read_cell
 from painter_core.images import decode_image, image_of_cell
 from painter_core.judge import Judge, Score, score
 from painter_core.rejects import Reject
-from painter_core.sample_pictures import VALUES, Attributes, parse_caption
+from painter_core.sample_captions import VALUES, Attributes, parse_caption
 from painter_core.stages.commit import RunDirectory
 from painter_core.stages.isolate import decoder
 from painter_core.stages.manifest import iter_parts

@@ -15,7 +15,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from painter_core.sample_pictures import drawn_scene, sample_row
+from painter_core.drawn_scenes import drawn_scene
+from painter_core.sample_pictures import sample_row
 from painter_core.stages.commit import Refused
 from painter_core.storage import filesystem, redact, write_bytes
 from schemas import pairs, prompts
