@@ -1,33 +1,34 @@
-"""Training a VQGAN: losses, one step, codebook revival, averaged weights, validation. Knows nothing of Ray.
+"""Training a VQGAN: one step, averaged weights, what a resume needs. Knows nothing of Ray.
 
-The recipe of taming-transformers: L1 (with a share of L2, which favours PSNR), a codebook loss with
-straight-through gradients, and after `disc_start` steps a hinge PatchGAN whose weight follows the ratio of
-gradient norms at the decoder's last layer.
+The recipe of taming-transformers: L1 (with a share of L2, which favours PSNR), a perceptual distance if its
+weights are given, a codebook loss with straight-through gradients, and after `disc_start` steps a hinge
+PatchGAN whose weight follows the ratio of gradient norms at the decoder's last layer (vqgan_losses.py). The
+entries of the codebook are kept in use by codebook_care.py.
 
 Shapes: B pictures, N = B * grid_size**2 latents, E embed_dim.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from painter_core.codebook_care import LATENTS_PER_ENTRY, CodebookCare
 from painter_core.devices import autocast
 from painter_core.images import Alpha, Resize
 from painter_core.models.discriminator import PatchDiscriminator
+from painter_core.models.perceptual import PerceptualDistance
 from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.pixels import to_pixels, to_uint8
+from painter_core.pixels import to_pixels
 from painter_core.training import Worker
+from painter_core.vqgan_losses import DiscriminatorLoss, adversarial_weight
 
 BETAS = (0.9, 0.99)  # of Adam; taming has (0.5, 0.9), which needs far more steps on small pictures
 BETA = 0.25  # of the commitment loss (van den Oord et al. 2017)
-REVIVE_EVERY_STEPS = 25
-DEAD_SHARE = 0.03  # of an even share: an entry that gets fewer latents than this is placed anew
-USE_DECAY = 0.98
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,10 @@ class VQGANTrainConfig:
     """Pictures a worker and step."""
     l2_weight: float = 1.0
     """Weight of the squared error beside the absolute one."""
+    perceptual_weights: str | None = None
+    """VGG16's weights for a perceptual term: FILE (torchvision's names), or FILE,FILE with LPIPS's heads."""
+    perceptual_weight: float = 1.0
+    """Weight of the perceptual term, if there is one."""
     quantize_after: int = 200
     """Steps before the codebook is laid out over the latents and used; 0 with --vqgan."""
     disc_start: int = 1_000_000
@@ -146,10 +151,21 @@ def learning_rate(config: VQGANTrainConfig, step: int) -> float:
 
 
 class VQGANTrainer:
-    """Model, discriminator, optimizers, averaged weights and codebook use of one worker."""
+    """Model, discriminator, optimizers, averaged weights and codebook use of one worker.
 
-    def __init__(self, vqgan: VQGAN, config: VQGANTrainConfig, worker: Worker) -> None:
+    Args:
+        perceptual: the perceptual term's distance, if there is to be one.
+    """
+
+    def __init__(
+        self,
+        vqgan: VQGAN,
+        config: VQGANTrainConfig,
+        worker: Worker,
+        perceptual: PerceptualDistance | None = None,
+    ) -> None:
         self.config, self.worker = config, worker
+        self.perceptual = perceptual.to(worker.device) if perceptual else None
         self.vqgan = vqgan.to(worker.device)
         for name, parameter in self.vqgan.named_parameters():
             frozen = config.decoder_only and not name.startswith(("decoder.", "post_quant_conv."))
@@ -161,63 +177,86 @@ class VQGANTrainer:
             self.discriminator.parameters(), lr=config.learning_rate, betas=BETAS, fused=True
         )
         self.average = {k: v.detach().clone() for k, v in self.vqgan.state_dict().items()}
-        self.use = torch.ones(vqgan.config.codebook_size, device=worker.device)
+        self.care = CodebookCare(self.vqgan, self.optimizer, self.average, worker, config.random_seed)
         self.step = 0
         if config.compile == "on" and worker.device.type == "cpu":
             # seen with torch 2.13: compiled for a CPU, bf16 convolutions get gradients that are plainly wrong
             raise ValueError("--compile on: not for a VQGAN on a CPU, where its gradients come out wrong")
         compiled = config.compile != "off" and worker.device.type == "cuda"
         self.model: nn.Module = Autoencoder(self.vqgan, compiled=compiled)
-        self.disc_model: nn.Module = self.discriminator
+        self.disc_model: nn.Module = DiscriminatorLoss(self.discriminator)
         if worker.world_size > 1:
             devices = [worker.device.index] if worker.device.type == "cuda" else None
             self.model = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
-            self.disc_model = nn.parallel.DistributedDataParallel(self.discriminator, device_ids=devices)
+            self.disc_model = nn.parallel.DistributedDataParallel(self.disc_model, device_ids=devices)
+
+    @property
+    def pictures_for_codebook(self) -> int:
+        """How many pictures `lay_out_codebook` wants before the next step; 0: it has no part in it."""
+        if self.config.vqgan or self.step != self.config.quantize_after:
+            return 0
+        geometry = self.vqgan.config
+        return math.ceil(LATENTS_PER_ENTRY * geometry.codebook_size / geometry.image_len)
+
+    @torch.no_grad()
+    def lay_out_codebook(self, pictures: np.ndarray) -> None:
+        """Entries := latents of pictures uint8 (n, S, S, 3), which are the same ones on every rank."""
+        latents = []
+        for start in range(0, len(pictures), self.config.micro_batch_size):
+            pixels = to_pixels(pictures[start : start + self.config.micro_batch_size])
+            with autocast(self.worker.device, self.worker.precision):
+                z = self.vqgan.latents(pixels.to(self.worker.device).contiguous())
+            latents.append(z.permute(0, 2, 3, 1).flatten(0, 2).float())  # (B * h * w, E)
+        self.care.lay_out(torch.cat(latents), self.step)
 
     def train_step(self, pictures: np.ndarray) -> dict[str, float]:
         """One update on this rank's pictures uint8 (B, S, S, 3); not finite: nothing was changed."""
         config, worker = self.config, self.worker
-        start = 0 if config.vqgan else config.quantize_after
         pixels = to_pixels(pictures).to(worker.device).contiguous()
-        if self.step == start and not config.vqgan:
-            self._lay_out_codebook(pixels)
-        quantized = self.step >= start
+        quantized = bool(config.vqgan) or self.step >= config.quantize_after
         for group in self.optimizer.param_groups + self.disc_optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step)
         with autocast(worker.device, worker.precision):
             rec, codebook_loss, latents, codes = self.model(pixels, quantized)
-        error = (rec - pixels).abs().mean() + config.l2_weight * (rec - pixels).square().mean()
-        loss = error + codebook_loss
-        adversarial = self.step >= config.disc_start
-        if adversarial:
-            loss = loss + self._adversarial_weight(error, rec) * -self.discriminator(rec).mean()
+        values = {"train_codebook": codebook_loss} | self._reconstruction_losses(rec, pixels)
+        loss = values.pop("loss") + codebook_loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_([p for p in self.vqgan.parameters() if p.requires_grad], 1.0)
-        values = {"train_loss": loss, "train_rec": error, "train_codebook": codebook_loss, "grad_norm": norm}
+        values["train_loss"] = loss
+        values["grad_norm"] = nn.utils.clip_grad_norm_(
+            [p for p in self.vqgan.parameters() if p.requires_grad], 1.0
+        )
         found = {name: float(value.detach()) for name, value in values.items()}
         if not np.isfinite(list(found.values())).all():
             return found
         self.optimizer.step()
-        if adversarial:
+        if self.step >= config.disc_start:
             found["train_disc"] = self._train_discriminator(pixels, rec.detach())
         self.step += 1
         self._update_average()
         if quantized and not config.decoder_only:
-            self._revive(latents, codes)
+            self.care.count(codes)
+            if self.step <= 0.8 * config.max_steps:
+                self.care.revive(latents, self.step)
         return found
 
-    def _adversarial_weight(self, error: Tensor, rec: Tensor) -> Tensor:
-        """taming's adaptive weight: how much steeper the reconstruction loss is at the last layer."""
-        last = self.vqgan.decoder.conv_out.weight
-        fooled = -self.discriminator(rec).mean()
-        of_error = torch.autograd.grad(error, last, retain_graph=True)[0].norm()
-        of_fooled = torch.autograd.grad(fooled, last, retain_graph=True)[0].norm()
-        return self.config.disc_weight * (of_error / (of_fooled + 1e-4)).clamp(0, 1e4).detach()
+    def _reconstruction_losses(self, rec: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+        """`loss`, the sum of what pulls the reconstruction, and what of it is worth a curve."""
+        config = self.config
+        error = (rec - pixels).abs().mean() + config.l2_weight * (rec - pixels).square().mean()
+        values = {"loss": error, "train_rec": error}
+        if self.perceptual:
+            values["train_perceptual"] = self.perceptual(rec, pixels).mean()
+            values["loss"] = error + config.perceptual_weight * values["train_perceptual"]
+        if self.step >= config.disc_start:
+            fooled = -self.discriminator(rec).mean()
+            weight = adversarial_weight(values["loss"], fooled, self.vqgan.decoder.conv_out.weight)
+            values |= {"train_fooled": fooled, "train_disc_weight": config.disc_weight * weight}
+            values["loss"] = values["loss"] + config.disc_weight * weight * fooled
+        return values
 
     def _train_discriminator(self, pixels: Tensor, rec: Tensor) -> float:
-        real, fake = self.disc_model(torch.cat((pixels, rec))).chunk(2)
-        loss = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())  # hinge
+        loss = self.disc_model(pixels, rec)
         self.disc_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.disc_optimizer.step()
@@ -228,44 +267,6 @@ class VQGANTrainer:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         for name, value in self.vqgan.state_dict().items():
             self.average[name].lerp_(value, 1 - decay)
-
-    def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.config.random_seed * 1_000_003 + self.step)
-
-    @torch.no_grad()
-    def _lay_out_codebook(self, pixels: Tensor) -> None:
-        """Entries := latents of pictures, the same on every rank."""
-        z = self.vqgan.latents(pixels).permute(0, 2, 3, 1).reshape(-1, self.vqgan.config.embed_dim)
-        self._place(z, torch.arange(self.vqgan.config.codebook_size))
-
-    @torch.no_grad()
-    def _revive(self, latents: Tensor, codes: Tensor) -> None:
-        """Counts the use of entries and now and then moves the unused ones to latents of this batch."""
-        counts = self.worker.total(torch.bincount(codes, minlength=len(self.use)).float())
-        self.use.mul_(USE_DECAY).add_(counts / counts.mean(), alpha=1 - USE_DECAY)
-        if self.step % REVIVE_EVERY_STEPS or self.step > 0.8 * self.config.max_steps:
-            return
-        dead = (self.use < DEAD_SHARE).nonzero()[:, 0]
-        if len(dead):
-            self._place(latents, dead)
-            self.use[dead] = 1.0
-
-    def _place(self, latents: Tensor, entries: Tensor) -> None:
-        """Moves some entries to randomly chosen latents of rank 0, with a little noise so that no two are
-        equal."""
-        picked = torch.randint(len(latents), (len(entries),), generator=self._generator())
-        new = latents[picked.to(latents.device)].float()
-        noise = torch.randn(new.shape, generator=self._generator()).to(new.device)
-        new = new + 0.02 * latents.std() * noise
-        if self.worker.world_size > 1:
-            dist.broadcast(new, 0)
-        weight = self.vqgan.quantize.embedding.weight
-        weight.data[entries] = new
-        state = self.optimizer.state.get(weight)
-        for moment in ("exp_avg", "exp_avg_sq"):
-            if state and moment in state:
-                state[moment][entries] = 0.0
-        self.average["quantize.embedding.weight"][entries] = new
 
     def averaged(self) -> VQGAN:
         """A copy with the averaged weights."""
@@ -282,7 +283,7 @@ class VQGANTrainer:
             "optimizer": self.optimizer.state_dict(),
             "disc_optimizer": self.disc_optimizer.state_dict(),
             "average": self.average,
-            "use": self.use,
+            "use": self.care.use,
         }
 
     def load_state(self, state: dict[str, object]) -> None:
@@ -291,36 +292,5 @@ class VQGANTrainer:
             getattr(self, name).load_state_dict(state[name])
         for name, value in state["average"].items():  # type: ignore[attr-defined]
             self.average[name].copy_(value)
-        self.use.copy_(state["use"])  # type: ignore[arg-type]
+        self.care.use.copy_(state["use"])  # type: ignore[arg-type]
         self.step = state["step"]  # type: ignore[assignment]
-
-
-@torch.inference_mode()
-def validate(vqgan: VQGAN, pictures: np.ndarray, batch_size: int = 32) -> dict[str, float]:
-    """PSNR in dB over pixels as saved, and how much of the codebook the pictures use.
-
-    Args:
-        pictures: uint8 (n, S, S, 3).
-    """
-    device = vqgan.quantize.embedding.weight.device
-    squares, counts = [], torch.zeros(vqgan.config.codebook_size)
-    for start in range(0, len(pictures), batch_size):
-        batch = pictures[start : start + batch_size]
-        codes = vqgan.encode(to_pixels(batch).to(device))
-        counts += torch.bincount(codes.flatten().cpu(), minlength=len(counts))
-        error = to_uint8(vqgan.decode(codes)).astype(np.float64) - batch
-        squares.append((error**2).mean(axis=(1, 2, 3)))
-    shares = counts[counts > 0] / counts.sum()
-    return {
-        "valid_psnr": float(np.mean(10 * np.log10(255**2 / np.maximum(np.concatenate(squares), 1e-9)))),
-        "valid_usage": float((counts > 0).float().mean()),
-        "valid_perplexity": float(torch.exp(-(shares * shares.log()).sum())),
-    }
-
-
-def contact_sheet(vqgan: VQGAN, pictures: np.ndarray) -> np.ndarray:
-    """Originals above reconstructions, uint8 (2 S, n S, 3)."""
-    device = vqgan.quantize.embedding.weight.device
-    with torch.inference_mode():
-        rec = to_uint8(vqgan.decode(vqgan.encode(to_pixels(pictures).to(device))))
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in (pictures, rec)])

@@ -1,24 +1,24 @@
-"""Training of a VQGAN: what one step promises, the job on users' pictures, and the bundled weights."""
+"""Training of a VQGAN: what one step promises, and the bundled weights. The job: test_photographs.py."""
 
-import base64
 import dataclasses
 import io
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from painter_core.checkpoint import open_model
 from painter_core.judge import Judge, score
-from painter_core.models.vqgan import VQGAN
+from painter_core.models.discriminator import PatchDiscriminator
+from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.pixels import to_pixels, to_uint8
 from painter_core.sample_pictures import sample_row
 from painter_core.training import Worker
-from painter_core.vqgan_training import VQGANTrainConfig, VQGANTrainer, learning_rate, validate
-from tests.conftest import TINY_VQGAN, Jobs
+from painter_core.vqgan_losses import DiscriminatorLoss, adversarial_weight
+from painter_core.vqgan_training import VQGANTrainConfig, VQGANTrainer, learning_rate
+from painter_core.vqgan_validation import contact_sheet, validate
+from tests.conftest import TINY_VQGAN
+from tests.test_perceptual import formula_vgg
 
 BATCH = 4
 SIDE = TINY_VQGAN.image_size
@@ -42,20 +42,24 @@ def pictures() -> np.ndarray:
     return np.stack([np.asarray(row.image) for row in rows])
 
 
-def make_trainer(**changes: object) -> VQGANTrainer:
+def make_trainer(
+    geometry: VQGANConfig = TINY_VQGAN, worker: Worker = ONE_CPU, perceptual=None, **changes: object
+) -> VQGANTrainer:
     """A tiny trainer with fixed weights, whose codebook is in use from its second step on."""
     settings: dict = {
-        "tables": "-", "outputs": "-", "geometry": TINY_VQGAN, "micro_batch_size": BATCH, "max_steps": 40,
+        "tables": "-", "outputs": "-", "geometry": geometry, "micro_batch_size": BATCH, "max_steps": 40,
         "learning_rate": 1e-3, "quantize_after": 1, "random_seed": 3,
     }  # fmt: skip
     torch.manual_seed(3)
-    return VQGANTrainer(VQGAN(TINY_VQGAN), VQGANTrainConfig(**(settings | changes)), ONE_CPU)
+    return VQGANTrainer(VQGAN(geometry), VQGANTrainConfig(**(settings | changes)), worker, perceptual)
 
 
 def train(trainer: VQGANTrainer, pictures: np.ndarray, steps: int) -> list[dict[str, float]]:
     """Metrics of the next steps; batches follow from the step's number."""
     found = []
     for _ in range(steps):
+        if count := trainer.pictures_for_codebook:
+            trainer.lay_out_codebook(pictures[:count])
         rows = (np.arange(BATCH) + trainer.step * BATCH) % len(pictures)
         found.append(trainer.train_step(pictures[rows]))
     return found
@@ -88,7 +92,7 @@ def test_unused_entries_move_to_latents(pictures: np.ndarray) -> None:
         train(trainer, pictures, 2)
         # all but one entry far away from every latent: the collapse that revival is there for
         trainer.vqgan.quantize.embedding.weight.data[1:] = 1e3
-        trainer.use[1:] = 0.0
+        trainer.care.use[1:] = 0.0
         train(trainer, pictures, 24)
         return trainer
 
@@ -98,6 +102,39 @@ def test_unused_entries_move_to_latents(pictures: np.ndarray) -> None:
     with torch.inference_mode():
         assert len(trainer.vqgan.encode(to_pixels(pictures)).unique()) > 4
     assert torch.equal(entries, grown().vqgan.quantize.embedding.weight), "revival is a function of the seed"
+
+
+def test_codebook_is_laid_out_over_more_pictures_than_a_batch() -> None:
+    """As with f16_16384, where a picture has 256 latents."""
+    entries, in_a_batch = 1024, BATCH * TINY_VQGAN.image_len
+    trainer = make_trainer(dataclasses.replace(TINY_VQGAN, codebook_size=entries), quantize_after=0)
+    count = trainer.pictures_for_codebook
+    assert count * TINY_VQGAN.image_len >= entries > in_a_batch
+    noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    trainer.lay_out_codebook(noise)
+    with torch.inference_mode():
+        assert len(trainer.vqgan.encode(to_pixels(noise)).unique()) > 0.9 * entries
+    train(trainer, noise, 1)
+    assert trainer.pictures_for_codebook == 0
+
+
+def test_perceptual_term_pulls_too(pictures: np.ndarray) -> None:
+    found = train(make_trainer(perceptual=formula_vgg(), perceptual_weight=0.5), pictures, 12)
+    without = train(make_trainer(), pictures, 1)[0]
+    assert found[0]["train_rec"] == without["train_rec"]
+    assert found[0]["train_loss"] == pytest.approx(
+        without["train_loss"] + 0.5 * found[0]["train_perceptual"], rel=1e-5
+    )
+    assert found[-1]["train_perceptual"] < 0.9 * found[0]["train_perceptual"]
+
+
+def test_bf16_is_autocast_with_float32_weights(pictures: np.ndarray) -> None:
+    trainer = make_trainer(worker=dataclasses.replace(ONE_CPU, precision="bf16"))
+    found = train(trainer, pictures, 12)
+    assert found[-1]["train_rec"] < 0.9 * found[0]["train_rec"]
+    assert found[0]["train_rec"] != train(make_trainer(), pictures, 1)[0]["train_rec"]
+    assert {t.dtype for t in trainer.vqgan.state_dict().values()} == {torch.float32}
+    assert {t.dtype for t in trainer.average.values()} == {torch.float32}
 
 
 def test_average_lies_between_the_weights(pictures: np.ndarray) -> None:
@@ -120,13 +157,32 @@ def test_discriminator_starts_late_with_an_adaptive_weight(pictures: np.ndarray)
     assert all(torch.equal(v, young[k]) for k, v in trainer.discriminator.state_dict().items())
     found = train(trainer, pictures, 3)
     assert all(0 <= step["train_disc"] < 10 for step in found)
+    assert all(step["train_disc_weight"] > 0 for step in found)
     assert not torch.equal(trainer.discriminator.main[0].weight, young["main.0.weight"])
     pixels = to_pixels(pictures[:BATCH])
     rec, *_ = trainer.model(pixels, True)
-    weight = trainer._adversarial_weight((rec - pixels).abs().mean(), rec)
-    assert torch.isfinite(weight)
-    assert weight > 0
+    error, fooled = (rec - pixels).abs().mean(), -trainer.discriminator(rec).mean()
+    last = trainer.vqgan.decoder.conv_out.weight
+    weight = adversarial_weight(error, fooled, last)
     assert not weight.requires_grad
+    gradients = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (error, fooled)]
+    assert float(weight) == pytest.approx(float(gradients[0] / gradients[1]), rel=1e-2)
+
+
+def test_discriminator_sees_real_and_painted_pictures_apart() -> None:
+    torch.manual_seed(1)
+    loss = DiscriminatorLoss(PatchDiscriminator())
+    real, painted = torch.rand(BATCH, 3, SIDE, SIDE), torch.rand(BATCH, 3, SIDE, SIDE) * 0.1 - 0.9
+    with torch.no_grad():
+        apart = [loss.discriminator(pictures) for pictures in (real, painted)]
+        together = loss.discriminator(torch.cat((real, painted))).chunk(2)
+        found = float(loss(real, painted))
+
+    def hinge(real: torch.Tensor, painted: torch.Tensor) -> float:
+        return float((1 - real).clamp(min=0).mean() + (1 + painted).clamp(min=0).mean()) / 2
+
+    assert found == pytest.approx(hinge(*apart))
+    assert abs(found - hinge(*together)) > 0.01, "statistics of the one kind reached the other"
 
 
 def test_resumed_training_repeats_the_unbroken_run(pictures: np.ndarray) -> None:
@@ -168,45 +224,11 @@ def test_validate_scores_what_would_be_saved(pictures: np.ndarray) -> None:
     found = validate(make_trainer().averaged(), pictures, batch_size=7)
     assert found == pytest.approx(validate(make_trainer().averaged(), pictures), rel=1e-3)
     assert 0 < found["valid_psnr"] < 20
+    assert 0 < found["valid_l1"] < 2
+    sheet = contact_sheet(make_trainer().averaged(), pictures[:3])
+    assert sheet.shape == (2 * SIDE, 3 * SIDE, 3)
+    assert np.array_equal(sheet[:SIDE, SIDE : 2 * SIDE], pictures[1])
     assert 1 <= found["valid_perplexity"] <= found["valid_usage"] * TINY_VQGAN.codebook_size
-
-
-def jpeg_cells() -> list[str]:
-    """Base64 of photographs as users have them: odd sizes, in grey, RGB, CMYK, with a palette or alpha."""
-    rng = np.random.default_rng(0)
-    cells = []
-    sizes = ((33, 47), (200, 31), (64, 64), (97, 301), (40, 500), (255, 129))
-    modes = (("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG"), ("RGB", "WEBP"))
-    for size, (mode, kind) in ((size, mode) for size in sizes for mode in modes):
-        coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
-        file = io.BytesIO()
-        coarse.resize(size, Image.Resampling.BICUBIC).convert(mode).save(file, kind)
-        cells.append(base64.b64encode(file.getvalue()).decode())
-    return cells
-
-
-def test_job_makes_a_vqgan_from_photographs(jobs: Jobs, tmp_path: Path) -> None:
-    cells = jpeg_cells()
-    table, out = tmp_path / "photos.tsv", tmp_path / "vqgan"
-    broken = base64.b64encode(b"\xff\xd8\xff\xe0 no picture").decode()
-    rows = [f"p{i}\t照片{i}\t{cell}\n" for i, cell in enumerate([*cells, broken])]
-    table.write_text("".join(rows), encoding="utf-8")
-    geometry = ("--image-size", 32, "--ch", 32, "--ch-mult", 1, 1, "--num-res-blocks", 1,
-                "--attn-resolutions", 16, "--z-channels", 8, "--embed-dim", 8, "--codebook-size", 32,
-                )  # fmt: skip
-    flags = ("--tables", table, "--outputs", out, *geometry, "--max-steps", 12, "--micro-batch-size", 4,
-             "--quantize-after", 4, "--disc-start", 9, "--save-checkpoint-steps", 6, "--logging-steps", 1,
-             "--precision", "fp32", "--max-reject-fraction", 0.1)  # fmt: skip
-    jobs.run("train_vqgan", *flags)
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "train_rec" in line] == list(range(1, 13))
-    assert {"valid_psnr", "valid_usage", "valid_perplexity"} <= set().union(*lines)
-    made = open_model(str(out / "last")).load_vqgan()
-    assert made.config.ch_mult == (1, 1)
-    card = (out / "last" / "README.md").read_text(encoding="utf-8")
-    assert f"{len(cells)} pictures" in card, "one row was rejected"
-    assert list((out / "tensorboard").iterdir())
-    assert "learning_rate" in jobs.run("train_vqgan", *flags, "--learning-rate", "1e-4", code=4)
 
 
 def test_bundled_vqgan_keeps_its_promises() -> None:

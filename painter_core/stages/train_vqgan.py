@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from painter_core.checkpoint import open_model, weights_bytes
+from painter_core.models.perceptual import MIN_SIDE_PX
 from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.perceptual_weights import load_perceptual, perceptual_files
 from painter_core.stages.launch import Complete, Outcome, name_for_workers
 from painter_core.stages.plan import plan_units
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
 from painter_core.stages.tables import Columns, InputFile, find_files, parse_input_schema
 from painter_core.stages.training_run import TrainingRun, as_json
-from painter_core.storage import absolute, redact
+from painter_core.storage import absolute, file_sha256, redact
 from painter_core.vqgan_training import VQGANTrainConfig
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ NOT_IDENTITY = (
     "keep_checkpoints",
     "max_reject_fraction",
     "geometry",
+    "perceptual_weights",
     "micro_batch_size",
 )
 
@@ -85,6 +88,7 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
         raise ValueError(f"--vqgan {config.vqgan}: holds no VQGAN")
     if start:
         start.check_weights()
+    config, perceptual_sha256 = _find_perceptual(config, geometry)
     workers = find_workers(config.num_workers, config.use_gpu)
     batch = config.micro_batch_size * workers.most
     files = _find_rows(config, tables, batch)
@@ -95,6 +99,7 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
             "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
             "geometry": dataclasses.asdict(geometry),
             "start_sha256": start.vqgan_sha256() if start else None,
+            "perceptual_sha256": perceptual_sha256,
             **settings,
         }
     )
@@ -104,7 +109,7 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
         overwrite=config.overwrite,
         dry_run=config.dry_run,
         needed_bytes=(config.keep_checkpoints + 1) * 5 * weights_bytes(VQGAN, geometry),
-        reads=[*tables, config.vqgan or ""],
+        reads=[*tables, config.vqgan or "", *(config.perceptual_weights or "").split(",")],
     )
     if config.dry_run:
         _dry_run(config, geometry, workers)
@@ -119,6 +124,22 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
         workers=workers,
     )
     return plan, run
+
+
+def _find_perceptual(
+    config: VQGANTrainConfig, geometry: VQGANConfig
+) -> tuple[VQGANTrainConfig, list[str] | None]:
+    """The config with absolute paths, and the sha256 of each file; ValueError if the files will not do."""
+    if config.perceptual_weights is None:
+        return config, None
+    if geometry.image_size < MIN_SIDE_PX:
+        raise ValueError(
+            f"--perceptual-weights: for pictures of at least {MIN_SIDE_PX} px, got {geometry.image_size}"
+        )
+    files = perceptual_files(config.perceptual_weights)
+    load_perceptual(files)  # what is wrong with them is said before anything is written
+    names = ",".join(map(str, files))
+    return dataclasses.replace(config, perceptual_weights=names), [file_sha256(file) for file in files]
 
 
 def _find_rows(config: VQGANTrainConfig, tables: list[str], batch: int) -> list[list[InputFile]]:

@@ -15,11 +15,13 @@ from painter_core.data_order import epoch_order
 from painter_core.faults import failpoint
 from painter_core.metrics import MetricsLog
 from painter_core.models.vqgan import VQGAN
+from painter_core.perceptual_weights import load_perceptual, perceptual_files
 from painter_core.stages.pictures_cache import open_pictures
 from painter_core.stages.ray_train import end_training, resume_from, this_worker, write_outcome
 from painter_core.stages.train_vqgan import VQGANPlan
 from painter_core.training_checkpoint import publish, save_checkpoint
-from painter_core.vqgan_training import VQGANTrainer, contact_sheet, learning_rate, validate
+from painter_core.vqgan_training import VQGANTrainer, learning_rate
+from painter_core.vqgan_validation import contact_sheet, validate
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,9 @@ class _Run:
         self.valid = self._pictures(plan.valid_table or plan.train_table)[:VALIDATED]
         torch.manual_seed(self.config.random_seed)
         vqgan = open_model(self.config.vqgan).load_vqgan() if self.config.vqgan else VQGAN(plan.vqgan)
-        self.trainer = VQGANTrainer(vqgan.train(), self.config, self.worker)
+        flag = self.config.perceptual_weights
+        perceptual = load_perceptual(perceptual_files(flag)) if flag else None
+        self.trainer = VQGANTrainer(vqgan.train(), self.config, self.worker, perceptual)
         self.best, self.is_best, self.found = -np.inf, False, dict[str, float]()
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         if found := resume_from(plan.root, self.worker):
@@ -63,6 +67,11 @@ class _Run:
             self.order = (epoch, epoch_order(self.config.random_seed, epoch, len(self.pictures)))
         rows = self.order[1][step * batch : (step + 1) * batch]
         return self.pictures[np.sort(rows[self.worker.rank :: self.worker.world_size])]
+
+    def spread_pictures(self, count: int) -> np.ndarray:
+        """At most `count` pictures from all over the table."""
+        rows = np.linspace(0, len(self.pictures) - 1, min(count, len(self.pictures)))
+        return self.pictures[rows.astype(np.int64)]
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates and saves on rank 0; the others wait in the next step's reduction."""
@@ -121,6 +130,8 @@ def train_loop(config: dict[str, Any]) -> None:
     marked, marked_step = time.monotonic(), trainer.step
     while trainer.step < run.config.max_steps:
         rate = learning_rate(run.config, trainer.step)
+        if count := trainer.pictures_for_codebook:
+            trainer.lay_out_codebook(run.spread_pictures(count))
         found = trainer.train_step(run.next_pictures())
         if not np.isfinite(found["train_loss"]) or not np.isfinite(found["grad_norm"]):
             write_outcome(

@@ -13,6 +13,7 @@ from painter_core.devices import resolve_training_precision
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.optimizers import make_optimizers
+from painter_core.perceptual_weights import load_perceptual, perceptual_files
 from painter_core.training import Samples, TrainConfig, Worker, train_step
 from painter_core.vqgan_training import VQGANTrainConfig, VQGANTrainer
 
@@ -49,7 +50,9 @@ def vqgan_step(config: VQGANTrainConfig, vqgan: VQGANConfig, *, use_gpu: bool) -
     worker = _alone(config.precision, use_gpu=use_gpu)
     torch.manual_seed(config.random_seed)
     model = open_model(config.vqgan).load_vqgan() if config.vqgan else VQGAN(vqgan)
-    trainer = VQGANTrainer(model.train(), config, worker)
+    flag = config.perceptual_weights
+    perceptual = load_perceptual(perceptual_files(flag)) if flag else None
+    trainer = VQGANTrainer(model.train(), config, worker, perceptual)
     generator = np.random.default_rng(config.random_seed)
     side = vqgan.image_size
     pictures = generator.integers(0, 256, (config.micro_batch_size, side, side, 3), np.uint8)
