@@ -32,7 +32,7 @@ submit jobs/train.py --tables "$out/codes_train,$out/codes_valid" --checkpoint-d
 submit jobs/generate.py --tables "$out/prompts.tsv" --checkpoint-dir "$out/model" --outputs "$out/pictures.tsv" \
   --random-seed "$seed" --top-k 10 --guidance-scale 2
 submit jobs/evaluate.py --tables "$out/pictures.tsv" --outputs "$out/score" --attributes
-python jobs/make_gallery.py --tables "$out/pictures.tsv" --outputs "$out/gallery.html"
+python jobs/make_gallery.py --tables "$out/pictures.tsv" --scores "$out/score" --outputs "$out/gallery.html"
 
 cat <<END
 

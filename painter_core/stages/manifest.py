@@ -166,5 +166,9 @@ def iter_parts(outputs: str) -> Iterator[pa.Table]:
     """
     directory = RunDirectory(outputs)
     for part in read_manifest(directory.url)["parts"]:
-        data = read_part(join(directory.url, part["name"]), part["sha256"])
-        yield read_table(data, part["name"])
+        yield part_rows(directory, part)
+
+
+def part_rows(directory: RunDirectory, part: dict[str, Any]) -> pa.Table:
+    """The rows of a part of the manifest; ValueError if it was changed or is missing."""
+    return read_table(read_part(join(directory.url, part["name"]), part["sha256"]), part["name"])
