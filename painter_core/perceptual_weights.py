@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from painter_core.checkpoint import compare_tensors
 from painter_core.foreign import load_pickle
 from painter_core.models.perceptual import PerceptualDistance
+from painter_core.safetensors_file import compare_tensors
 
 CLASSIFIER = {f"classifier.{layer}.{kind}" for layer in (0, 3, 6) for kind in ("weight", "bias")}
 WANTED = "torchvision's VGG16 (features.N.weight, .bias) with LPIPS's heads (linK.model.1.weight) or none"
