@@ -25,7 +25,7 @@ from painter_core.sample_pictures import BACKGROUNDS, COLOURS, draw
 
 SIDE = 64  # pictures of any size are read at this one
 CELL = 2  # templates are compared in cells of 2 x 2 pixels
-POSES = 16  # rendered pictures for each kind, size and pattern
+POSES = 40  # rendered pictures for each kind, size and pattern
 BORDER = 3  # pixels at each side that goods never reach
 FAR = 40.0  # RGB distance from the background (0..441) from which a pixel counts as goods
 CAP = 70.0  # RGB distance after which a pixel is only "wrong", not more wrong

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # halved after each
+STAGES: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # halved after each
 MIN_SIDE_PX = 16  # four halvings before the last stage
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation in [-1, 1]
 
@@ -21,10 +21,13 @@ class PerceptualDistance(nn.Module):
         heads: weigh channels by LPIPS's linear heads; without them every channel counts 1.
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, *, heads: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        self._ends = []  # of the stages, in `features`
+        self._ends: list[int] = []  # of the stages, in `features`
         previous = 3
         for widths in STAGES:
             for width in widths:
@@ -33,8 +36,9 @@ class PerceptualDistance(nn.Module):
             self._ends.append(len(layers))
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        for k, widths in enumerate(STAGES if heads else ()):
-            self.add_module(f"lin{k}", _Head(widths[-1]))
+        if heads:
+            for k, widths in enumerate(STAGES):
+                self.add_module(f"lin{k}", _Head(widths[-1]))
         self._has_heads = heads
         self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE)[:, None, None], persistent=False)
