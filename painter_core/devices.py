@@ -1,13 +1,20 @@
-"""Device, precision and threads of a model worker."""
+"""Device, precision, threads and memory of a model worker."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
+
+from painter_core.models.vqgan import VQGAN
 
 log = logging.getLogger(__name__)
+
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 def worker_device() -> torch.device:
@@ -22,11 +29,80 @@ def worker_device() -> torch.device:
     return torch.device("cpu")
 
 
-def resolve_precision(precision: Literal["auto", "fp32", "bf16"], *, gpu: bool) -> Literal["fp32", "bf16"]:
+def resolve_precision(precision: Precision, *, gpu: bool) -> Literal["fp32", "tf32", "bf16"]:
     """auto: bfloat16 on a GPU, float32 on a CPU."""
+    if precision == "tf32" and not gpu:
+        raise ValueError("--precision tf32: only GPUs compute in it; take fp32 or bf16")
     if precision != "auto":
         return precision
     return "bf16" if gpu else "fp32"
+
+
+def model_settings(
+    precision: Precision, compile: Literal["auto", "on", "off"], *, gpu: bool
+) -> dict[str, Any]:
+    """`precision` and `compile` as they are put down in a plan and its manifest, and logged.
+
+    compile auto is off: on a CPU it gains little (benchmarks/RESULTS.md), on a GPU it waits to be measured.
+    """
+    found = {"precision": resolve_precision(precision, gpu=gpu), "compile": compile == "on"}
+    log.info("model on the %s, precision %s, compile %s", "GPU" if gpu else "CPU", *found.values())
+    return found
+
+
+def set_tf32(precision: str) -> None:
+    """On a GPU, lets float32 products round their factors to 10 bits (tf32), or forbids it (anything else).
+
+    Torch's own default allows it for convolutions and forbids it for matrix products.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def prepare_vqgan(model: VQGAN, device: torch.device, precision: str, *, compiled: bool = False) -> VQGAN:
+    """A VQGAN for inference: on the device, its convolutions in this precision; the codebook stays float32.
+
+    On a CPU the channels come last in memory, for which its convolutions and norms are written. On a GPU only
+    if compiled: else each norm would copy there and back.
+    """
+    set_tf32(precision)
+    model = model.requires_grad_(False).to(device)
+    if compiled or device.type == "cpu":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
+    for part in (model.encoder, model.quant_conv, model.post_quant_conv, model.decoder):
+        part.to(DTYPES[precision])
+    if compiled:
+        model.encoder.compile(dynamic=False)
+        model.decoder.compile(dynamic=False)
+    return model
+
+
+class Pieces:
+    """Runs a model over batches of one size in equal pieces: whole, or after a GPU ran out of memory smaller.
+
+    Args:
+        rows: of a batch.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._whole = rows
+
+    def run(self, work: Callable[..., Tensor], *batch: Tensor) -> Tensor:
+        """work(*pieces of the batch), one after the other, as one tensor.
+
+        Raises:
+            torch.OutOfMemoryError: not even one row fits.
+        """
+        while True:
+            try:
+                return torch.cat([work(*p) for p in zip(*(t.split(self.rows) for t in batch), strict=True)])
+            except torch.OutOfMemoryError:
+                if self.rows == 1:
+                    raise
+                self.rows = max(n for n in range(1, self.rows // 2 + 1) if self._whole % n == 0)
+                log.warning("out of GPU memory: going on with %d rows a model call", self.rows)
+            torch.cuda.empty_cache()  # outside the handler, which holds the failed call's tensors
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 
-def to_pixels(batch: np.ndarray) -> Tensor:
-    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1]."""
-    return torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+def to_pixels(batch: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1]; travels to the device as uint8."""
+    return torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def quantize_pixels(pixels: Tensor) -> Tensor:
+    """Float (B, 3, S, S) about [-1, 1] -> uint8 (B, S, S, 3): clipped and truncated, as EasyNLP does."""
+    scaled = (pixels.float() + 1.0).mul_(127.5).clamp_(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:
-    """Float (B, 3, S, S) about [-1, 1] -> uint8 (B, S, S, 3): clipped and truncated, as EasyNLP does."""
-    scaled = (pixels.float() + 1.0).mul_(127.5).clamp_(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    """The same as an array."""
+    return quantize_pixels(pixels).cpu().numpy()

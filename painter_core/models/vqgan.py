@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NEAREST_ROWS = 1024  # latents compared at a time: the scores of 1,024 with 16,384 entries are 64 MiB
+
 
 @dataclass(frozen=True, kw_only=True)
 class VQGANConfig:
@@ -241,7 +243,8 @@ class Quantizer(nn.Module):
         # arg min |z - e|^2 = arg max (z.e - |e|^2 / 2): one product, and |z|^2 is not needed
         half_norms = 0.5 * entries.square().sum(dim=1)
         with torch.autocast(z.device.type, enabled=False):
-            return torch.addmm(-half_norms[None], z.float(), entries.t()).argmax(dim=1)
+            pieces = z.float().split(NEAREST_ROWS)
+            return torch.cat([torch.addmm(-half_norms, p, entries.t()).argmax(dim=1) for p in pieces])
 
 
 class VQGAN(nn.Module):
@@ -258,7 +261,7 @@ class VQGAN(nn.Module):
 
     def latents(self, pixels: Tensor) -> Tensor:
         """What the quantizer sees: (B, 3, H, W) pixels in [-1, 1] -> (B, E, h, w)."""
-        return self.quant_conv(self.encoder(pixels))
+        return self.quant_conv(self.encoder(pixels.to(self.quant_conv.weight.dtype)))
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Codes int64 (B, h * w) of pixels (B, 3, H, W) in [-1, 1]."""
@@ -268,10 +271,10 @@ class VQGAN(nn.Module):
 
     def decode_latents(self, z_q: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), not clipped, of quantised latents (B, E, h, w)."""
-        return self.decoder(self.post_quant_conv(z_q))
+        return self.decoder(self.post_quant_conv(z_q.to(self.post_quant_conv.weight.dtype)))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), about [-1, 1] but not clipped, of codes (B, h * w)."""
         grid = self.config.grid_size
         z_q = self.quantize.embedding(codes).view(codes.shape[0], grid, grid, -1)  # (B, h, w, E)
-        return self.decode_latents(z_q.permute(0, 3, 1, 2).contiguous())
+        return self.decode_latents(z_q.permute(0, 3, 1, 2))

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from painter_core.checkpoint import ModelDirectory, open_model
-from painter_core.devices import autocast, resolve_precision, worker_device
+from painter_core.devices import Pieces, model_settings, prepare_vqgan, worker_device
 from painter_core.faults import failpoint
 from painter_core.images import Alpha, Resize
+from painter_core.memory import vqgan_row_bytes
 from painter_core.pixels import to_pixels
 from painter_core.stages.commit import PartWriter, RunDirectory
 from painter_core.stages.decode import CellDecoder, DecodePictures
@@ -102,11 +103,14 @@ class EncodePictures:
     vqgan: str
     precision: str
     micro_batch_size: int
+    compiled: bool = False
     _device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
         self._device = worker_device()
-        self._model = open_model(self.vqgan).load_vqgan().to(self._device)
+        model = open_model(self.vqgan).load_vqgan()
+        self._model = prepare_vqgan(model, self._device, self.precision, compiled=self.compiled)
+        self._pieces = Pieces(self.micro_batch_size)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
@@ -127,8 +131,7 @@ class EncodePictures:
             # the last batch is filled up: another shape could round differently
             full = np.zeros((self.micro_batch_size, *batch.shape[1:]), np.uint8)
             full[: len(batch)] = batch
-            with autocast(self._device, self.precision):
-                found = self._model.encode(to_pixels(full).to(self._device))
+            found = self._pieces.run(self._model.encode, to_pixels(full, self._device))
             codes[start : start + len(batch)] = found[: len(batch)].cpu().numpy()
         return codes
 
@@ -144,16 +147,18 @@ def precompute(job: Job, config: PrecomputeConfig) -> None:
         Complete: the table is there already.
     """
     model = open_model(config.vqgan)
-    precision = resolve_precision(config.run.precision, gpu=job.uses_gpu)
+    settings = model_settings(config.run.precision, config.run.compile, gpu=job.uses_gpu)
     made_by = identity(config, model)
     assert model.vqgan is not None
+    job.memory_per_row = vqgan_row_bytes(model.vqgan, settings["precision"])
     row_bytes = 2 * model.vqgan.image_len + CAPTION_BYTES
     reads = (name_for_workers(config.vqgan),)
-    job.make_plan(made_by, {"precision": precision}, row_bytes=row_bytes, reads=reads)
+    job.make_plan(made_by, settings, row_bytes=row_bytes, reads=reads)
     decode = config.decoder(model.vqgan.image_size)
     encode: dict[str, Any] = {
         "vqgan": name_for_workers(config.vqgan),
-        "precision": precision,
+        "precision": settings["precision"],
+        "compiled": settings["compile"],
         "micro_batch_size": job.micro_batch_size(),
     }
     if config.run.dry_run:

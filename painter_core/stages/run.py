@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pyarrow as pa
 
 from painter_core.faults import failpoint
+from painter_core.memory import fitting_rows
 from painter_core.stages import preflight, replacement
 from painter_core.stages.commit import OURS, Plan, Refused, RunDirectory, differences
 from painter_core.stages.dry_run import Step, run_sample
@@ -50,6 +51,7 @@ class Job:
     ) -> None:
         self.stage, self.config, self.columns = stage, config, columns
         self.directory = RunDirectory(absolute(config.outputs))
+        self.memory_per_row = 0  # bytes that the model needs for a row; set before make_plan()
         self.plan: Plan | None = None
         rejects = redact(self.directory.url) + "/rejects"
         self._progress = Progress(stage, rejects, config.max_reject_fraction)
@@ -76,8 +78,14 @@ class Job:
         return gpus > 0 if wanted is None else wanted > 0
 
     def micro_batch_size(self) -> int:
-        """As given, or by device."""
-        return self.config.micro_batch_size or (128 if self.uses_gpu else 16)
+        """As given, or as in the stored plan, since rounding depends on it, or by device and memory."""
+        if self.config.micro_batch_size:
+            return self.config.micro_batch_size
+        if stored := self.directory.read_json("_run", "plan.json"):
+            return int(stored["settings"]["micro_batch_size"])
+        if self.uses_gpu:
+            return 128  # its worker sees the free memory, and halves this if need be
+        return fitting_rows(self.memory_per_row, cluster_resources()["memory"] / self._find_actors()[1], 16)
 
     def make_plan(
         self,

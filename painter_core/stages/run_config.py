@@ -5,8 +5,6 @@ from typing import Literal
 
 from painter_core.stages.launch import parse_range
 
-Precision = Literal["auto", "fp32", "bf16"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -26,7 +24,7 @@ class RunConfig:
     random_seed: int = 42
     """Seed of everything that is drawn."""
     micro_batch_size: int | None = None
-    """Rows a model call; by default 16 on a CPU, 128 on a GPU."""
+    """Rows a model call; by default 128 on a GPU, 16 on a CPU, fewer where memory is short."""
     max_reject_fraction: float = 0.01
     """More rejected rows than this share: exit code 3, no manifest."""
     keep_rejected: bool = False
@@ -42,8 +40,11 @@ class RunConfig:
     """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
     gpus_per_actor: float | None = None
     """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
-    precision: Precision = "auto"
-    """Precision of the model; auto is stated in the log and in the manifest."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU.
+    Stated in the log and in the manifest."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the model, on a GPU also CUDA graphs of the sampling; auto: off."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_reject_fraction <= 1:

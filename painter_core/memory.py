@@ -1,0 +1,28 @@
+"""How many rows of a micro-batch fit the memory; arithmetic only, without torch."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from painter_core.models.gpt import GPTConfig
+    from painter_core.models.vqgan import VQGANConfig
+
+ITEM_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
+
+
+def vqgan_row_bytes(config: "VQGANConfig", precision: str) -> int:
+    """Memory that a picture needs in the encoder or decoder: about six of its largest feature maps."""
+    return 6 * config.image_size**2 * config.ch * config.ch_mult[0] * ITEM_BYTES[precision]
+
+
+def gpt_row_bytes(config: "GPTConfig", precision: str) -> int:
+    """Memory that a row needs in sampling: keys and values, and its logits with three copies in float32."""
+    cached = 2 * config.n_layer * config.n_embd * config.block_size * ITEM_BYTES[precision]
+    return cached + 4 * 4 * config.codebook_size
+
+
+def fitting_rows(row_bytes: int, free_bytes: float, most: int) -> int:
+    """Rows of a micro-batch: the largest power of two up to `most` that fits half of the free memory."""
+    rows = most
+    while rows > 1 and rows * row_bytes > free_bytes / 2:
+        rows //= 2
+    return rows

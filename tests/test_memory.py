@@ -1,0 +1,38 @@
+"""Micro-batches that fit the memory, and that a resumed run keeps what was chosen."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from painter_core.memory import fitting_rows, gpt_row_bytes, vqgan_row_bytes
+from painter_core.models.gpt import GPTConfig
+from painter_core.models.vqgan import VQGANConfig
+from tests.conftest import Jobs
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(10_000 * MIB, 16), (3200 * MIB, 16), (3199 * MIB, 8), (400 * MIB, 2), (1, 1)]
+)
+def test_half_of_the_free_memory_is_filled(free: int, expected: int) -> None:
+    assert fitting_rows(100 * MIB, free, 16) == expected
+
+
+def test_rows_of_the_published_sizes() -> None:
+    assert vqgan_row_bytes(VQGANConfig(), "fp32") == 192 * MIB
+    assert vqgan_row_bytes(VQGANConfig(), "bf16") == 96 * MIB
+    # 36.9 kB a position, as computed by hand
+    assert gpt_row_bytes(GPTConfig(), "bf16") == pytest.approx(36_864 * 288, rel=0.03)
+
+
+def test_a_resumed_run_keeps_the_micro_batch(
+    jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path
+) -> None:
+    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", tmp_path / "codes", "--limit", 40)
+    jobs.run("precompute_codes", *flags, "--micro-batch-size", 8)
+    plan = json.loads((tmp_path / "codes" / "_run" / "plan.json").read_text())
+    assert plan["settings"]["micro_batch_size"] == 8
+    assert (plan["settings"]["precision"], plan["settings"]["compile"]) == ("fp32", False)
+    assert "already complete" in jobs.run("precompute_codes", *flags)
