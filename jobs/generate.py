@@ -10,9 +10,9 @@ import dataclasses
 from typing import Any
 
 from painter_core.checkpoint import open_model
-from painter_core.devices import resolve_precision
+from painter_core.devices import model_settings
 from painter_core.stages.commit import PartWriter
-from painter_core.stages.generate import GenerateConfig, PaintUnits, identity, row_bytes
+from painter_core.stages.generate import GenerateConfig, PaintUnits, identity, memory_per_row, row_bytes
 from painter_core.stages.launch import check_path, name_for_workers, parse
 from painter_core.stages.run import Job
 
@@ -24,14 +24,16 @@ def main() -> None:
         check_path("--checkpoint-dir", config.checkpoint_dir)
         job.start()
         model = open_model(config.checkpoint_dir)
-        precision = resolve_precision(config.run.precision, gpu=job.uses_gpu)
-        settings = {"precision": precision, "output_columns": list(config.output_columns)}
+        settings = model_settings(config.run.precision, config.run.compile, gpu=job.uses_gpu)
         config = dataclasses.replace(config, checkpoint_dir=name_for_workers(config.checkpoint_dir))
         made_by, size, reads = identity(config, model), row_bytes(config, model), (config.checkpoint_dir,)
-        job.make_plan(made_by, settings, row_bytes=size, reads=reads)
+        job.memory_per_row = memory_per_row(config, model, settings["precision"])
+        columns = {"output_columns": list(config.output_columns)}
+        job.make_plan(made_by, settings | columns, row_bytes=size, reads=reads)
         paint: dict[str, Any] = {
             "config": config,
-            "precision": precision,
+            "precision": settings["precision"],
+            "compiled": settings["compile"],
             "micro_batch_size": job.micro_batch_size(),
         }
         if config.run.dry_run:

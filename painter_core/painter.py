@@ -6,9 +6,8 @@ row does not depend on how many other rows there are.
 
 import base64
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,11 +15,13 @@ from PIL import Image
 
 from painter_core import zoo
 from painter_core.checkpoint import ModelDirectory, open_model
-from painter_core.devices import autocast, resolve_precision
+from painter_core.devices import DTYPES, Pieces, Precision, prepare_vqgan, resolve_precision
 from painter_core.images import encode_image
-from painter_core.pixels import to_uint8
+from painter_core.models.cached_gpt import CachedGPT
+from painter_core.pixels import quantize_pixels, to_uint8
 from painter_core.sampling import SamplingConfig, row_uniforms, sample_codes
 from painter_core.sequence import TextIds, text_ids
+from painter_core.static_sampling import StaticSampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +34,20 @@ class Request:
     sample: int = 0
 
 
+Painted = tuple[np.ndarray, np.ndarray]  # codes int64 (b, image_len), pictures uint8 (b, S, S, 3)
+
+
 class Painter:
     """A model ready to paint.
 
     Args:
         model: a directory with VQGAN, GPT and tokenizer.
         device: where both networks run.
-        precision: fp32, or bf16 for the GPT (the VQGAN's decoder stays in float32: in half precision it
-            fails).
+        precision: fp32, tf32 or bf16, of both networks.
         sampling: how codes are drawn.
         seed: of the whole run.
-        micro_batch_size: rows a model call.
+        micro_batch_size: pictures a model call; fewer after a GPU ran out of memory.
+        compiled: steps and decoder by torch.compile, on a GPU as CUDA graphs.
     """
 
     def __init__(
@@ -55,25 +59,54 @@ class Painter:
         sampling: SamplingConfig,
         seed: int,
         micro_batch_size: int,
+        compiled: bool = False,
     ) -> None:
         self.tokenizer = model.load_tokenizer()
-        self.gpt = model.load_gpt().to(device)
-        self.vqgan = model.load_vqgan().to(device)
-        self.device, self.precision = device, precision
+        self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision])
+        self.vqgan = prepare_vqgan(model.load_vqgan(), device, precision, compiled=compiled)
+        self.device, self.compiled = device, compiled
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
+        self._sampling_pieces, self._decoding_pieces = Pieces(micro_batch_size), Pieces(micro_batch_size)
+        self._static: dict[int, StaticSampler] = {}
+        self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
 
     def text_ids(self, texts: list[str]) -> TextIds:
         """Text ids of captions, with token counts."""
         config = self.gpt.config
         return text_ids(self.tokenizer, texts, text_len=config.text_len, codebook_size=config.codebook_size)
 
-    def paint(self, requests: list[Request]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Codes int64 (b, image_len) and pictures uint8 (b, S, S, 3) of one batch of b requests after
-        another."""
+    def paint(self, requests: list[Request]) -> Iterator[Painted]:
+        """One batch of b requests after another; with CUDA graphs a batch is decoded while the next one is
+        sampled."""
+        waiting: Callable[[], Painted] | None = None
         for start in range(0, len(requests), self.micro_batch_size):
             batch = requests[start : start + self.micro_batch_size]
-            codes = self.sample(batch)
-            yield codes[: len(batch)].cpu().numpy(), to_uint8(self.decode(codes))[: len(batch)]
+            decoding = self._begin_decoding(self.sample(batch), len(batch))
+            if waiting is not None:
+                yield waiting()
+            waiting = decoding
+        if waiting is not None:
+            yield waiting()
+
+    def _begin_decoding(self, codes: torch.Tensor, rows: int) -> Callable[[], Painted]:
+        """Starts decoding; what is returned waits for its end."""
+        if self._beside is None:
+            pictures = to_uint8(self.decode(codes))
+            return lambda: (codes[:rows].cpu().numpy(), pictures[:rows])
+        self._beside.wait_stream(torch.cuda.current_stream())
+        codes.record_stream(self._beside)
+        with torch.cuda.stream(self._beside):
+            found = quantize_pixels(self.decode(codes))
+            copied = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+            copied.copy_(found, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+
+        def wait() -> Painted:
+            done.synchronize()
+            return codes[:rows].cpu().numpy(), copied[:rows].numpy()
+
+        return wait
 
     def sample(self, batch: list[Request]) -> torch.Tensor:
         """Codes (micro_batch_size, image_len) on the device; rows after the batch are filling."""
@@ -82,13 +115,20 @@ class Painter:
         ids = torch.from_numpy(self.text_ids([r.text for r in batch]).ids).to(self.device)
         length = self.gpt.config.image_len
         uniforms = np.stack([row_uniforms(self.seed, r.idx, r.sample, length) for r in batch])
-        with autocast(self.device, self.precision):
-            return sample_codes(self.gpt, ids, torch.from_numpy(uniforms).to(self.device), self.sampling)
+        return self._sampling_pieces.run(self._sample, ids, torch.from_numpy(uniforms).to(self.device))
+
+    def _sample(self, ids: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        if not self.compiled:
+            return sample_codes(self.gpt, ids, uniforms, self.sampling)
+        if len(ids) not in self._static:
+            self._static.clear()  # what was built for larger pieces did not fit
+            self._static[len(ids)] = StaticSampler(self.gpt, self.sampling, len(ids), compiled=True)
+        return self._static[len(ids)].sample(ids, uniforms)
 
     @torch.inference_mode()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Pixels (B, 3, S, S) of codes (B, image_len)."""
-        return self.vqgan.decode(codes)
+        return self._decoding_pieces.run(self.vqgan.decode, codes)
 
 
 class Pipeline:
@@ -146,7 +186,7 @@ def pipeline(
     temperature: float = 1.0,
     guidance_scale: float = 1.0,
     device: str | torch.device = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    precision: Precision = "auto",
     micro_batch_size: int | None = None,
 ) -> Pipeline:
     """A model ready to paint, as EasyNLP's pipeline() makes it.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from painter_core.models.gpt import GPT, KVCache
+from painter_core.models.cached_gpt import CachedGPT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,11 @@ class SamplingConfig:
             raise ValueError(f"--temperature: got {self.temperature}, expected above 0 and at most 100")
         if not 1 <= self.guidance_scale <= 100:
             raise ValueError(f"--guidance-scale: got {self.guidance_scale}, expected 1 to 100")
+
+    @property
+    def rows_per_picture(self) -> int:
+        """Rows of the model's batch: with guidance one with the caption, one without."""
+        return 1 if self.guidance_scale == 1 else 2
 
 
 def row_uniforms(seed: int, idx: str, sample: int, length: int) -> np.ndarray:
@@ -72,19 +77,27 @@ def draw_codes(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tens
     return codes.gather(1, torch.minimum(rank, kept))[:, 0]
 
 
-def _guided(logits: Tensor, scale: float) -> Tensor:
+def rows_of_text(text_ids: Tensor, config: SamplingConfig, codebook_size: int) -> Tensor:
+    """What the model is given (B, text_len), or with guidance (2 B, text_len): then the empty captions."""
+    if config.guidance_scale == 1:
+        return text_ids
+    return torch.cat((text_ids, torch.full_like(text_ids, codebook_size)))
+
+
+def guided(logits: Tensor, config: SamplingConfig) -> Tensor:
     """Logits (B, V) to draw from, out of (B, V), or of (2 B, V): with captions, then without."""
-    if scale == 1:
+    if config.guidance_scale == 1:
         return logits
     told, empty = logits.float().chunk(2)
-    return empty + scale * (told - empty)
+    return empty + config.guidance_scale * (told - empty)
 
 
 @torch.inference_mode()
-def sample_codes(model: GPT, text_ids: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tensor:
-    """Codes of whole pictures: prefill of the text once, then one position a step with a static cache.
+def sample_codes(model: CachedGPT, text_ids: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tensor:
+    """Codes of whole pictures: prefill of the text once, then one position a step.
 
     Args:
+        model: made for B * config.rows_per_picture rows.
         text_ids: int64 (B, text_len).
         uniforms: float32 (B, L).
 
@@ -95,25 +108,13 @@ def sample_codes(model: GPT, text_ids: Tensor, uniforms: Tensor, config: Samplin
         RuntimeError: the logits are not finite (damaged weights, or a precision that overflows).
     """
     length, text_len = model.config.image_len, text_ids.shape[1]
-    scale = config.guidance_scale
-    if scale != 1:
-        # the second half are the same rows with the empty caption
-        text_ids = torch.cat((text_ids, torch.full_like(text_ids, model.config.codebook_size)))
-    weight = model.head.weight
-    dtype = (
-        torch.get_autocast_dtype(weight.device.type)
-        if torch.is_autocast_enabled(weight.device.type)
-        else weight.dtype
-    )
-    cache = KVCache(model.config, len(text_ids), text_len + length - 1, weight.device, dtype)
-    codes = torch.empty(len(uniforms), length, dtype=torch.int64, device=weight.device)
-    logits = model.prefill(text_ids, cache)
+    codes = torch.empty(len(uniforms), length, dtype=torch.int64, device=text_ids.device)
+    logits = model.prefill(rows_of_text(text_ids, config, model.config.codebook_size))
     finite = torch.isfinite(logits).all()
     for step in range(length):
-        codes[:, step] = draw_codes(_guided(logits, scale), uniforms[:, step], config)
+        codes[:, step] = draw_codes(guided(logits, config), uniforms[:, step], config)
         if step + 1 < length:
-            last = codes[:, step : step + 1] if scale == 1 else codes[:, step : step + 1].repeat(2, 1)
-            logits = model.decode_one_token(last, text_len + step, cache)
+            logits = model.step(codes[:, step].repeat(config.rows_per_picture), text_len + step)
             finite &= torch.isfinite(logits).all()
     if not finite:
         raise RuntimeError("the GPT's logits are not finite: are the weights damaged?")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from painter_core.models.gpt import GPT, GPTConfig, KVCache
+from painter_core.models.cached_gpt import CachedGPT
+from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from tests.golden.formula import fill, image, tokens
 
@@ -92,12 +93,13 @@ def test_vqgan_equals_reference(case: str, config: VQGANConfig, count: int) -> N
     close(rec.std(dim=(1, 2, 3)), golden["rec_std"])
 
 
+@torch.inference_mode()
 def decode(model: GPT, text: torch.Tensor, steps: int) -> torch.Tensor:
     """Greedy codes (B, steps) with the cache."""
-    cache = KVCache(model.config, len(text), model.config.block_size, text.device, torch.float32)
-    codes = [model.prefill(text, cache).argmax(1)]
+    cached = CachedGPT(model, torch.float32)
+    codes = [cached.prefill(text).argmax(1)]
     for i in range(steps - 1):
-        codes.append(model.decode_one_token(codes[-1][:, None], text.shape[1] + i, cache).argmax(1))
+        codes.append(cached.step(codes[-1], text.shape[1] + i).argmax(1))
     return torch.stack(codes, 1)
 
 
@@ -132,10 +134,10 @@ def test_cached_decoding_equals_uncached() -> None:
             code = model(sequence)[:, -1].argmax(1, keepdim=True)
             sequence = torch.cat((sequence, code), 1)
         # teacher-forced logits agree with the cached steps too, not only their arg-max
-        cache = KVCache(GPT_SMALL, 3, 24, text.device, torch.float32)
         full = model(sequence[:, :-1])
-        first = model.prefill(text, cache)
-        second = model.decode_one_token(sequence[:, 8:9], 8, cache)
+        steps = CachedGPT(model, torch.float32)
+        first = steps.prefill(text)
+        second = steps.step(sequence[:, 8], 8)
     assert torch.equal(cached, sequence[:, 8:])
     torch.testing.assert_close(full[:, 0], first)
     torch.testing.assert_close(full[:, 1], second)

@@ -3,6 +3,7 @@
 Shapes: B batch, T positions, D n_embd, H n_head, V codebook_size. A sequence is text_len text ids (BERT id +
 codebook_size) and then image_len codes. Attention is causal over everything; padding is attended, as in
 EasyNLP. Module names are those of the published checkpoints (minGPT under the prefix `transformer.`).
+models/cached_gpt.py computes the same one position at a time.
 """
 
 from dataclasses import dataclass
@@ -57,40 +58,14 @@ class GPTConfig:
         return self.text_len + self.image_len
 
 
-class KVCache:
-    """Keys and values of every block for up to `length` positions, allocated once.
-
-    Args:
-        config: geometry of the model.
-        batch_size: rows B.
-        length: positions held; block_size - 1 is enough to sample a whole picture.
-        device, dtype: of the model.
-    """
-
-    def __init__(
-        self, config: GPTConfig, batch_size: int, length: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        head_dim = config.n_embd // config.n_head
-        shape = (config.n_layer, batch_size, config.n_head, length, head_dim)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)  # (n_layer, B, H, length, D/H)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
-
-    def update(self, layer: int, input_pos: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes k, v (B, H, T, D/H) at input_pos and returns all keys and values up to there."""
-        end = input_pos + k.shape[2]
-        self.keys[layer, :, :, input_pos:end] = k
-        self.values[layer, :, :, input_pos:end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool) -> Tensor:
-    """Attention of (B, H, T, D/H); in float32 when a CPU trains, where the backward pass in bfloat16 takes
-    three times as long."""
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention of (B, H, T, D/H); in float32 when a CPU trains, where the backward pass in bfloat16
+    takes three times as long."""
     if q.device.type == "cpu" and q.requires_grad:
         q, k, v = q.float(), k.float(), v.float()
         with torch.autocast("cpu", enabled=False):
-            return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 class SelfAttention(nn.Module):
@@ -104,16 +79,13 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(config.n_embd, config.n_embd)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, layer: int, input_pos: int, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         b, t, d = x.shape
         # the published names are kept, and one product of three times the width is faster than three
         parts = (self.query, self.key, self.value)
         qkv = F.linear(x, torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
         q, k, v = qkv.view(b, t, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D/H)
-        if cache is not None:
-            k, v = cache.update(layer, input_pos, k, v)  # (B, H, input_pos + T, D/H)
-        # one new position may see everything that is cached; a whole sequence or the prefill is causal
-        y = _attention(q, k, v, is_causal=t > 1)
+        y = _attention(q, k, v)
         return self.proj(y.transpose(1, 2).reshape(b, t, d))
 
 
@@ -131,8 +103,8 @@ class Block(nn.Module):
             nn.Linear(4 * config.n_embd, config.n_embd),
         )
 
-    def forward(self, x: Tensor, layer: int, input_pos: int, cache: KVCache | None) -> Tensor:
-        x = x + self.attn(self.ln1(x), layer, input_pos, cache)
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln1(x))
         return x + self.mlp(self.ln2(x))
 
 
@@ -157,12 +129,6 @@ class GPT(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def _hidden(self, idx: Tensor, input_pos: int, cache: KVCache | None) -> Tensor:
-        x = self.tok_emb(idx) + self.pos_emb[:, input_pos : input_pos + idx.shape[1]]  # (B, T, D)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, layer, input_pos, cache)
-        return x
-
     def forward(self, idx: Tensor) -> Tensor:
         """Logits of every code of a picture, teacher-forced.
 
@@ -172,13 +138,7 @@ class GPT(nn.Module):
         Returns:
             (B, n + 1, V): logits of codes 0..n. Text positions are cut before the head: nobody needs them.
         """
-        x = self._hidden(idx, 0, None)[:, self.config.text_len - 1 :]  # (B, n + 1, D)
-        return self.head(self.ln_f(x))
-
-    def prefill(self, text_ids: Tensor, cache: KVCache) -> Tensor:
-        """Fills the cache with the text; returns the logits (B, V) of the first code."""
-        return self.head(self.ln_f(self._hidden(text_ids, 0, cache)[:, -1]))
-
-    def decode_one_token(self, codes: Tensor, input_pos: int, cache: KVCache) -> Tensor:
-        """Logits (B, V) of the code after `codes` (B, 1), which stand at position input_pos."""
-        return self.head(self.ln_f(self._hidden(codes, input_pos, cache)[:, -1]))
+        x = self.tok_emb(idx) + self.pos_emb[:, : idx.shape[1]]  # (B, text_len + n, D)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.ln_f(x[:, self.config.text_len - 1 :]))  # (B, n + 1, V)

@@ -18,6 +18,7 @@ from painter_core.easynlp_format import COLUMNS as EASYNLP_COLUMNS
 from painter_core.easynlp_format import model_text
 from painter_core.faults import failpoint
 from painter_core.images import ImageFormat
+from painter_core.memory import gpt_row_bytes, vqgan_row_bytes
 from painter_core.painter import Painter, Request
 from painter_core.rejects import Reject
 from painter_core.sampling import SamplingConfig
@@ -135,6 +136,14 @@ def row_bytes(config: GenerateConfig, model: ModelDirectory) -> int:
     return files * config.max_generated_num * model.vqgan.image_size**2
 
 
+def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str) -> int:
+    """Bytes that the model needs for a picture: in sampling, then in the decoder."""
+    assert model.gpt is not None
+    assert model.vqgan is not None
+    sampling = config.sampling.rows_per_picture * gpt_row_bytes(model.gpt, precision)
+    return sampling + vqgan_row_bytes(model.vqgan, precision)
+
+
 @dataclass(kw_only=True)
 class PaintUnits:
     """Model operator: captions -> pictures."""
@@ -142,6 +151,7 @@ class PaintUnits:
     config: GenerateConfig
     precision: str
     micro_batch_size: int
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         self._painter = Painter(
@@ -151,6 +161,7 @@ class PaintUnits:
             sampling=self.config.sampling,
             seed=self.config.run.random_seed,
             micro_batch_size=self.micro_batch_size,
+            compiled=self.compiled,
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

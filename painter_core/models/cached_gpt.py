@@ -1,0 +1,122 @@
+"""The GPT for sampling: weights fused and cast once, keys and values of all positions in a fixed cache.
+
+GPT.forward computes the same for whole sequences, in training. Shapes: B batch, T positions, D n_embd, H
+n_head, V codebook_size, P positions of the cache.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from painter_core.models.gpt import GPT
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A linear layer in the precision of the products."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, parts: list[nn.Linear], dtype: torch.dtype) -> "_Linear":
+        """Several layers of the same input as one."""
+        weight = torch.cat([p.weight.detach() for p in parts]).to(dtype)
+        bias = None if parts[0].bias is None else torch.cat([p.bias.detach() for p in parts]).to(dtype)
+        return cls(weight, bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class _Block:
+    ln1: nn.LayerNorm
+    qkv: _Linear
+    proj: _Linear
+    ln2: nn.LayerNorm
+    widen: _Linear
+    narrow: _Linear
+
+
+class CachedGPT:
+    """A GPT that samples: prefill of the text once, then one position a step.
+
+    Products are computed in `dtype`, the residual stream and the norms in float32, as under autocast.
+
+    Args:
+        model: in eval mode, on the device; its matrices are copied and not kept.
+        dtype: float32 or bfloat16.
+    """
+
+    def __init__(self, model: GPT, dtype: torch.dtype) -> None:
+        config = model.config
+        self.config, self.dtype = config, dtype
+        self.device = model.pos_emb.device
+        self._tokens, self._positions = model.tok_emb.weight.detach(), model.pos_emb.detach()
+        blocks: Any = model.blocks  # nn.ModuleList forgets what it holds
+        self._blocks = [
+            _Block(
+                ln1=block.ln1,
+                qkv=_Linear.of([block.attn.query, block.attn.key, block.attn.value], dtype),
+                proj=_Linear.of([block.attn.proj], dtype),
+                ln2=block.ln2,
+                widen=_Linear.of([block.mlp[0]], dtype),
+                narrow=_Linear.of([block.mlp[2]], dtype),
+            )
+            for block in blocks
+        ]
+        self._ln_f, self._head = model.ln_f, _Linear.of([model.head], dtype)
+        self.num_positions = config.block_size - 1  # P: the last code is never an input
+        self._cache = self._new_cache(0)
+
+    def _new_cache(self, batch_size: int) -> Tensor:
+        """Keys and values: (n_layer, 2, B, H, P, D/H)."""
+        config = self.config
+        shape = (config.n_layer, 2, batch_size, config.n_head, self.num_positions)
+        return torch.zeros(*shape, config.n_embd // config.n_head, device=self.device, dtype=self.dtype)
+
+    def prefill(self, text_ids: Tensor) -> Tensor:
+        """Fills the cache with the text (B, text_len); returns the logits (B, V) of the first code.
+
+        The cache stays where it is from batch to batch, as long as they have as many rows.
+        """
+        batch_size, end = text_ids.shape
+        if batch_size != self._cache.shape[2]:
+            self._cache = self._new_cache(0)  # frees the old one first
+            self._cache = self._new_cache(batch_size)
+        return self._logits(text_ids, slice(0, end), end, None)
+
+    def step(self, codes: Tensor, input_pos: int) -> Tensor:
+        """Logits (B, V) of the code after `codes` (B,), which stand at position input_pos."""
+        end = input_pos + 1
+        return self._logits(codes[:, None], slice(input_pos, end), end, None)
+
+    def static_step(self, codes: Tensor, input_pos: Tensor, end: int) -> Tensor:
+        """The same with the position on the device and shapes that depend on `end` alone.
+
+        Args:
+            codes: int64 (B,).
+            input_pos: int64 (1,), below `end`.
+            end: positions of the cache that are read; those after input_pos are masked.
+        """
+        mask = torch.arange(end, device=self.device) <= input_pos  # (end,)
+        return self._logits(codes[:, None], input_pos, end, mask[None])
+
+    def _logits(self, idx: Tensor, at: slice | Tensor, end: int, mask: Tensor | None) -> Tensor:
+        b, t = idx.shape
+        x = F.embedding(idx, self._tokens) + self._positions[:, at]  # (B, T, D)
+        for block, (keys, values) in zip(self._blocks, self._cache, strict=True):  # each (B, H, P, D/H)
+            qkv = block.qkv(block.ln1(x)).view(b, t, 3, self.config.n_head, -1)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D/H)
+            keys[:, :, at], values[:, :, at] = k, v
+            # one new position may see everything that is cached; the text sees itself, causally
+            y = F.scaled_dot_product_attention(
+                q, keys[:, :, :end], values[:, :, :end], mask, is_causal=mask is None and t > 1
+            )
+            x = x + block.proj(y.transpose(1, 2).reshape(b, t, -1))
+            x = x + block.narrow(F.gelu(block.widen(block.ln2(x))))
+        return self._head(self._ln_f(x[:, -1]))
