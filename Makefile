@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICKSTART ?= quickstart
 SAMPLE_FULL ?= sample-full
 
-.PHONY: help venv quickstart sample-full test test-all lint clean
+.PHONY: help venv quickstart sample-full test test-all bench bench-gpu lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,6 +31,14 @@ test: venv  ## the tests that CI runs
 
 test-all: venv  ## all tests, the slow ones too
 	$(BIN)/python -m pytest
+
+bench: venv  ## speed of the parts and jobs beside baselines, on the CPU: benchmarks.json and a table
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks --device cpu
+
+bench-gpu: venv  ## the same on the first GPU
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks --device cuda
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,0 +1,241 @@
+"""The three jobs end to end under Ray, beside bare loops over the same functions in one process.
+
+A job's rate leaves out its start: it counts the rows of all units but the first, from the first commit to the
+last. The whole time stands in the note.
+"""
+
+import base64
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks import processes
+from benchmarks.data import photo
+from benchmarks.limits import Peaks
+from benchmarks.measure import Row, Setup, resident_peak
+from benchmarks.models import gpt_config, vqgan_config
+from painter_core.checkpoint import open_model, write_model
+from painter_core.devices import resolve_precision
+from painter_core.images import decode_image, encode_image, image_of_cell
+from painter_core.models.gpt import GPT
+from painter_core.models.vqgan import VQGAN
+from painter_core.optimizers import make_optimizers
+from painter_core.painter import Painter, Request
+from painter_core.sample_pictures import sample_row
+from painter_core.sampling import SamplingConfig
+from painter_core.stages.precompute import EncodePictures
+from painter_core.tokenizer import builtin_tokenizer
+from painter_core.training import Samples, TrainConfig, Worker, train_step
+
+ROOT = Path(__file__).resolve().parents[1]
+PRECISION = "bf16"
+BATCH = 16
+
+
+def precompute(setup: Setup, peaks: Peaks) -> Iterator[Row]:
+    """Pictures to codes: f16_16384 at 256."""
+    count, batch = (32, 16) if setup.short else (256, 16) if setup.device.type == "cpu" else (50_000, 128)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = vqgan_config(setup).image_size
+        _write_model(folder / "model", setup, gpt=False)
+        table = _write_pairs(folder / "pairs.tsv", count, size)
+        began = time.perf_counter()
+        encoder = EncodePictures(vqgan=str(folder / "model"), precision=PRECISION, micro_batch_size=batch)
+        torch.set_num_threads(setup.threads)
+        started = time.perf_counter() - began
+
+        def bare() -> None:
+            found = []
+            with table.open(encoding="utf-8") as file:
+                lines = [line.rstrip("\n").split("\t") for line in file]
+            for start in range(0, count, batch):
+                some = lines[start : start + batch]
+                pixels = [decode_image(image_of_cell(cell), size) for _, _, cell in some]
+                found.append(encoder.encode(np.stack(pixels)))
+            codes = pa.array(list(np.concatenate(found)))
+            pq.write_table(
+                pa.table({"idx": [line[0] for line in lines], "codes": codes}), folder / "bare.parquet"
+            )
+
+        flags = ["--tables", table, "--vqgan", folder / "model", "--micro-batch-size", batch]
+        yield from _compare("precompute job", "precompute_codes", bare, flags, folder, setup, count, started)
+
+
+def generate(setup: Setup, peaks: Peaks) -> Iterator[Row]:
+    """Captions to PNGs: base with f16_16384."""
+    count, batch = (32, 16) if setup.short else (128, 16) if setup.device.type == "cpu" else (50_000, 512)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_model(folder / "model", setup, gpt=True)
+        table = folder / "prompts.tsv"
+        captions = [sample_row(1, i % 64, split="train").text for i in range(count)]
+        table.write_text("".join(f"r{i}\t{text}\n" for i, text in enumerate(captions)), encoding="utf-8")
+        began = time.perf_counter()
+        painter = Painter(
+            open_model(str(folder / "model")),
+            device=setup.device,
+            precision=PRECISION,
+            sampling=SamplingConfig(),
+            seed=42,
+            micro_batch_size=batch,
+        )
+        started = time.perf_counter() - began
+
+        def bare() -> None:
+            requests = [Request(idx=f"r{i}", text=text) for i, text in enumerate(captions)]
+            cells = [
+                base64.b64encode(encode_image(picture)).decode()
+                for _, pictures in painter.paint(requests)
+                for picture in pictures
+            ]
+            pq.write_table(pa.table({"text": captions, "gen_imgbase64": cells}), folder / "bare.parquet")
+
+        flags = ["--tables", table, "--checkpoint-dir", folder / "model", "--micro-batch-size", batch]
+        yield from _compare("generate job", "generate", bare, flags, folder, setup, count, started)
+
+
+def train(setup: Setup, peaks: Peaks) -> Iterator[Row]:
+    """Training of the base GPT on cached codes."""
+    count, batch = (32, 4) if setup.short else (96, 8) if setup.device.type == "cpu" else (50_000, 256)
+    config = gpt_config(setup, "base")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_model(folder / "vqgan", setup, gpt=False)
+        pairs = _write_pairs(folder / "pairs.tsv", count, vqgan_config(setup).image_size)
+        codes = folder / "codes"
+        tables = [
+            "--tables",
+            pairs,
+            "--vqgan",
+            folder / "vqgan",
+            "--outputs",
+            codes,
+            "--precision",
+            PRECISION,
+        ]
+        processes.run(_command("precompute_codes", tables), ROOT)
+        precision = resolve_precision(PRECISION, gpu=setup.device.type == "cuda")
+        settings = TrainConfig(tables="-", checkpoint_dir="-", micro_batch_size=batch)
+        model = GPT(config).to(setup.device)
+        optimizer = make_optimizers(model, settings)
+        samples = Samples(
+            text_ids=np.full((count, config.text_len), config.codebook_size, np.int32),
+            codes=np.zeros((count, config.image_len), np.uint16),
+            pad_id=config.codebook_size,
+        )
+        worker = Worker(rank=0, world_size=1, device=setup.device, precision=precision)
+        began = time.perf_counter()
+        for start in range(0, count, batch):
+            train_step(model, optimizer, samples, np.arange(start, start + batch), settings, worker)
+        bare = count / (time.perf_counter() - began)
+        yield Row(
+            part="train job",
+            variant="bare loop",
+            rate=bare,
+            unit="sample/s",
+            ratio=1.0,
+            peak_bytes=resident_peak(),
+        )
+        del model, optimizer
+        geometry = {"--n-layer": config.n_layer, "--n-head": config.n_head, "--n-embd": config.n_embd}
+        flags = ["--tables", codes, "--checkpoint-dir", folder / "trained", "--micro-batch-size", batch]
+        flags += [*sum(geometry.items(), ()), "--logging-steps", 1, "--save-checkpoint-steps", 10**6]
+        done = processes.run(_command("train", [*flags, "--precision", PRECISION]), ROOT)
+        lines = [json.loads(line) for line in (folder / "trained" / "metrics.jsonl").read_text().splitlines()]
+        rates = [line["train/samples_per_s"] for line in lines if "train/samples_per_s" in line][1:]
+        rate = float(np.median(rates))
+        note = f"whole job {done.seconds:.0f} s"
+        yield Row(
+            part="train job", variant="under Ray", rate=rate, unit="sample/s", ratio=rate / bare,
+            peak_bytes=done.peak_bytes, note=note,
+        )  # fmt: skip
+
+
+def _compare(
+    part: str,
+    job: str,
+    bare: Callable[[], None],
+    flags: list,
+    folder: Path,
+    setup: Setup,
+    count: int,
+    started: float,
+) -> Iterator[Row]:
+    """The bare loop, the job, and the bare loop again: the machine's other work may come and go."""
+    seconds = []
+    for turn in range(1 if setup.short else 2):
+        began = time.perf_counter()
+        bare()
+        seconds.append(time.perf_counter() - began)
+        if turn == 0:
+            out = folder / "out"
+            done = processes.run(_command(job, [*flags, "--outputs", out, "--precision", PRECISION]), ROOT)
+    rate = count * len(seconds) / sum(seconds)
+    spread = (max(seconds) - min(seconds)) / (sum(seconds) / len(seconds))
+    yield Row(
+        part=part, variant="bare loop", rate=rate, unit="row/s", ratio=1.0, spread=spread,
+        peak_bytes=resident_peak(), note=f"{count} rows, loading {started:.0f} s apart",
+    )  # fmt: skip
+    steady = steady_rate(out)
+    note = (
+        f"whole job {done.seconds:.0f} s, driver {done.driver_peak_bytes / 2**20:.0f} MiB, "
+        f"models busy {_busy_share(out, setup):.0%}, writing {_seconds(out, 'write_s'):.0f} s of CPUs"
+    )
+    yield Row(
+        part=part, variant="under Ray", rate=steady, unit="row/s", ratio=steady / rate,
+        peak_bytes=done.peak_bytes, note=note,
+    )  # fmt: skip
+
+
+def steady_rate(table: Path) -> float:
+    """Rows a second from the first commit to the last."""
+    commits = sorted((f.stat().st_mtime, f) for f in (table / "_run" / "commits").glob("*.json"))
+    rows = [json.loads(f.read_text())["rows_in"] for _, f in commits]
+    return sum(rows[1:]) / max(commits[-1][0] - commits[0][0], 1e-9)
+
+
+def _seconds(table: Path, field: str) -> float:
+    """Sum over the commit records but the first."""
+    commits = sorted((table / "_run" / "commits").glob("*.json"), key=lambda f: f.stat().st_mtime)
+    return sum(json.loads(f.read_text())[field] for f in commits[1:])
+
+
+def _busy_share(table: Path, setup: Setup) -> float:
+    """Of the time from the first commit to the last, how much the model workers computed."""
+    times = [f.stat().st_mtime for f in (table / "_run" / "commits").glob("*.json")]
+    workers = torch.cuda.device_count() if setup.device.type == "cuda" else os.cpu_count() or 1
+    return _seconds(table, "model_s") / max(workers * (max(times) - min(times)), 1e-9)
+
+
+def _command(job: str, flags: list) -> list[str]:
+    return [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, flags)]
+
+
+def _write_model(directory: Path, setup: Setup, *, gpt: bool) -> None:
+    vqgan = VQGAN(vqgan_config(setup))
+    if not gpt:
+        write_model(directory, vqgan=vqgan, card="random weights\n")
+        return
+    tokenizer = builtin_tokenizer()
+    config = gpt_config(setup, "base")
+    config = type(config)(**{**vars(config), "text_vocab_size": tokenizer.vocab_size})
+    write_model(directory, vqgan=vqgan, gpt=GPT(config), tokenizer=tokenizer, card="random weights\n")
+
+
+def _write_pairs(path: Path, count: int, size: int) -> Path:
+    cells = [base64.b64encode(encode_image(photo(i, size), "jpeg")).decode() for i in range(min(count, 32))]
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(count):
+            text = sample_row(1, i % 64, split="train").text
+            file.write(f"r{i}\t{text}\t{cells[i % len(cells)]}\n")
+    return path

@@ -1,0 +1,139 @@
+"""Sampling and painting of whole pictures, beside EasyNLP's algorithm and Hugging Face's GPT-2."""
+
+import statistics
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+
+from benchmarks import easynlp, huggingface, limits
+from benchmarks.measure import Row, Setup, Timing, Work, in_turns, rows
+from benchmarks.models import COMPILED, gpt_config, make_vqgans, precisions, random_ids
+from painter_core.devices import DTYPES, set_tf32
+from painter_core.models.cached_gpt import CachedGPT
+from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.pixels import to_uint8
+from painter_core.sampling import SamplingConfig, sample_codes
+from painter_core.static_sampling import StaticSampler
+
+CONTEXTS = 3  # at which the baseline's steps are timed
+TOP_K = 100
+DECODED = 64  # pictures decoded at a time
+
+
+class _Ours:
+    """Sampling and decoding of one batch in one precision, plain or by compiled static steps."""
+
+    def __init__(self, model: GPT, vqgan: VQGAN, name: str, batch: int) -> None:
+        self.precision, self.vqgan = name[:4], vqgan
+        self.gpt = CachedGPT(model, DTYPES[self.precision])
+        sampling = SamplingConfig(top_k=TOP_K)
+        self.static = StaticSampler(self.gpt, sampling, batch, compiled=True) if COMPILED in name else None
+        device, config = model.pos_emb.device, model.config
+        self.text = random_ids(config, batch, device)
+        self.uniforms = torch.rand(batch, config.image_len, device=device)
+        self.codes = torch.zeros(batch, config.image_len, dtype=torch.int64, device=device)
+
+    def sample(self) -> None:
+        set_tf32(self.precision)
+        if self.static is not None:
+            self.codes = self.static.sample(self.text, self.uniforms)
+        else:
+            self.codes = sample_codes(self.gpt, self.text, self.uniforms, SamplingConfig(top_k=TOP_K))
+
+    @torch.inference_mode()
+    def decode(self) -> None:
+        set_tf32(self.precision)
+        for codes in self.codes.split(DECODED):
+            to_uint8(self.vqgan.decode(codes))
+
+
+def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline: bool) -> Iterator[Row]:
+    """Whole pictures of a batch: sampling and decoding; then sampling alone beside Hugging Face.
+
+    Args:
+        baseline: also EasyNLP's algorithm, composed of timed parts (see _Composed).
+    """
+    config, gpu = gpt_config(setup, name), setup.device.type == "cuda"
+    model = GPT(config).eval().to(setup.device)
+    plain, vqgans = make_vqgans(setup)
+    names = [p + how for how in (("", COMPILED) if gpu else ("",)) for p in precisions(setup)]
+    variants: dict[str, Work] = {}
+    for variant in names:
+        ours = _Ours(model, vqgans[variant], variant, batch)
+        variants |= {f"{variant} sampling": ours.sample, f"{variant} decoding": ours.decode}
+    hf = huggingface.make_gpt2(config, torch.bfloat16, setup.device)
+    if hf is not None:
+        ids = random_ids(config, batch, setup.device) % config.codebook_size
+        variants["bf16 Hugging Face"] = torch.inference_mode()(
+            lambda: huggingface.generate(hf, ids, new_tokens=config.image_len, top_k=TOP_K)
+        )
+    composed = _Composed(model, plain, batch, setup)
+    if baseline:
+        variants["EasyNLP"] = composed
+    timings = in_turns(variants, setup, warm=setup.short or gpu, most=None if gpu else 2)
+    if baseline:
+        measured = timings["EasyNLP"]
+        timings["EasyNLP"] = Timing(composed.seconds[-len(measured.seconds) :], measured.peak_bytes)
+    part = f"generate {name}, batch {batch}"
+    yield from _table(part, names, timings, config, plain.config, batch, peaks)
+
+
+def _table(
+    part: str,
+    names: list[str],
+    timings: dict[str, Timing],
+    config: GPTConfig,
+    vqgan: VQGANConfig,
+    batch: int,
+    peaks: limits.Peaks,
+) -> Iterator[Row]:
+    whole = {"EasyNLP": timings["EasyNLP"]} if "EasyNLP" in timings else {}
+    most = {}
+    for name in names:
+        p, parts = name[:4], [timings[f"{name} sampling"], timings[f"{name} decoding"]]
+        seconds = [sum(pair) for pair in zip(*(t.seconds for t in parts), strict=True)]
+        whole[name] = Timing(seconds, max(t.peak_bytes or 0 for t in parts) or None)
+        gpt = peaks.rate(p, limits.generation_flops(config), limits.generation_bytes(config, batch, p))
+        most[f"{name} sampling"] = gpt
+        most[name] = 1 / (1 / gpt + 1 / peaks.rate(p, limits.vqgan_flops(vqgan, decoder=True)))
+    note = {"EasyNLP": "composed: steps at 3 contexts x 256, pictures decoded once per row"}
+    yield from rows(part, whole, items=batch, unit="picture", limits=most, notes=note)
+    sampling = {
+        n: timings[n] for n in ("bf16 Hugging Face", *(f"{n} sampling" for n in names)) if n in timings
+    }
+    yield from rows(f"{part}, codes only", sampling, items=batch, unit="picture", limits=most)
+
+
+class _Composed:
+    """EasyNLP's generation of a batch, which takes ten minutes on two cores: whole steps at three contexts,
+    integrated over all, and the decoding of two pictures, times batch x batch / 2."""
+
+    def __init__(self, model: GPT, vqgan: VQGAN, batch: int, setup: Setup) -> None:
+        self.model, self.vqgan, self.batch, self.setup = model, vqgan, batch, setup
+        self.text = random_ids(model.config, batch, model.pos_emb.device)
+        self.seconds: list[float] = []
+
+    def __call__(self) -> None:
+        config = self.model.config
+        first, last = config.text_len, config.block_size - 1
+        steps = []
+        for i in range(CONTEXTS):
+            context = first + (last - first) * i // (CONTEXTS - 1)
+            codes = torch.zeros(self.batch, context - first, dtype=torch.int64, device=self.text.device)
+            idx = torch.cat((self.text, codes), dim=1)
+            steps.append(self._time(lambda idx=idx: easynlp.sample_step(self.model, idx, top_k=TOP_K)))
+        mean_step = statistics.mean((a + b) / 2 for a, b in pairwise(steps))
+        few = min(2, self.batch)
+        codes = torch.zeros(few, self.vqgan.config.image_len, dtype=torch.int64, device=self.text.device)
+        with torch.no_grad():
+            decoding = self._time(lambda: to_uint8(easynlp.decode(self.vqgan, codes))) / few
+        self.seconds.append(mean_step * config.image_len + decoding * self.batch * self.batch)
+
+    def _time(self, work: Work) -> float:
+        began = self.setup.now()
+        work()
+        if self.setup.device.type == "cuda":
+            torch.cuda.synchronize()
+        return self.setup.now() - began
