@@ -11,7 +11,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +71,7 @@ def run_workers(
     (root / "_run" / "outcome.json").unlink(missing_ok=True)
     # (least, most) lets Ray go on with fewer; its annotation of num_workers lags behind
     number: Any = (workers.least, workers.most) if workers.least < workers.most else workers.most
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = _without_handler(ray.train.torch.TorchTrainer)(
         loop,
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(
@@ -87,7 +86,14 @@ def run_workers(
             failure_config=ray.train.FailureConfig(max_failures=3),
         ),
     )
-    _fit(trainer, _Follower(root / "metrics.jsonl", num_steps))
+    follower, ended = _Follower(root / "metrics.jsonl", num_steps), threading.Event()
+    thread = threading.Thread(target=follower.run, args=(ended,), daemon=True)
+    thread.start()
+    try:
+        trainer.fit()
+    finally:
+        ended.set()
+        thread.join()
     outcome = json.loads((root / "_run" / "outcome.json").read_text())
     if outcome.get("error"):
         raise RuntimeError(outcome["error"])
@@ -95,24 +101,9 @@ def run_workers(
     return outcome
 
 
-def _fit(trainer: Any, follower: "_Follower") -> None:
-    """trainer.fit() in a thread: in the main thread it would take SIGINT for itself and end with code 0."""
-    done: Future[None] = Future()
-
-    def fit() -> None:
-        try:
-            trainer.fit()
-        except BaseException as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    # a daemon: an interrupted driver does not wait for it
-    threading.Thread(target=fit, name="fit", daemon=True).start()
-    while not done.done():
-        wait([done], timeout=1.0)
-        follower.show()
-    done.result()
+def _without_handler(trainer: type) -> type:
+    """A trainer that leaves Ctrl-C to us; Ray's would take SIGINT for itself and end with code 0."""
+    return type("Trainer", (trainer,), {"_register_sigint_handler": lambda self, controller: None})
 
 
 class _Follower:
@@ -123,10 +114,16 @@ class _Follower:
         self._seen = len(self._lines())  # what an interrupted run left is not news
         self._first: tuple[int, float] | None = None
 
+    def run(self, ended: threading.Event) -> None:
+        """Looks every second until the end."""
+        while not ended.wait(1.0):
+            self._show()
+        self._show()
+
     def _lines(self) -> list[str]:
         return self._path.read_text().splitlines() if self._path.exists() else []
 
-    def show(self) -> None:
+    def _show(self) -> None:
         lines = self._lines()
         self._seen = min(self._seen, len(lines))  # a resumed run cuts the file
         for line in lines[self._seen :]:
