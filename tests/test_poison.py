@@ -20,6 +20,7 @@ from painter_core.stages.isolate import decoder
 from painter_core.stages.precompute import PrecomputeConfig
 from painter_core.stages.readers import pack, unpack
 from painter_core.stages.run_config import RunConfig
+from painter_core.stages.verify import find_problems
 from schemas import rejects
 from tests.conftest import Jobs, sample_cell, table_bytes
 
@@ -145,3 +146,20 @@ def test_a_library_at_fault_is_a_bug_of_the_job(
     assert not (out / "rejects").exists()
     jobs.run("precompute_codes", *flags)
     assert table_bytes(out) == table_bytes(codes)
+
+
+def test_a_library_that_rejects_everything_trips_the_breaker(
+    jobs: Jobs, write_pairs, tiny_vqgan: Path, tmp_path: Path
+) -> None:
+    """Case 104, T8: exit code 3 after 1,000 rows, one reason named; mended, those rows come out after all."""
+    pairs, out = write_pairs(tmp_path / "pairs.tsv", 1040), tmp_path / "codes"
+    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
+    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "*:reject"}
+    printed = jobs.run("precompute_codes", *flags, code=3, **faults)
+    assert "rows were rejected as img_truncated: this is not your data" in printed
+    assert json.loads((out / "summary.json").read_text())["breaker"] == "img_truncated"
+    assert not (out / "manifest.json").exists()
+    jobs.run("precompute_codes", *flags)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["rows_out"], manifest["rows_rejected"]) == (1040, 0)
+    assert find_problems(str(out)) == []

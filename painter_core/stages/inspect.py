@@ -67,7 +67,7 @@ class InspectConfig:
     json: str | None = None
     """Write the report to this file."""
     outputs: str | None = None
-    """Write eight sample pictures to this new directory."""
+    """Write up to eight sample pictures to this new directory."""
 
     def __post_init__(self) -> None:
         for name, least in (("text_len", 1), ("max_rows", 0), ("max_pictures", 0)):
