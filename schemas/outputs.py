@@ -10,7 +10,6 @@ list of pictures.
 import pyarrow as pa
 
 NAME = "outputs"
-TEXT_COLUMNS = ("idx", "text")
 IMAGE_COLUMN = "gen_imgbase64"
 SAMPLE_COLUMN = "sample"
 
