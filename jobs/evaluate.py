@@ -17,7 +17,7 @@ def main() -> None:
         job.make_plan({"judge": "attributes", "format": 1}, {}, row_bytes=SCORE_BYTES)
         judge = JudgePictures(config=config)
         if config.run.dry_run:
-            job.sample(judge, build=scores_table)
+            job.sample(JudgePictures(config=config, in_child=True), build=scores_table)
         writer = PartWriter(directory=job.directory, build=scores_table)
         job.execute(
             lambda: (

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-ROW_OPERATORS = ("readers", "decode", "evaluate", "parts", "commit", "manifest", "tables", "plan", "run")
+ROW_OPERATORS = ("readers", "decode", "evaluate", "parts", "commit", "manifest", "run", "inspect", "verify")
 
 
 @pytest.mark.parametrize("module", [f"painter_core.stages.{name}" for name in ROW_OPERATORS])

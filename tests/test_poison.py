@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from painter_core.stages.readers import pack, unpack
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.verify import find_problems
 from schemas import rejects
-from tests.conftest import Jobs, sample_cell, table_bytes
+from tests.conftest import ROWS, Jobs, sample_cell, table_bytes
 
 TIMEOUT_S = 1.0
 
@@ -77,6 +78,23 @@ def test_rows_that_kill_or_hang_are_set_aside_and_the_others_come_out(poisoned) 
     assert time.monotonic() - began < 30
 
 
+def test_no_child_is_left_behind(poisoned) -> None:
+    def children() -> list[str]:
+        mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        return [pid for pid in mine if b"stages.isolate" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    with decoder(Doubler(), in_child=True) as decode:
+        decode("1", Counter(), row=0)
+        (first,) = children()
+        poisoned("1:exit")  # this one's environment is older
+        decode("1", Counter(), row=1)
+        assert children() == [first]
+    assert children() == []
+    with pytest.raises(RuntimeError), decoder(Doubler(), in_child=True) as decode:
+        decode("no number", Counter(), row=0)
+    assert children() == []
+
+
 def test_a_hang_in_the_worker_itself_is_ended(poisoned, tmp_path: Path) -> None:
     """The first attempt: the kernel ends the process, so that Ray starts the task again."""
     poisoned("0:hang")
@@ -119,6 +137,8 @@ def test_poison_rows_cost_themselves(
     out = tmp_path / "codes"
     flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out, "--max-reject-fraction", 0.02)
     faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "5:exit,7:exit,40:exit"}
+    # a dry run decodes in the driver, which lives
+    assert "'worker_crash': 3" in jobs.run("precompute_codes", *flags, "--dry-run", **faults)
     began = time.monotonic()
     jobs.run("precompute_codes", *flags, **faults)
     print(f"{time.monotonic() - began:.0f} s")
@@ -130,6 +150,20 @@ def test_poison_rows_cost_themselves(
     whole = pa.concat_tables(pq.read_table(p) for p in sorted(codes.glob("part-*.parquet"))).to_pylist()
     left = pa.concat_tables(pq.read_table(p) for p in sorted(out.glob("part-*.parquet"))).to_pylist()
     assert left == [row for i, row in enumerate(whole, 1) if i not in (5, 7, 40)]
+
+
+@pytest.mark.slow
+def test_a_row_that_hangs_costs_itself(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path) -> None:
+    """20 s in the worker, 20 s in the child that the second attempt starts."""
+    out = tmp_path / "codes"
+    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
+    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "7:hang"}
+    jobs.run("precompute_codes", *flags, **faults)
+    (line,) = pq.read_table(out / "rejects").to_pylist()
+    assert (line["row"], line["reason"], line["detail"]) == (7, "decode_timeout", "not decoded within 20 s")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["rows_in"], manifest["rows_out"]) == (ROWS, ROWS - 1)
+    assert json.loads((out / "summary.json").read_text())["seconds"] < 60
 
 
 def test_a_library_at_fault_is_a_bug_of_the_job(

@@ -58,13 +58,15 @@ class JudgePictures:
     """CPU operator: reads attributes off a unit's pictures; a cell of EasyNLP's may hold several."""
 
     config: EvaluateConfig
+    in_child: bool | None = None
+    """Whether to decode in another process; by default from the second attempt on."""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         table = unpack(row["table"])
         log = RejectLog(stage="evaluate", keep_cell=self.config.run.keep_rejected)
         kept: list[int] = []
         wanted, pictures, shown = [], [], []  # of every picture; shown: its row
-        with decoder(decode_output) as decode:
+        with decoder(decode_output, in_child=self.in_child) as decode:
             for i, line in enumerate(table.to_pylist()):
                 try:
                     wanted_of_line = self._wanted(line["text"])

@@ -4,6 +4,7 @@ What jobs/precompute_codes.py runs, and jobs/train.py if it is given pairs table
 `pixels`, uint8 (N, S, S, 3) as bytes (decode.py), and then `codes`, uint16 (N, image_len) as bytes.
 """
 
+import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
@@ -162,7 +163,9 @@ def precompute(job: Job, config: PrecomputeConfig) -> None:
         "micro_batch_size": job.micro_batch_size(),
     }
     if config.run.dry_run:
-        job.sample(decode, EncodePictures(**encode), build=codes_table)
+        # in a child: a picture that kills its decoder must not kill the driver
+        in_child = dataclasses.replace(decode, in_child=True)
+        job.sample(in_child, EncodePictures(**encode), build=codes_table)
     keep_vqgan(model, job.directory)
     workers: Any = EncodePictures  # Ray's annotation of map() knows functions only
     job.execute(
