@@ -154,16 +154,16 @@ def test_poison_rows_cost_themselves(
 
 @pytest.mark.slow
 def test_a_row_that_hangs_costs_itself(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path) -> None:
-    """20 s in the worker, 20 s in the child that the second attempt starts."""
+    """15 s in the worker, 15 s in the child that the second attempt starts."""
     out = tmp_path / "codes"
     flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
     faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "7:hang"}
     jobs.run("precompute_codes", *flags, **faults)
     (line,) = pq.read_table(out / "rejects").to_pylist()
-    assert (line["row"], line["reason"], line["detail"]) == (7, "decode_timeout", "not decoded within 20 s")
+    assert (line["row"], line["reason"], line["detail"]) == (7, "decode_timeout", "not decoded within 15 s")
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["rows_in"], manifest["rows_out"]) == (ROWS, ROWS - 1)
-    assert json.loads((out / "summary.json").read_text())["seconds"] < 60
+    assert json.loads((out / "summary.json").read_text())["seconds"] < 75
 
 
 def test_a_library_at_fault_is_a_bug_of_the_job(

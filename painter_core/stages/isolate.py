@@ -24,7 +24,7 @@ import numpy as np
 from painter_core.faults import poison
 from painter_core.rejects import Reject
 
-TIMEOUT_S = 20.0  # 50 million pixels take 1 to 4 s on an idle core
+TIMEOUT_S = 15.0  # 50 million pixels take 1 to 4 s on an idle core
 CRASHES = 2  # of the process, at one row
 
 Cell = str | bytes | None
