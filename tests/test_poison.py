@@ -17,10 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from painter_core.rejects import Reject
+from painter_core.sample_pictures import sample_row
+from painter_core.stages.evaluate import EvaluateConfig, JudgePictures
 from painter_core.stages.isolate import decoder
+from painter_core.stages.pictures_cache import open_pictures
 from painter_core.stages.precompute import PrecomputeConfig
 from painter_core.stages.readers import pack, unpack
 from painter_core.stages.run_config import RunConfig
+from painter_core.stages.tables import Columns
 from painter_core.stages.verify import find_problems
 from schemas import rejects
 from tests.conftest import ROWS, Jobs, sample_cell, table_bytes
@@ -128,6 +132,42 @@ def test_a_unit_is_the_same_wherever_it_is_decoded(poisoned) -> None:
     assert first == again
     assert unpack(first["rejects"])["reason"].to_pylist() == ["worker_crash", "b64_invalid", "img_truncated"]
     assert unpack(first["table"])["idx"].to_pylist() == ["0", "4"]
+
+
+def test_the_cache_of_a_vqgan_training_leaves_poison_out(
+    poisoned, write_pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "cache"))
+    columns = Columns(schema=("idx", "text", "imgbase64"), image="imgbase64")
+    options = {"image_size": 16, "resize": "bilinear", "alpha": "white", "max_reject_fraction": 0.5}
+    table = str(write_pairs(tmp_path / "t.tsv", 20))
+    poisoned("3:exit")
+    pictures = np.array(open_pictures(table, columns, **options))
+    monkeypatch.delenv("PAINTER_POISON")
+    monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "other"))
+    whole = open_pictures(table, columns, **options)
+    assert (len(whole), pictures.shape) == (20, (19, 16, 16, 3))
+    assert (pictures == np.delete(whole, 2, axis=0)).all()
+
+
+def test_evaluation_leaves_poison_out(poisoned) -> None:
+    captions = [sample_row(5, i, split="train").text for i in range(4)]
+    places = {"file": "t.tsv", "byte_offset": 0}
+    rows = [
+        places | {"row": i, "idx": str(i), "text": text, "image": sample_cell(i)}
+        for i, text in enumerate(captions)
+    ]
+    unit = {"unit": 0, "rows_in": 4, "warnings": "{}", "rejects": pack(rejects.SCHEMA.empty_table())}
+    unit["table"] = pack(pa.Table.from_pylist(rows))
+    run = RunConfig(tables="", outputs="")
+    config = EvaluateConfig(run=run, attributes=True)
+    here, child = (JudgePictures(config=config, in_child=child)(unit) for child in (False, True))
+    assert here == child
+    poisoned("2:exit")
+    done = JudgePictures(config=config, in_child=True)(unit)
+    assert unpack(done["rejects"])["reason"].to_pylist() == ["worker_crash"]
+    judged = unpack(here["scores"]).to_pylist()
+    assert unpack(done["scores"]).to_pylist() == [judged[i] for i in (0, 1, 3)]
 
 
 def test_poison_rows_cost_themselves(
