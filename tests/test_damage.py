@@ -13,7 +13,7 @@ import pytest
 from painter_core.checkpoint import open_model
 from painter_core.stages.codes_cache import open_samples, open_vqgan
 from painter_core.stages.commit import RunDirectory
-from painter_core.stages.manifest import iter_parts
+from painter_core.stages.manifest import finish, iter_parts, read_records
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.readers import UnitReader
 from painter_core.stages.tables import Columns, find_files
@@ -22,6 +22,7 @@ from painter_core.stages.verify import find_problems
 from painter_core.tokenizer import builtin_tokenizer
 from tests.conftest import ROOT, sample_cell
 from tests.tables import make_codes
+from tests.test_commit import finished, make_plan, write_units
 
 sys.path.insert(0, str(ROOT / "jobs"))
 import inspect_table
@@ -172,6 +173,32 @@ def test_model_directories(tiny_vqgan: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_vqgan / "checkpoint.json", model)
     shutil.copy(tiny_vqgan / "vqgan.safetensors", model)
     assert [line.split(": ")[0] for line in find_problems(str(model))] == [str(model / "more.bin")]
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".parquet"])
+def test_a_single_file_is_compared_with_its_parts(suffix: str, tmp_path: Path) -> None:
+    finished(tmp_path, f"out{suffix}")
+    out = tmp_path / f"out{suffix}"
+    assert find_problems(str(out)) == []
+    whole = out.read_bytes()
+    for damaged in (whole[:-1], whole.replace(b"1", b"2", 1), b""):
+        out.write_bytes(damaged)
+        assert [line.split(": ")[0] for line in find_problems(str(out))] == [str(out)]
+    out.unlink()
+    assert find_problems(str(out)) == [f"{out}: missing"]
+
+
+def test_a_torn_part_is_found_when_the_table_is_finished(tmp_path: Path) -> None:
+    """A part that was committed by an earlier run, and is not what it was."""
+    plan, directory = make_plan(tmp_path), RunDirectory(str(tmp_path / "out"))
+    write_units(directory, plan)
+    part = tmp_path / "out" / PART
+    part.write_bytes(part.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=rf"{PART}: \d+ bytes, but it was committed with"):
+        finish(directory, plan, read_records(directory, plan), {})
+    part.unlink()  # as the message says
+    write_units(directory, plan, [u.number for u in plan.units if u.number not in directory.committed()])
+    finish(directory, plan, read_records(directory, plan), {})
 
 
 def test_the_job_ends_with_3(copy: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
