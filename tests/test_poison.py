@@ -203,7 +203,7 @@ def test_a_row_that_hangs_costs_itself(jobs: Jobs, pairs: Path, tiny_vqgan: Path
     assert (line["row"], line["reason"], line["detail"]) == (7, "decode_timeout", "not decoded within 15 s")
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["rows_in"], manifest["rows_out"]) == (ROWS, ROWS - 1)
-    assert json.loads((out / "summary.json").read_text())["seconds"] < 75
+    assert json.loads((out / "summary.json").read_text())["seconds"] < 90
 
 
 def test_a_library_at_fault_is_a_bug_of_the_job(
