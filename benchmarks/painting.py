@@ -27,7 +27,7 @@ class _Ours:
 
     def __init__(self, model: GPT, vqgan: VQGAN, name: str, batch: int) -> None:
         self.precision, self.vqgan = name[:4], vqgan
-        self.gpt = CachedGPT(model, DTYPES[self.precision])
+        self.gpt = CachedGPT(model, DTYPES[self.precision], pack=COMPILED not in name)
         sampling = SamplingConfig(top_k=TOP_K)
         self.static = StaticSampler(self.gpt, sampling, batch, compiled=True) if COMPILED in name else None
         device, config = model.pos_emb.device, model.config

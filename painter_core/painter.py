@@ -62,7 +62,7 @@ class Painter:
         compiled: bool = False,
     ) -> None:
         self.tokenizer = model.load_tokenizer()
-        self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision])
+        self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], pack=not compiled)
         self.vqgan = prepare_vqgan(model.load_vqgan(), device, precision, compiled=compiled)
         self.device, self.compiled = device, compiled
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size

@@ -237,13 +237,13 @@ LONG = GPTConfig(
 GUIDED = SamplingConfig(top_k=10, guidance_scale=3.0)
 
 
-def formula_gpt(config: GPTConfig) -> CachedGPT:
+def formula_gpt(config: GPTConfig, dtype: torch.dtype = torch.float32, *, pack: bool = True) -> CachedGPT:
     """Formula weights, for sampling."""
     model = GPT(config).eval()
     model.load_state_dict(
         {k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()}
     )
-    return CachedGPT(model, torch.float32)
+    return CachedGPT(model, dtype, pack=pack)
 
 
 def long_inputs(rows: int, salt: int) -> tuple[Tensor, Tensor]:
@@ -269,9 +269,19 @@ def test_static_steps_draw_the_same(config: SamplingConfig) -> None:
 def test_compiled_static_steps_draw_the_same() -> None:
     text, uniforms = long_inputs(2, 5)
     config = SamplingConfig(top_k=10)
-    sampler = StaticSampler(formula_gpt(LONG), config, 2, compiled=True)
+    sampler = StaticSampler(formula_gpt(LONG, pack=False), config, 2, compiled=True)
     expected = sample_codes(formula_gpt(LONG), text, uniforms, config)
     assert torch.equal(sampler.sample(text, uniforms), expected)
+
+
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@torch.inference_mode()
+def test_packed_weights_compute_the_same(dtype: torch.dtype, off: float) -> None:
+    text, code = long_inputs(5, 6)[0], torch.arange(5)
+    packed, plain = formula_gpt(LONG, dtype), formula_gpt(LONG, dtype, pack=False)
+    for a, b in ((packed.prefill(text), plain.prefill(text)), (packed.step(code, 4), plain.step(code, 4))):
+        assert a.dtype == b.dtype == dtype
+        torch.testing.assert_close(a, b, atol=off, rtol=off)
 
 
 def test_the_cache_follows_the_number_of_rows() -> None:

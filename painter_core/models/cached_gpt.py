@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from painter_core.models.gpt import GPT
 
+PACKED_FOR_ROWS = 16  # a hint: products of other sizes are right too
+
 
 @dataclass(frozen=True)
 class _Linear:
@@ -20,16 +22,31 @@ class _Linear:
 
     weight: Tensor
     bias: Tensor | None
+    packed: bool
+    """Whether the weight has oneDNN's own layout, into which F.linear would bring it in every call."""
 
     @classmethod
-    def of(cls, parts: list[nn.Linear], dtype: torch.dtype) -> "_Linear":
+    def of(cls, parts: list[nn.Linear], dtype: torch.dtype, *, pack: bool) -> "_Linear":
         """Several layers of the same input as one."""
         weight = torch.cat([p.weight.detach() for p in parts]).to(dtype)
         bias = None if parts[0].bias is None else torch.cat([p.bias.detach() for p in parts]).to(dtype)
-        return cls(weight, bias)
+        packed = pack and _can_pack(weight)
+        if packed:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR_ROWS)
+        return cls(weight, bias, packed)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        x = x.to(self.weight.dtype)
+        if self.packed:
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return F.linear(x, self.weight, self.bias)
+
+
+def _can_pack(weight: Tensor) -> bool:
+    """Whether oneDNN computes with weights of this type on this machine."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @dataclass(frozen=True)
@@ -50,26 +67,31 @@ class CachedGPT:
     Args:
         model: in eval mode, on the device; its matrices are copied and not kept.
         dtype: float32 or bfloat16.
+        pack: on a CPU keep weights in the layout of its matrix products; not for torch.compile.
     """
 
-    def __init__(self, model: GPT, dtype: torch.dtype) -> None:
+    def __init__(self, model: GPT, dtype: torch.dtype, *, pack: bool = True) -> None:
         config = model.config
         self.config, self.dtype = config, dtype
         self.device = model.pos_emb.device
         self._tokens, self._positions = model.tok_emb.weight.detach(), model.pos_emb.detach()
         blocks: Any = model.blocks  # nn.ModuleList forgets what it holds
+
+        def linear(*parts: nn.Linear) -> _Linear:
+            return _Linear.of(list(parts), dtype, pack=pack)
+
         self._blocks = [
             _Block(
                 ln1=block.ln1,
-                qkv=_Linear.of([block.attn.query, block.attn.key, block.attn.value], dtype),
-                proj=_Linear.of([block.attn.proj], dtype),
+                qkv=linear(block.attn.query, block.attn.key, block.attn.value),
+                proj=linear(block.attn.proj),
                 ln2=block.ln2,
-                widen=_Linear.of([block.mlp[0]], dtype),
-                narrow=_Linear.of([block.mlp[2]], dtype),
+                widen=linear(block.mlp[0]),
+                narrow=linear(block.mlp[2]),
             )
             for block in blocks
         ]
-        self._ln_f, self._head = model.ln_f, _Linear.of([model.head], dtype)
+        self._ln_f, self._head = model.ln_f, linear(model.head)
         self.num_positions = config.block_size - 1  # P: the last code is never an input
         self._cache = self._new_cache(0)
 
