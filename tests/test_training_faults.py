@@ -15,8 +15,8 @@ from painter_core.stages.commit import Refused
 from painter_core.stages.generate import GenerateConfig
 from painter_core.stages.generate import identity as generate_identity
 from painter_core.stages.launch import Outcome
+from painter_core.stages.records import seal
 from painter_core.stages.run_config import RunConfig
-from painter_core.stages.tables import seal
 from painter_core.stages.train import find_start, make_plan
 from painter_core.stages.training_run import TrainingRun
 from painter_core.storage import sha256
@@ -263,7 +263,7 @@ def test_codes_of_two_vqgans_or_of_none(tmp_path: Path) -> None:
     before = contents(tmp_path)
     for tables, message in (
         (f"{a},{b}", "made by different VQGANs"),
-        (str(c), "is not the one that made"),
+        (str(c), "but the codes were made by"),
         (str(first), "not finished"),
     ):
         with pytest.raises((ValueError, Refused), match=message):
