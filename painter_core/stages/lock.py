@@ -54,14 +54,19 @@ class RunLock:
             "heartbeat_s": time.time(),
         }
 
-    def check(self) -> None:
-        """Raises Refused if another driver holds the lock; writes nothing."""
+    def check(self) -> dict[str, Any] | None:
+        """Raises Refused if another driver holds the lock; writes nothing.
+
+        Returns:
+            What a dead driver left, if there is something.
+        """
         held = self._read()
         if held is not None and self._is_alive(held):
             raise Refused(
                 f"{self._output}: another run writes there: {_describe(held)} ({redact(self.url)}). "
                 "Wait for it, end it, or name another output"
             )
+        return held
 
     def acquire(self) -> None:
         """Takes the lock; from here on it has a heartbeat.
@@ -70,8 +75,8 @@ class RunLock:
             Refused: another driver holds it.
         """
         while not self._create():
-            self.check()
-            if (held := self._read()) is not None and self._remove(held):
+            held = self.check()  # what was judged, not what may stand there a moment later
+            if held is not None and self._remove(held):
                 log.warning("%s: took over the lock of a run that died: %s", self._output, _describe(held))
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
