@@ -75,6 +75,8 @@ class Head:
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray runs workers at nice 15, so that on few cores everything else goes before them.
             "RAY_worker_niceness": "0",
+            # Ray ends workers that idle for a second: almost every task but a model's would start a process.
+            "RAY_idle_worker_killing_time_threshold_ms": "600000",
             "NO_PROXY": no_proxy,
             "no_proxy": no_proxy,
         }

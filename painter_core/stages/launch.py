@@ -100,6 +100,8 @@ def start_ray() -> None:
         assert "ray" not in sys.modules
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray ends workers that idle for a second: almost every task but a model's would start a process
+        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
         if "RAY_AUTH_MODE" not in os.environ:
             # a token of this run's own: Ray would write one for all clusters to the home directory
             token = os.path.join(tempfile.mkdtemp(prefix="painter-"), "token")
