@@ -57,7 +57,7 @@ def main() -> None:
         parser.error(f"--parts {args.parts}: expected some of {', '.join(known)}")
     if args.in_process:
         torch.set_num_threads(setup.threads)
-        peaks = limits.find_peaks(device, short=setup.short)
+        peaks = limits.find_peaks(setup)
         table = [row for name in wanted for row in known[name](setup, peaks)]
     else:
         table = [row for name in wanted for row in _in_own_process(name, sys.argv[1:])]

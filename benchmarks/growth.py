@@ -24,6 +24,7 @@ from benchmarks.measure import Setup, machine, resident_peak
 from painter_core.stages.commit import PartWriter, Plan, RunDirectory, differences
 from painter_core.stages.parts import codes_table
 from painter_core.stages.plan import UNIT_ROWS, plan_units
+from painter_core.stages.readers import pack, unpack
 from painter_core.stages.run import Job
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, find_files
@@ -52,7 +53,8 @@ def simulate(row: dict[str, Any]) -> dict[str, Any]:
     """The model stage: codes as random as a trained VQGAN's, a function of the unit."""
     count = row["rows_in"] * IMAGE_LEN
     codes = np.random.default_rng(int(row["unit"])).integers(0, 16384, count, np.uint16)
-    return row | {"codes": codes.tobytes(), "image_len": IMAGE_LEN, "model_s": 0.0}
+    table = unpack(row["table"]).select(list(SCHEMA))
+    return row | {"table": pack(table), "codes": codes.tobytes(), "image_len": IMAGE_LEN, "model_s": 0.0}
 
 
 def write_table(path: Path, rows: int) -> Path:

@@ -43,7 +43,7 @@ BATCH = 16
 
 def precompute(setup: Setup, peaks: Peaks) -> Iterator[Row]:
     """Pictures to codes: f16_16384 at 256."""
-    count, batch = (32, 16) if setup.short else (256, 16) if setup.device.type == "cpu" else (50_000, 128)
+    count, batch = (32, 16) if setup.short else (192, 16) if setup.device.type == "cpu" else (50_000, 128)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = vqgan_config(setup).image_size
@@ -51,7 +51,7 @@ def precompute(setup: Setup, peaks: Peaks) -> Iterator[Row]:
         table = _write_pairs(folder / "pairs.tsv", count, size)
         began = time.perf_counter()
         encoder = EncodePictures(vqgan=str(folder / "model"), precision=PRECISION, micro_batch_size=batch)
-        torch.set_num_threads(setup.threads)
+        torch.set_num_threads(setup.threads)  # the worker set one
         started = time.perf_counter() - began
 
         def bare() -> None:
@@ -173,10 +173,10 @@ def _compare(
 ) -> Iterator[Row]:
     """The bare loop, the job, and the bare loop again: the machine's other work may come and go."""
     seconds = []
-    for turn in range(1 if setup.short else 2):
-        began = time.perf_counter()
+    for turn in range(1 if setup.short or setup.cpu_clock else 2):
+        began = setup.now()
         bare()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(setup.now() - began)
         if turn == 0:
             out = folder / "out"
             done = processes.run(_command(job, [*flags, "--outputs", out, "--precision", PRECISION]), ROOT)
@@ -186,7 +186,8 @@ def _compare(
         part=part, variant="bare loop", rate=rate, unit="row/s", ratio=1.0, spread=spread,
         peak_bytes=resident_peak(), note=f"{count} rows, loading {started:.0f} s apart",
     )  # fmt: skip
-    steady = steady_rate(out)
+    begin, end, done_rows = _span(out)
+    steady = done_rows / (done.cpu_seconds(begin, end) if setup.cpu_clock else end - begin)
     note = (
         f"whole job {done.seconds:.0f} s, driver {done.driver_peak_bytes / 2**20:.0f} MiB, "
         f"models busy {_busy_share(out, setup):.0%}, writing {_seconds(out, 'write_s'):.0f} s of CPUs"
@@ -197,11 +198,17 @@ def _compare(
     )  # fmt: skip
 
 
-def steady_rate(table: Path) -> float:
-    """Rows a second from the first commit to the last."""
+def _span(table: Path) -> tuple[float, float, int]:
+    """First and last commit in seconds since the epoch, and the rows of all but the first."""
     commits = sorted((f.stat().st_mtime, f) for f in (table / "_run" / "commits").glob("*.json"))
     rows = [json.loads(f.read_text())["rows_in"] for _, f in commits]
-    return sum(rows[1:]) / max(commits[-1][0] - commits[0][0], 1e-9)
+    return commits[0][0], commits[-1][0], sum(rows[1:])
+
+
+def steady_rate(table: Path) -> float:
+    """Rows a second from the first commit to the last."""
+    begin, end, rows = _span(table)
+    return rows / max(end - begin, 1e-9)
 
 
 def _seconds(table: Path, field: str) -> float:

@@ -4,11 +4,11 @@
 run, by a large matrix product and a large copy.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
 
+from benchmarks.measure import Setup, Work
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 
@@ -29,26 +29,27 @@ class Peaks:
         return 1 / max(flops / self.flops[precision], moved_bytes / self.bytes_per_s)
 
 
-def find_peaks(device: torch.device, *, short: bool) -> Peaks:
+def find_peaks(setup: Setup) -> Peaks:
     """The machine's peaks."""
-    if device.type == "cuda":
+    short = setup.short
+    if setup.device.type == "cuda":
         return Peaks(H200_FLOPS, H200_BYTES_PER_S)
     size = 256 if short else 2048
     flops = {}
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         a = torch.randn(size, size).to(dtype)
-        flops[precision] = 2 * size**3 / _fastest(lambda a=a: a @ a, 3 if short else 8)
+        flops[precision] = 2 * size**3 / _fastest(lambda a=a: a @ a, 3 if short else 8, setup)
     data = torch.ones(2**20 if short else 2**26)
     target = torch.empty_like(data)
-    return Peaks(flops, 2 * data.nbytes / _fastest(lambda: target.copy_(data), 4))
+    return Peaks(flops, 2 * data.nbytes / _fastest(lambda: target.copy_(data), 4, setup))
 
 
-def _fastest(work, times: int) -> float:
+def _fastest(work: Work, times: int, setup: Setup) -> float:
     seconds = []
     for _ in range(times):
-        began = time.perf_counter()
+        began = setup.now()
         work()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(setup.now() - began)
     return min(seconds)
 
 

@@ -1,11 +1,14 @@
 """Memory of a command and of all processes that it starts, while it runs."""
 
+import os
 import subprocess
 import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 PROC = Path("/proc")
 SAMPLE_S = 1.0
@@ -20,6 +23,13 @@ class Run:
     """Largest sum over its processes of proportional set sizes: shared pages are counted once."""
     driver_peak_bytes: int
     """Largest resident size of the process itself."""
+    cpu: list[tuple[float, float]]
+    """(time since the epoch, CPU seconds of all its processes so far), about once a second."""
+
+    def cpu_seconds(self, begin: float, end: float) -> float:
+        """Spent between two moments since the epoch."""
+        times, spent = zip(*self.cpu, strict=True)
+        return float(np.interp(end, times, spent) - np.interp(begin, times, spent))
 
 
 def run(command: list[str], cwd: Path) -> Run:
@@ -36,8 +46,11 @@ def run(command: list[str], cwd: Path) -> Run:
         reader = threading.Thread(target=lambda: printed.extend(process.stdout or ()), daemon=True)
         reader.start()
         peak = driver = 0
+        cpu: list[tuple[float, float]] = []
         while process.poll() is None:
-            sizes = [_bytes(pid, "smaps_rollup", "Pss:") for pid in _tree(process.pid)]
+            pids = _tree(process.pid)
+            cpu.append((time.time(), sum(map(_cpu_seconds, pids))))
+            sizes = [_bytes(pid, "smaps_rollup", "Pss:") for pid in pids]
             peak = max(peak, sum(sizes))
             driver = max(driver, _bytes(process.pid, "status", "VmHWM:"))
             time.sleep(SAMPLE_S)
@@ -46,7 +59,8 @@ def run(command: list[str], cwd: Path) -> Run:
         raise RuntimeError(
             f"{' '.join(command)} ended with {process.returncode}:\n{''.join(printed)[-3000:]}"
         )
-    return Run(seconds=time.perf_counter() - began, peak_bytes=peak, driver_peak_bytes=driver)
+    seconds = time.perf_counter() - began
+    return Run(seconds=seconds, peak_bytes=peak, driver_peak_bytes=driver, cpu=cpu)
 
 
 def _tree(root: int) -> list[int]:
@@ -62,6 +76,15 @@ def _tree(root: int) -> list[int]:
     for pid in found:
         found.extend(children[pid])
     return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of a process, its threads, and its children that have ended."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def _bytes(pid: int, file: str, field: str) -> int:
