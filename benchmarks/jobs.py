@@ -152,7 +152,7 @@ def train(setup: Setup, peaks: Peaks) -> Iterator[Row]:
         flags += [*sum(geometry.items(), ()), "--logging-steps", 1, "--save-checkpoint-steps", 10**6]
         done = processes.run(_command("train", [*flags, "--precision", PRECISION]), ROOT)
         lines = [json.loads(line) for line in (folder / "trained" / "metrics.jsonl").read_text().splitlines()]
-        rates = [line["train/samples_per_s"] for line in lines if "train/samples_per_s" in line][1:]
+        rates = [line["samples_per_s"] for line in lines if "samples_per_s" in line][1:]
         rate = float(np.median(rates))
         note = f"whole job {done.seconds:.0f} s"
         yield Row(
