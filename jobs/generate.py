@@ -25,8 +25,15 @@ def main() -> None:
         job.start()
         model = open_model(config.checkpoint_dir)
         settings = model_settings(config.run.precision, config.run.compile, gpu=job.uses_gpu)
-        config = dataclasses.replace(config, checkpoint_dir=name_for_workers(config.checkpoint_dir))
-        made_by, size, reads = identity(config, model), row_bytes(config, model), (config.checkpoint_dir,)
+        vqgan = name_for_workers(config.vqgan) if config.vqgan else None
+        config = dataclasses.replace(
+            config, checkpoint_dir=name_for_workers(config.checkpoint_dir), vqgan=vqgan
+        )
+        made_by, size, reads = (
+            identity(config, model),
+            row_bytes(config, model),
+            (config.checkpoint_dir, vqgan or ""),
+        )
         job.memory_per_row = memory_per_row(config, model, settings["precision"])
         columns = {"output_columns": list(config.output_columns)}
         job.make_plan(made_by, settings | columns, row_bytes=size, reads=reads)

@@ -11,6 +11,7 @@ zoo are opened through the machine's cache, where they are converted once.
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -37,6 +38,7 @@ from painter_core.tokenizer import Tokenizer, load_tokenizer
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+DECODER = ("decoder.", "post_quant_conv.")  # tensors of a VQGAN that codes do not depend on
 BUNDLED = Path(__file__).parent / "bundled"
 MAX_JSON_BYTES = 2**20
 # what a directory behind a URL is copied for: ours, and EasyNLP's
@@ -98,6 +100,14 @@ class ModelDirectory:
     def vqgan_sha256(self) -> str:
         """Of vqgan.safetensors."""
         return checked_sha256(self.path / "vqgan.safetensors")
+
+    def codes_sha256(self) -> str:
+        """Of what makes the codes: the VQGAN, widened to float32, without its decoder."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.load_vqgan().state_dict().items()):
+            if not name.startswith(DECODER):
+                digest.update(name.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
 
     def gpt_sha256(self) -> str:
         """Of gpt.safetensors."""

@@ -48,6 +48,7 @@ class Painter:
         seed: of the whole run.
         micro_batch_size: pictures a model call; fewer after a GPU ran out of memory.
         compiled: steps and decoder by torch.compile, on a GPU as CUDA graphs.
+        vqgan: decodes instead of the model's own; of the same codes.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Painter:
         seed: int,
         micro_batch_size: int,
         compiled: bool = False,
+        vqgan: ModelDirectory | None = None,
     ) -> None:
         self.tokenizer = model.load_tokenizer()
         self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], pack=not compiled)
-        self.vqgan = prepare_vqgan(model.load_vqgan(), device, precision, compiled=compiled)
+        self.vqgan = prepare_vqgan((vqgan or model).load_vqgan(), device, precision, compiled=compiled)
         self.device, self.compiled = device, compiled
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
         self._sampling_pieces, self._decoding_pieces = Pieces(micro_batch_size), Pieces(micro_batch_size)

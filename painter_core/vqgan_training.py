@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from painter_core.checkpoint import DECODER
 from painter_core.codebook_care import LATENTS_PER_ENTRY, CodebookCare
 from painter_core.devices import autocast
 from painter_core.images import Alpha, Resize
@@ -168,7 +169,7 @@ class VQGANTrainer:
         self.perceptual = perceptual.to(worker.device) if perceptual else None
         self.vqgan = vqgan.to(worker.device)
         for name, parameter in self.vqgan.named_parameters():
-            frozen = config.decoder_only and not name.startswith(("decoder.", "post_quant_conv."))
+            frozen = config.decoder_only and not name.startswith(DECODER)
             parameter.requires_grad_(not frozen)
         self.discriminator = PatchDiscriminator().to(worker.device)
         trained = [p for p in self.vqgan.parameters() if p.requires_grad]

@@ -4,6 +4,7 @@ do."""
 import base64
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "cluster"))  # a directory of scripts, not a package
 
 from ray_head import Head, start_head, stop_head  # noqa: E402
+
+# whoever starts the tests in the background may have SIGINT ignored, and processes inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_VQGAN = VQGANConfig(
     image_size=32,

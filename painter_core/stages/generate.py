@@ -38,6 +38,8 @@ class GenerateConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoint_dir: str
     """Model directory, as jobs/train.py writes it."""
+    vqgan: str | None = None
+    """VQGAN that decodes instead of the model's own; of the same codes (train_vqgan.py --decoder-only)."""
     input_schema: str = "idx:str:1,text:str:1"
     """Columns of a TSV, in order: name:type:length."""
     output_schema: str = "idx,text,gen_imgbase64"
@@ -105,6 +107,19 @@ class GenerateConfig:
         )
 
 
+def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirectory:
+    """The directory whose VQGAN decodes; ValueError if its codes are others than the model's."""
+    if config.vqgan is None:
+        return model
+    other = open_model(config.vqgan)
+    if (other.vqgan, other.codes_sha256()) != (model.vqgan, model.codes_sha256()):
+        raise ValueError(
+            f"--vqgan {config.vqgan}: makes other codes than the VQGAN of {config.checkpoint_dir}; only one "
+            "that was trained from it with --decoder-only can take its place"
+        )
+    return other
+
+
 def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
     """What makes the pictures; ValueError if the model does not fit the flags."""
     if model.gpt is None or model.vqgan is None:
@@ -118,7 +133,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
     check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
     model.check_weights()
     return {
-        "vqgan_sha256": model.vqgan_sha256(),
+        "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
         "gpt_sha256": model.gpt_sha256(),
         "tokenizer_sha256": model.load_tokenizer().sha256,
         "seed": config.run.random_seed,
@@ -162,6 +177,7 @@ class PaintUnits:
             seed=self.config.run.random_seed,
             micro_batch_size=self.micro_batch_size,
             compiled=self.compiled,
+            vqgan=open_model(self.config.vqgan) if self.config.vqgan else None,
         )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
