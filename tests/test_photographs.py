@@ -118,6 +118,7 @@ def test_every_photograph_becomes_codes_or_a_reject(jobs: Jobs, table: Path, tmp
     assert (np.array([row["codes"] for row in rows]) == expected).mean() > 0.99
 
 
+@pytest.mark.slow
 def test_a_vqgan_is_trained_on_photographs(jobs: Jobs, table: Path, tmp_path: Path) -> None:
     """By two workers, with every term of the loss; rank 0 is killed after its first checkpoint."""
     out, trace, vgg = tmp_path / "vqgan", tmp_path / "trace.jsonl", tmp_path / "vgg16.safetensors"

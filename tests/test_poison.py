@@ -206,6 +206,7 @@ def test_a_row_that_hangs_costs_itself(jobs: Jobs, pairs: Path, tiny_vqgan: Path
     assert json.loads((out / "summary.json").read_text())["seconds"] < 90
 
 
+@pytest.mark.slow
 def test_a_library_at_fault_is_a_bug_of_the_job(
     jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, tmp_path: Path
 ) -> None:
@@ -222,6 +223,7 @@ def test_a_library_at_fault_is_a_bug_of_the_job(
     assert table_bytes(out) == table_bytes(codes)
 
 
+@pytest.mark.slow
 def test_a_library_that_rejects_everything_trips_the_breaker(
     jobs: Jobs, write_pairs, tiny_vqgan: Path, tmp_path: Path
 ) -> None:

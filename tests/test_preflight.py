@@ -133,6 +133,7 @@ def test_what_a_node_does_not_see(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_two_nodes(tmp_path: Path) -> None:
     for directory, name in (("nodes", "a.tsv"), ("elsewhere", "in.tsv")):
         (tmp_path / directory).mkdir()

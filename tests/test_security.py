@@ -114,7 +114,9 @@ for name, cell in cells.items():
         print(name, "->", decode_image(image_of_cell(cell), 256).shape)
     except Reject as error:
         print(name, "->", error.reason)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# ru_maxrss would be at least that of the process that started this one
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) // 1024)
 """
 
 
