@@ -119,7 +119,7 @@ def test_a_signal_ends_training_with_130(
     number: signal.Signals, jobs: Jobs, codes: Path, tmp_path: Path
 ) -> None:
     flags = (
-        "--tables", codes, "--checkpoint-dir", tmp_path / "model", *TINY_GPT_FLAGS, "--epoch-num", 40,
+        "--tables", codes, "--checkpoint-dir", tmp_path / "model", *TINY_GPT_FLAGS, "--epoch-num", 8,
         "--micro-batch-size", 32, "--save-checkpoint-steps", 2,
     )  # fmt: skip
     process = jobs.start("train", *flags)
@@ -133,7 +133,7 @@ def test_a_signal_ends_training_with_130(
     if number == signal.SIGINT:
         jobs.run("train", *flags)
         assert summary(tmp_path / "model")["exit_code"] == 0
-        assert summary(tmp_path / "model")["step"] == 200
+        assert summary(tmp_path / "model")["step"] == 40
 
 
 def test_submitted_jobs_leave_their_code_in_the_summary(
