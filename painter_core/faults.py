@@ -1,9 +1,10 @@
 """Failpoints for the fault tests: named places where a test may break something, or see what went by.
 
 Off unless PAINTER_ENABLE_FAULTS=1. Then PAINTER_FAULT="NAME:ACTION:N" acts at the N-th passing of NAME,
-counted over all processes and only once, and PAINTER_TRACE=FILE gets a JSON line for every passing. Both need
-PAINTER_FAULT_DIR, a directory for the counters. Actions: `kill` (SIGKILL of the process that passes), the
+counted over all processes and only once; with `each` for N, at the first passing of every unit.
+PAINTER_FAULT_DIR is a directory for the counters. Actions: `kill` (SIGKILL of the process that passes), the
 name of an errno such as `ENOSPC` (that OSError is raised), `nan` (the caller spoils its numbers).
+PAINTER_TRACE=FILE gets a JSON line for every passing.
 """
 
 import errno
@@ -35,9 +36,13 @@ def failpoint(name: str, **details: Any) -> bool:
     if wanted != name:
         return False
     action, _, number = rest.partition(":")
-    if not (action in ("kill", "nan") or hasattr(errno, action)) or not number.isdigit():
+    known = action in ("kill", "nan") or hasattr(errno, action)
+    if not (known and (number.isdigit() or number == "each")):
         raise ValueError(f"PAINTER_FAULT: got {os.environ['PAINTER_FAULT']!r}, expected NAME:ACTION:N")
-    if _passings(Path(os.environ["PAINTER_FAULT_DIR"]) / name) != int(number):
+    counter = Path(os.environ["PAINTER_FAULT_DIR"]) / name
+    if number == "each":
+        counter, number = counter.with_name(f"{name}-{details['unit']}"), "1"
+    if _passings(counter) != int(number):
         return False
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -157,6 +157,23 @@ def test_a_killed_run_is_taken_up_again(point: str, table: Path, tmp_path: Path)
     )  # what a kill leaves, no reader takes
 
 
+def test_a_damaged_unit_of_a_finished_table_is_made_again(table: Path, tmp_path: Path) -> None:
+    """As docs/RELIABILITY.md says: without its record and the manifest, it alone is done."""
+    out = tmp_path / "out.tsv"
+    run_here(table, out)
+    run = directory_of(out)
+    before, single = rows_of(run), out.read_bytes()
+    for name in ("part-000002.parquet", "rejects/part-000002.parquet"):
+        (run / name).write_bytes(before[name][:-9])
+    out.write_text("damaged")
+    times = {p: p.stat().st_mtime_ns for p in run.glob("part-*")}
+    (run / "_run/commits/000002.json").unlink()
+    (run / "manifest.json").unlink()
+    run_here(table, out)
+    assert (rows_of(run), out.read_bytes()) == (before, single)
+    assert [p.name for p, time in times.items() if p.stat().st_mtime_ns != time] == ["part-000002.parquet"]
+
+
 def test_a_full_disk_at_every_write(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is torn, no unit is committed without its part, with space the run goes on to the same rows."""
     run_here(table, tmp_path / "undisturbed")
