@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICKSTART ?= quickstart
 SAMPLE_FULL ?= sample-full
 
-.PHONY: help venv quickstart sample-full test test-all bench bench-gpu lint clean
+.PHONY: help venv quickstart sample-full test test-all soak bench bench-gpu lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,6 +31,9 @@ test: venv  ## the tests that CI runs
 
 test-all: venv  ## all tests, the slow ones too
 	$(BIN)/python -m pytest
+
+soak: venv  ## a job whose driver and workers are killed 20 times at random; prints what came of it
+	$(BIN)/python -m pytest -s tests/test_soak.py
 
 bench: venv  ## speed of the parts and jobs beside baselines, on the CPU: benchmarks.json and a table
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
