@@ -67,3 +67,9 @@ def test_make_targets_exist(target: str) -> None:
 @pytest.mark.parametrize("path", re.findall(r"\]\((docs/[\w.]+)\)|`((?:jobs|docs|cluster)/[\w./]+)`", README))
 def test_paths_exist(path: tuple[str, str]) -> None:
     assert (ROOT / (path[0] or path[1])).exists()
+
+
+def test_tests_named_by_the_docs_exist() -> None:
+    named = re.findall(r"test_\w+\*?\.py", (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    assert [name for name in named if not list((ROOT / "tests").glob(name))] == []
