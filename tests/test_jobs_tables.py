@@ -1,4 +1,4 @@
-"""precompute and generate as users run them: resume, refusal, rejects, equality of tables."""
+"""precompute and generate as users run them: resume (T2, T3), refusal, rejects, equality of tables (T19)."""
 
 import base64
 import io
@@ -16,6 +16,7 @@ from painter_core.checkpoint import open_model
 from painter_core.painter import Painter, Request
 from painter_core.sampling import SamplingConfig
 from tests.conftest import ROWS, Jobs, sample_cell, table_bytes
+from tests.local_run import faults
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +72,8 @@ def test_other_seed_is_refused(jobs: Jobs, prompts: Path, model: Path, pictures:
 
 def kill_in_the_middle(jobs: Jobs, counters: Path, victim: str, *command: object) -> int:
     """Runs a job whose driver, or one model worker, gets SIGKILL at the third unit; its exit code."""
-    counters.mkdir()
     point = {"driver": "unit_counted", "worker": "unit_computed"}[victim]
-    faults = {
-        "PAINTER_ENABLE_FAULTS": "1",
-        "PAINTER_FAULT": f"{point}:kill:3",
-        "PAINTER_FAULT_DIR": str(counters),
-    }
-    process = jobs.start(*command, **faults)
+    process = jobs.start(*command, **faults(counters, f"{point}:kill:3"))
     printed, _ = process.communicate(timeout=120)
     assert (counters / point).stat().st_size >= 3, f"nobody was killed:\n{printed}"
     return process.returncode
@@ -88,6 +83,7 @@ def kill_in_the_middle(jobs: Jobs, counters: Path, victim: str, *command: object
 def test_killed_precompute_resumes(
     victim: str, jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, tmp_path: Path
 ) -> None:
+    """T2 under Ray; at every failpoint without it: test_overwrite.py."""
     out = tmp_path / "codes"
     command = ("precompute_codes", "--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
     code = kill_in_the_middle(jobs, tmp_path / "counters", victim, *command)
@@ -103,10 +99,27 @@ def test_killed_precompute_resumes(
     assert table_bytes(out) == table_bytes(codes)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["unit_computed", "unit_committed"])
+def test_a_worker_dies_once_in_every_unit(
+    point: str, jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, tmp_path: Path
+) -> None:
+    """T3: before the unit is written, or when it is committed and the driver has not heard of it."""
+    out, counters, units = tmp_path / "codes", tmp_path / "counters", 4
+    command = ("precompute_codes", "--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
+    environment = faults(counters, f"{point}:kill:each")
+    jobs.run(*command, "--limit", units * 16, "--num-actors", 2, **environment)
+    passings = {path.name: path.stat().st_size for path in counters.iterdir()}
+    assert passings.keys() == {f"{point}-{unit}" for unit in range(units)}
+    assert min(passings.values()) >= 2, "done again"
+    assert table_bytes(out) == dict(list(table_bytes(codes).items())[:units])
+
+
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_killed_generate_resumes(
     victim: str, jobs: Jobs, prompts: Path, model: Path, pictures: Path, tmp_path: Path
 ) -> None:
+    """T19, killed or not: the same bytes."""
     out = tmp_path / "pictures"
     command = ("generate", "--tables", prompts, "--checkpoint-dir", model, "--outputs", out)
     code = kill_in_the_middle(jobs, tmp_path / "counters", victim, *command)
@@ -121,6 +134,7 @@ def test_killed_generate_resumes(
 def test_one_worker_writes_the_same_bytes_as_two(
     jobs: Jobs, prompts: Path, model: Path, pictures: Path, tmp_path: Path
 ) -> None:
+    """T19, another number of actors."""
     out = tmp_path / "pictures"
     flags = ("--tables", prompts, "--checkpoint-dir", model, "--outputs", out)
     jobs.run("generate", *flags, "--num-actors", 1)
@@ -142,11 +156,11 @@ def test_output_holds_pictures_of_every_sample(
     assert len({p.tobytes() for p in decoded}) > 5, "samples of a prompt are drawn independently"
 
 
-def test_micro_batch_size_changes_almost_no_code(model: Path) -> None:
-    """Another shape rounds differently; the figure is printed, and bounded by DESIGN.md's promise."""
+def test_micro_batches_and_units_change_almost_no_code(model: Path) -> None:
+    """T19: another shape rounds differently; the figures are printed, and bounded by DESIGN.md's promise."""
     requests = [Request(idx=f"p{i}", text=f"红色的{i}号杯子") for i in range(40)]
-    codes = []
-    for size in (16, 7):
+    codes = {}
+    for size, unit_rows in ((16, 40), (7, 40), (1, 40), (16, 5)):
         painter = Painter(
             open_model(str(model)),
             device=torch.device("cpu"),
@@ -155,10 +169,13 @@ def test_micro_batch_size_changes_almost_no_code(model: Path) -> None:
             seed=42,
             micro_batch_size=size,
         )
-        codes.append(np.concatenate([batch for batch, _ in painter.paint(requests)]))
-    agreement = float((codes[0] == codes[1]).mean())
-    print(f"codes equal between micro-batch 16 and 7: {agreement:.4%}")
-    assert agreement >= 0.999
+        units = [requests[start : start + unit_rows] for start in range(0, len(requests), unit_rows)]
+        batches = [batch for unit in units for batch, _ in painter.paint(unit)]
+        codes[size, unit_rows] = np.concatenate(batches)
+    for (size, unit_rows), found in codes.items():
+        agreement = float((found == codes[16, 40]).mean())
+        print(f"micro-batch {size}, units of {unit_rows}: {agreement:.4%} of the codes are equal")
+        assert agreement >= 0.999
 
 
 def test_broken_rows_are_set_aside(jobs: Jobs, write_pairs, tiny_vqgan: Path, tmp_path: Path) -> None:

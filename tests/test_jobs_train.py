@@ -1,4 +1,4 @@
-"""jobs/train.py as users run it: killed, taken up again, with other workers."""
+"""jobs/train.py as users run it: killed, taken up again, with other workers (T16)."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from painter_core.stages.launch import Outcome
 from painter_core.stages.train_codes import PairsConfig, TrainJobConfig, make_codes
 from painter_core.training import TrainConfig
 from tests.conftest import ROWS, TINY_GPT_FLAGS, Jobs, table_bytes
+from tests.local_run import faults
 
 BATCH = 32
 STEPS = 2 * ROWS // BATCH
@@ -26,6 +27,12 @@ def losses(directory: Path) -> dict[int, float]:
     """Training loss by step."""
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line["train_loss"] for line in lines if "train_loss" in line}
+
+
+def curve(directory: Path) -> dict[int, tuple[float, float]]:
+    """Training loss and learning rate by step."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: (line["train_loss"], line["lr"]) for line in lines if "train_loss" in line}
 
 
 def kill_after_checkpoint(jobs: Jobs, directory: Path, *flags: object, **environment: str) -> int:
@@ -65,12 +72,13 @@ def test_training_learns_and_writes_what_it_promises(undisturbed: Path) -> None:
 def test_killed_training_continues_with_equal_losses(
     jobs: Jobs, codes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
+    """T16: the driver dies; losses and learning rates after it are the unbroken run's."""
     out = tmp_path / "model"
     flags = ("--tables", f"{codes},{codes}", "--checkpoint-dir", out, "--micro-batch-size", BATCH, *FLAGS)
     step = kill_after_checkpoint(jobs, out, *flags)
     assert step < STEPS
     jobs.run("train", *flags)
-    assert losses(out) == losses(undisturbed)
+    assert curve(out) == curve(undisturbed)
     before = (out / "last" / "gpt.safetensors").read_bytes()
     assert before == (undisturbed / "last" / "gpt.safetensors").read_bytes()
     assert "already complete" in jobs.run("train", *flags)
@@ -79,12 +87,28 @@ def test_killed_training_continues_with_equal_losses(
     )
 
 
+@pytest.mark.slow
+def test_a_killed_worker_continues_with_equal_losses(
+    jobs: Jobs, codes: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """T16: a worker dies in step 8; another one goes on from the checkpoint of step 6, in the same run."""
+    out, trace = tmp_path / "model", tmp_path / "trace.jsonl"
+    flags = ("--tables", f"{codes},{codes}", "--checkpoint-dir", out, "--micro-batch-size", BATCH, *FLAGS)
+    jobs.run("train", *flags, **faults(tmp_path / "faults", "train_forward:kill:8"), PAINTER_TRACE=str(trace))
+    taken = [event["step"] for event in events(trace)]
+    assert taken == [*range(1, 8), *range(7, STEPS + 1)]
+    assert curve(out) == curve(undisturbed)
+    found, expected = (d / "last" / "gpt.safetensors" for d in (out, undisturbed))
+    assert found.read_bytes() == expected.read_bytes()
+
+
 def test_two_workers_then_one_see_every_sample_once(
     jobs: Jobs, codes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
+    """T16: the samples that were seen."""
     out, first, second = tmp_path / "model", tmp_path / "first.jsonl", tmp_path / "second.jsonl"
     tables = ("--tables", f"{codes},{codes}", "--checkpoint-dir", out, *FLAGS)
-    faults = {"PAINTER_ENABLE_FAULTS": "1"}
+    tracing = {"PAINTER_ENABLE_FAULTS": "1"}
     step = kill_after_checkpoint(
         jobs,
         out,
@@ -93,11 +117,11 @@ def test_two_workers_then_one_see_every_sample_once(
         BATCH // 2,
         "--num-workers",
         2,
-        **faults,
+        **tracing,
         PAINTER_TRACE=str(first),
     )
     flags = (*tables, "--micro-batch-size", BATCH // 2, "--num-workers", 1)
-    jobs.run("train", *flags, **faults, PAINTER_TRACE=str(second))
+    jobs.run("train", *flags, **tracing, PAINTER_TRACE=str(second))
     seen: dict[int, Counter[int]] = {0: Counter(), 1: Counter()}
     resumed = min(e["step"] for e in events(second))
     assert step <= resumed - 1 < STEPS, "the run went on from a checkpoint"
