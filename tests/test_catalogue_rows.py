@@ -20,7 +20,7 @@ from painter_core.sequence import text_ids
 from painter_core.stages import launch
 from painter_core.stages.generate import GenerateConfig, PaintUnits
 from painter_core.stages.inspect import InspectConfig, inspect
-from painter_core.stages.plan import plan_units
+from painter_core.stages.plan import Unit, plan_units
 from painter_core.stages.precompute import PrecomputeConfig
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.run import Job, RunConfig
@@ -170,12 +170,16 @@ def _(root: Path) -> None:
     columns = PrecomputeConfig(run=RunConfig(tables="", outputs="")).columns()
     job = Job("precompute", RunConfig(tables="", outputs=str(root / "out")), columns)
     record = {"rows_in": 300, "rows_out": 10, "rejected": "{'img_truncated': 290}"}
-    for _ in range(3):
-        job._progress.add(record)
-    with pytest.raises(
-        launch.Stop, match=r"1,160 of the first 1,200 rows .* img_truncated: this is not your data"
-    ) as stop:
-        job._progress.add(record)
+    units = [
+        Unit(number=n, file=0, row_group=-1, start=0, stop=1, first_row=1, num_rows=300) for n in range(4)
+    ]
+    with job._progress.of(units, []):
+        for unit in range(3):
+            job._progress.add({"unit": unit, **record})
+        with pytest.raises(
+            launch.Stop, match=r"1,160 of the first 1,200 rows .* img_truncated: this is not your data"
+        ) as stop:
+            job._progress.add({"unit": 3, **record})
     assert stop.value.code == 3
 
 

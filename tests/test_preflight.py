@@ -1,13 +1,14 @@
-"""What is found out before any work begins, and that nothing is left of it (cases 82, 92, 93; T10)."""
+"""What is found out before any work, and that nothing is left of it (cases 82, 91, 92, 93, 103; T10)."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from painter_core.stages import preflight
+from painter_core.stages import nodes, preflight
 from painter_core.stages.commit import RunDirectory
 from painter_core.stages.dry_run import run_sample
 from painter_core.stages.launch import Outcome
@@ -24,20 +25,25 @@ from tests.test_commit import COLUMNS, make_plan
 TWO_NODES = """
 import os, sys, ray
 from ray.cluster_utils import Cluster
-from painter_core.stages import preflight
+from painter_core.stages import nodes
 
 here, elsewhere = sys.argv[1:]
 os.chdir(here)
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
-preflight.check_nodes("--outputs", here + "/out", [here + "/a.tsv", "s3://bucket/in.tsv", "bundled", ""])
+nodes.check_nodes("--outputs", here + "/out", [here + "/a.tsv", "s3://bucket/in.tsv", "bundled", ""])
 os.chdir(elsewhere)  # /proc/self/cwd is now another directory than the workers'
 for output, inputs in (("/proc/self/cwd/out", []), (here + "/out", ["/proc/self/cwd/in.tsv"])):
     try:
-        preflight.check_nodes("--outputs", output, inputs)
+        nodes.check_nodes("--outputs", output, inputs)
     except ValueError as error:
         print(error)
+nodes.versions = lambda: {"python": "3.11", "torch": "1.0"}  # of this process, not of the workers
+try:
+    nodes.check_nodes("--outputs", here + "/out", [])
+except ValueError as error:
+    print(error)
 """
 
 
@@ -127,10 +133,29 @@ def test_what_a_node_does_not_see(tmp_path: Path) -> None:
     wrong.write_text("other")
     plain.write_text("1")
     missing = tmp_path / "missing"
-    assert preflight.unseen([str(p) for p in (right, wrong, plain, missing, tmp_path)], "token") == [
-        str(wrong),
-        str(missing),
-    ]
+    seen = [p for p in (right, wrong, plain, missing, tmp_path) if nodes.sees(str(p), "token")]
+    assert seen == [right, plain, tmp_path]
+
+
+def look(used: float, free_bytes: int) -> nodes.Look:
+    return nodes.Look(unseen=[], versions={}, temp_dir="/tmp/ray", used=used, free_bytes=free_bytes)
+
+
+def test_room_for_what_ray_spills(caplog: pytest.LogCaptureFixture) -> None:
+    nodes.check_room("node 1", look(0.94, 2**20))
+    assert not caplog.text
+    nodes.check_room("node 1", look(0.96, 40 * 2**30))
+    assert "node 1: the disk of Ray's temporary directory /tmp/ray is 96% full, 40.0 GiB" in caplog.text
+    with pytest.raises(ValueError, match=r"Make room, or start Ray with another --temp-dir \(RAY_TMPDIR"):
+        nodes.check_room("node 1", look(0.999, 2**20))
+
+
+def test_versions_are_of_what_makes_bytes() -> None:
+    import torch
+
+    found = nodes.versions()
+    assert found["torch"] == torch.__version__.partition("+")[0]
+    assert found["python"] == ".".join(map(str, sys.version_info[:2]))
 
 
 @pytest.mark.slow
@@ -145,8 +170,9 @@ def test_two_nodes(tmp_path: Path) -> None:
         env=clean, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    first, second = done.stdout.strip().splitlines()[-2:]
+    first, second, third = done.stdout.strip().splitlines()[-3:]
     assert first.startswith("--outputs /proc/self/cwd/out: node ")
     assert second.startswith("/proc/self/cwd/in.tsv: node ")
     assert "does not see it; on several nodes a local path must be on storage" in second
+    assert re.match(r"node \S+ has torch 2\S+, this driver has 1\.0: the same rows would not give", third)
     assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["in.tsv"], "no probe is left"

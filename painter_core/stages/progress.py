@@ -2,18 +2,24 @@
 
 import ast
 import logging
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from painter_core.stages.commit import RunDirectory
 from painter_core.stages.launch import Stop
+from painter_core.stages.plan import Unit
 from painter_core.stages.run_config import RunConfig
+from painter_core.stages.tables import InputFile
 from painter_core.storage import redact
 
 log = logging.getLogger(__name__)
 
 LINE_S = 10.0  # between lines of the log
+HEARTBEAT_S = 60.0  # without a finished unit, then the log says what is waited for
 BREAKER_ROWS = 1000
 
 
@@ -29,10 +35,48 @@ class Progress:
     def __init__(self, stage: str, rejects: str, ceiling: float) -> None:
         self.stage, self._rejects, self._ceiling = stage, rejects, ceiling
         self._breaker = ""
-        self.num_units = self.num_rows = 0  # that are to be done
+        self._num_units = self._num_rows = 0  # that are to be done
+        self._left: dict[int, Unit] = {}  # in the order in which they begin
+        self._files: list[InputFile] = []
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
-        self._line = time.monotonic()
+        self._line = self._added = time.monotonic()
+
+    @contextmanager
+    def of(self, units: list[Unit], files: list[InputFile]) -> Iterator[None]:
+        """While these units are done: a line of the log each minute in which none of them comes out.
+
+        Args:
+            files: of the plan.
+        """
+        self._num_units, self._num_rows = len(units), sum(u.num_rows for u in units)
+        self._left, self._files = {u.number: u for u in units}, files
+        self._added, ended = time.monotonic(), threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ended,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _watch(self, ended: threading.Event) -> None:
+        said = self._added
+        while not ended.wait(min(1.0, HEARTBEAT_S)):
+            now = time.monotonic()
+            if now - max(self._added, said) < HEARTBEAT_S or not (left := dict(self._left)):
+                continue
+            said, unit = now, next(iter(left.values()))
+            log.info(
+                "%s: no unit came out for %.0f s; %d are left, the oldest is unit %d (%s, rows %s to %s)",
+                self.stage,
+                now - self._added,
+                len(left),
+                unit.number,
+                redact(self._files[unit.file].path),
+                f"{unit.first_row:,}",
+                f"{unit.first_row + unit.num_rows - 1:,}",
+            )
 
     def add(self, record: dict[str, Any]) -> None:
         """Counts what PartWriter emitted for a unit.
@@ -40,6 +84,8 @@ class Progress:
         Raises:
             Stop: one reason took more than half of the first rows: the data are not at fault.
         """
+        self._added = time.monotonic()
+        del self._left[record["unit"]]
         self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
         self._rejected.update(ast.literal_eval(record["rejected"]))
         rows = self._counts["rows_in"]
@@ -71,12 +117,12 @@ class Progress:
             "%s: %d of %d units, %s of %s rows, %d rejected, %.1f rows/s, %.0f s left",
             self.stage,
             self._counts["units"],
-            self.num_units,
+            self._num_units,
             f"{rows:,}",
-            f"{self.num_rows:,}",
+            f"{self._num_rows:,}",
             self._rejected.total(),
             rate,
-            (self.num_rows - rows) / rate if rate else float("inf"),
+            (self._num_rows - rows) / rate if rate else float("inf"),
         )
 
     def summary(self, code: int, message: str, seconds: float) -> dict[str, Any]:
@@ -87,7 +133,7 @@ class Progress:
             "exit_code": code,
             "message": message,
             "units_done": self._counts["units"],
-            "units_pending": self.num_units - self._counts["units"],
+            "units_pending": self._num_units - self._counts["units"],
             "rows_in": rows,
             "rows_out": self._counts["rows_out"],
             "rejected": dict(self._rejected.most_common()),

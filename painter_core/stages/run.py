@@ -23,6 +23,7 @@ from painter_core.stages.launch import (
 )
 from painter_core.stages.lock import RunLock
 from painter_core.stages.manifest import finish, joined_path, read_records
+from painter_core.stages.nodes import check_nodes
 from painter_core.stages.plan import group_units, plan_units
 from painter_core.stages.progress import Progress, check_ceiling, drop_what_broke
 from painter_core.stages.readers import UnitReader
@@ -113,7 +114,7 @@ class Job:
         url, files = self.directory.url, plan.files
         preflight.check_writable("--outputs", url)
         preflight.check_space("--outputs", url, plan.num_rows * row_bytes)
-        preflight.check_nodes("--outputs", url, (files[0].path, files[-1].path, *reads))
+        check_nodes("--outputs", url, (files[0].path, files[-1].path, *reads))
         self.plan, self._pending = plan, plan.units
         if self.config.dry_run:
             RunLock(self.directory.outputs, log.error).check()
@@ -275,13 +276,12 @@ class Job:
             extra: what the manifest says besides.
         """
         assert self.plan is not None
-        self._progress.num_units = len(self._pending)
-        self._progress.num_rows = sum(u.num_rows for u in self._pending)
         if self._pending:
-            for record in commits().iter_rows():
-                failpoint("unit_counted")
-                self._progress.add(record)
-                self._progress.log(self._outcome.seconds)
+            with self._progress.of(self._pending, self.plan.files):
+                for record in commits().iter_rows():
+                    failpoint("unit_counted")
+                    self._progress.add(record)
+                    self._progress.log(self._outcome.seconds)
             self._progress.log(self._outcome.seconds, now=True)
         records = read_records(self.directory, self.plan)
         check_ceiling(records, self.config, redact(self.directory.url))

@@ -16,6 +16,7 @@ from painter_core.stages import preflight, replacement
 from painter_core.stages.commit import Refused, fingerprint, foreign_name
 from painter_core.stages.launch import Complete, Outcome
 from painter_core.stages.lock import RunLock
+from painter_core.stages.nodes import check_nodes
 from painter_core.storage import filesystem, is_local, join, write_json
 from painter_core.training_checkpoint import latest_checkpoint
 
@@ -96,7 +97,7 @@ class TrainingRun:
         self._refuse_or_complete(identity, overwrite=overwrite)
         preflight.check_writable(self.flag, self.url)
         preflight.check_space(self.flag, self.url, needed_bytes)
-        preflight.check_nodes(self.flag, self.url, reads)
+        check_nodes(self.flag, self.url, reads)
         plan = {
             "format": 1,
             "stage": self.stage,
