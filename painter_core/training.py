@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from painter_core.data_order import rank_share
 from painter_core.devices import autocast
-from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.gpt import GPT, INIT_STD, GPTConfig
 
-INIT_STD = 0.02  # of a new GPT's embeddings, as minGPT
 CODEBOOK_SHARE = 0.95  # of a new code embedding, the rest is its own: equal entries would never part
 
 Preset = Literal["tiny", "base", "large"]

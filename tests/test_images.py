@@ -1,7 +1,6 @@
 """Cells to pictures: base64 in every form, pixel modes, EasyNLP's transform, what is rejected."""
 
 import base64
-import io
 import random
 import zlib
 from collections import Counter
@@ -17,6 +16,7 @@ from painter_core.images import decode_image, encode_image, image_of_cell
 from painter_core.pixels import to_pixels, to_uint8
 from painter_core.rejects import Reject
 from schemas.rejects import REASONS, WARNINGS
+from tests.catalogue import encoded
 
 SIDE = 24
 
@@ -24,13 +24,6 @@ SIDE = 24
 def noise(height: int, width: int, seed: int = 0, channels: int = 3) -> np.ndarray:
     """uint8 (H, W, C), the same everywhere."""
     return np.random.RandomState(seed).randint(0, 256, (height, width, channels), np.uint8)
-
-
-def encoded(picture: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
-    """A picture as a file."""
-    out = io.BytesIO()
-    picture.save(out, image_format, **options)
-    return out.getvalue()
 
 
 def plain(colour: object, mode: str = "RGB", size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:

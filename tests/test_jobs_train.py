@@ -23,16 +23,15 @@ FLAGS = (
 )  # fmt: skip
 
 
-def losses(directory: Path) -> dict[int, float]:
-    """Training loss by step."""
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["train_loss"] for line in lines if "train_loss" in line}
-
-
 def curve(directory: Path) -> dict[int, tuple[float, float]]:
     """Training loss and learning rate by step."""
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return {line["step"]: (line["train_loss"], line["lr"]) for line in lines if "train_loss" in line}
+
+
+def losses(directory: Path) -> dict[int, float]:
+    """Training loss by step."""
+    return {step: loss for step, (loss, _) in curve(directory).items()}
 
 
 def kill_after_checkpoint(jobs: Jobs, directory: Path, *flags: object, **environment: str) -> int:

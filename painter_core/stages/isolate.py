@@ -183,7 +183,7 @@ def _answer(answers: BinaryIO, decode: Decode, cell: Cell, row: int) -> None:
         answer["shape"], data = pixels.shape, pixels.tobytes()
     except Reject as error:
         answer["reject"] = [error.reason, error.detail, error.column]
-    except Exception:  # the parent raises it again
+    except Exception:  # whatever it is, the parent raises it again
         answer["bug"] = traceback.format_exc()
     answers.write(json.dumps(answer | {"bytes": len(data)}).encode() + b"\n" + data)
     answers.flush()

@@ -46,22 +46,13 @@ def finish(
     Raises:
         RuntimeError: a row is lost or doubled.
     """
-    rejected: Counter[str] = Counter()
-    warnings: Counter[str] = Counter()
-    for record in records:
-        rejected.update(record["rejected"])
-        warnings.update(record["warnings"])
     manifest = {
         "format": FORMAT,
         "stage": plan.stage,
         "fingerprint": plan.fingerprint,
         "identity": plan.identity,
         "settings": plan.settings,
-        "rows_in": sum(r["rows_in"] for r in records),
-        "rows_out": sum(r["rows_out"] for r in records),
-        "rows_rejected": rejected.total(),
-        "rejected": dict(rejected),
-        "warnings": dict(warnings),
+        **_sums(records),
         "parts": [
             {
                 "name": part_name(r["unit"]),
@@ -73,11 +64,6 @@ def finish(
         ],
         **extra,
     }
-    if manifest["rows_in"] != manifest["rows_out"] + manifest["rows_rejected"]:
-        raise RuntimeError(
-            f"the sums do not agree: {manifest['rows_in']} in, {manifest['rows_out']} out, "
-            f"{rejected.total()} rejected"
-        )
     _check_sizes(directory, manifest["parts"])
     if directory.single_file:
         _join_parts(directory, manifest["parts"])
@@ -86,6 +72,27 @@ def finish(
     failpoint("manifest_written")
     write_bytes(*directory.path("_SUCCESS"), b"")
     return manifest
+
+
+def _sums(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of all units, as they stand in a manifest."""
+    rejected: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
+    for record in records:
+        rejected.update(record["rejected"])
+        warnings.update(record["warnings"])
+    rows_in, rows_out = (sum(r[name] for r in records) for name in ("rows_in", "rows_out"))
+    if rows_in != rows_out + rejected.total():
+        raise RuntimeError(
+            f"the sums do not agree: {rows_in} in, {rows_out} out, {rejected.total()} rejected"
+        )
+    return {
+        "rows_in": rows_in,
+        "rows_out": rows_out,
+        "rows_rejected": rejected.total(),
+        "rejected": dict(rejected),
+        "warnings": dict(warnings),
+    }
 
 
 def _check_sizes(directory: RunDirectory, parts: list[dict[str, Any]]) -> None:

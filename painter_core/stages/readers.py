@@ -152,6 +152,7 @@ class UnitReader:
             at = place["byte_offset"] + error.start
             detail = f"byte {at:,} is {line[error.start]:#04x}: {error.reason}"
             return place | {"idx": idx}, Reject("text_encoding", detail, column)
+        # what there is of a row with too few or too many cells goes into its reject
         found = dict(zip(schema, cells, strict=False))
         row = place | {ours: found.get(theirs) for ours, theirs in self.columns.named.items()}
         if len(cells) == len(schema):

@@ -20,7 +20,7 @@ from painter_core.stages.easynlp_flags import check_expected
 from painter_core.stages.launch import Complete, Outcome, name_for_workers
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
 from painter_core.stages.records import read_manifest
-from painter_core.stages.training_run import TrainingRun, as_json
+from painter_core.stages.training_run import TrainingRun, as_json, split_tables
 from painter_core.storage import absolute, join, redact
 from painter_core.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training import TrainConfig
@@ -80,13 +80,8 @@ def make_plan(config: TrainConfig, outcome: Outcome) -> tuple[TrainPlan, Trainin
     config = _for_workers(config)
     run = training_run(config, outcome)
     run.check_place()
-    tables = split_tables(config)
-    manifests = [codes_manifest(t) for t in tables]
-    if len({m["identity"]["vqgan_sha256"] for m in manifests}) > 1:
-        shas = " and ".join(m["identity"]["vqgan_sha256"][:16] for m in manifests)
-        raise ValueError(
-            f"--tables: the codes were made by different VQGANs (sha256 {shas}); compute one of them again"
-        )
+    tables = split_tables(config.tables)
+    manifests = _codes_manifests(tables)
     start = find_start(config, open_vqgan(tables[0]))
     workers = find_workers(config.num_workers, config.use_gpu)
     samples = sum(p["rows"] for p in manifests[0]["parts"])
@@ -140,18 +135,21 @@ def _for_workers(config: TrainConfig) -> TrainConfig:
     pretrained = config.pretrained_model_name_or_path
     return dataclasses.replace(
         config,
-        tables=",".join(absolute(table) for table in split_tables(config)),
+        tables=",".join(absolute(table) for table in split_tables(config.tables)),
         checkpoint_dir=absolute(config.checkpoint_dir),
         pretrained_model_name_or_path=name_for_workers(pretrained) if pretrained else None,
     )
 
 
-def split_tables(config: TrainConfig) -> list[str]:
-    """--tables: one, or two."""
-    tables = [t.strip() for t in config.tables.split(",")]
-    if len(tables) > 2:
-        raise ValueError(f"--tables: got {len(tables)} tables, expected TRAIN or TRAIN,VALID")
-    return tables
+def _codes_manifests(tables: list[str]) -> list[dict[str, Any]]:
+    """The manifests of tables of one VQGAN."""
+    manifests = [codes_manifest(table) for table in tables]
+    if len({m["identity"]["vqgan_sha256"] for m in manifests}) > 1:
+        shas = " and ".join(m["identity"]["vqgan_sha256"][:16] for m in manifests)
+        raise ValueError(
+            f"--tables: the codes were made by different VQGANs (sha256 {shas}); compute one of them again"
+        )
+    return manifests
 
 
 def codes_manifest(table: str) -> dict[str, Any]:

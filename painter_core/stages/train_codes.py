@@ -17,7 +17,8 @@ from painter_core.stages.ray_train import find_workers
 from painter_core.stages.run import Job
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import find_files
-from painter_core.stages.train import codes_manifest, dry_run, find_start, split_tables, training_run
+from painter_core.stages.train import codes_manifest, dry_run, find_start, training_run
+from painter_core.stages.training_run import split_tables
 from painter_core.storage import filesystem, join, redact
 from painter_core.training import TrainConfig
 
@@ -73,12 +74,12 @@ def make_codes(config: TrainJobConfig, outcome: Outcome) -> TrainConfig:
         Stop: too many rows were rejected.
     """
     train, pairs = config.train, config.pairs
-    tables = split_tables(train)
+    tables = split_tables(train.tables)
     todo = [table for table in dict.fromkeys(tables) if not is_codes(table)]
     if todo or pairs.vqgan is not None:
         _check(config, todo, [table for table in tables if table not in todo])
     made: dict[str, str] = {}
-    for table, part in zip(tables, ("train", "valid"), strict=False):
+    for table, part in zip(tables, ("train", "valid")[: len(tables)], strict=True):
         if table in todo and table not in made:
             made[table] = join(pairs.codes_dir or "", part)
             _make(_precompute_config(config, table, made[table]), outcome)

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any, NoReturn
 
-from painter_core.checkpoint import open_model, weights_bytes
+from painter_core.checkpoint import ModelDirectory, open_model, weights_bytes
 from painter_core.models.perceptual import MIN_SIDE_PX
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.perceptual_weights import load_perceptual, perceptual_files
@@ -18,7 +18,7 @@ from painter_core.stages.launch import Complete, Outcome, name_for_workers
 from painter_core.stages.plan import plan_units
 from painter_core.stages.ray_train import Workers, find_workers, run_workers
 from painter_core.stages.tables import Columns, InputFile, find_files, parse_input_schema
-from painter_core.stages.training_run import TrainingRun, as_json
+from painter_core.stages.training_run import TrainingRun, as_json, split_tables
 from painter_core.storage import absolute, file_sha256, redact
 from painter_core.vqgan_training import VQGANTrainConfig
 
@@ -79,15 +79,9 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
     # workers have another working directory
     start_name = name_for_workers(config.vqgan) if config.vqgan else None
     config = dataclasses.replace(config, outputs=absolute(config.outputs), vqgan=start_name)
-    tables = [absolute(t.strip()) for t in config.tables.split(",")]
-    if len(tables) > 2:
-        raise ValueError(f"--tables: got {len(tables)} tables, expected TRAIN or TRAIN,VALID")
-    start = open_model(config.vqgan) if config.vqgan else None
-    geometry = start.vqgan if start else config.geometry
-    if geometry is None:
-        raise ValueError(f"--vqgan {config.vqgan}: holds no VQGAN")
-    if start:
-        start.check_weights()
+    tables = [absolute(table) for table in split_tables(config.tables)]
+    start = _find_start(config)
+    geometry = start.vqgan if start and start.vqgan else config.geometry
     config, perceptual_sha256 = _find_perceptual(config, geometry)
     workers = find_workers(config.num_workers, config.use_gpu)
     batch = config.micro_batch_size * workers.most
@@ -124,6 +118,17 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
         workers=workers,
     )
     return plan, run
+
+
+def _find_start(config: VQGANTrainConfig) -> ModelDirectory | None:
+    """The VQGAN to begin with, its weights checked; None for a new one."""
+    if config.vqgan is None:
+        return None
+    start = open_model(config.vqgan)
+    if start.vqgan is None:
+        raise ValueError(f"--vqgan {config.vqgan}: holds no VQGAN")
+    start.check_weights()
+    return start
 
 
 def _find_perceptual(

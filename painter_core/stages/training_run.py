@@ -109,27 +109,31 @@ class TrainingRun:
             RunLock(self.url, log.error).check()
             return plan
         self._outcome.lock(self.url)
+        plan = self._place_plan(plan, overwrite=overwrite)
+        latest_checkpoint(self.root)  # damaged ones show here, not when workers have begun
+        self._outcome.began(self._write_summary)
+        return plan
+
+    def _place_plan(self, plan: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
+        """With the lock: writes the plan, here or beside a run that is to be replaced, or finds its own."""
+        identity = plan["identity"]
         if replacement.is_cut_short(self._fs, self._place, self._beside):
             log.info("finishing an --overwrite of %s that was cut short", self._place)
             self._replace()
         stored = self._refuse_or_complete(identity, overwrite=overwrite)  # now that no other driver runs
         if stored is not None and changed_settings(stored["identity"], identity):
             log.info("--overwrite: writing to %s; the old run stays till the end", self._beside)
-            plan = replacement.begin(
+            self.root = Path(self._beside)
+            return replacement.begin(
                 self._fs,
                 self._place,
                 self._beside,
                 plan,
                 lambda found: not changed_settings(found["identity"], identity),
             )
-            self.root = Path(self._beside)
-        elif stored is not None:
-            plan = stored
-        else:
+        if stored is None:
             write_json(self._fs, join(self._place, "_run", "plan.json"), plan)
-        latest_checkpoint(self.root)  # damaged ones show here, not when workers have begun
-        self._outcome.began(self._write_summary)
-        return plan
+        return stored or plan
 
     def _refuse_or_complete(self, identity: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
         """The stored plan; ends here if it is another run's, or this one complete."""
@@ -173,6 +177,14 @@ class TrainingRun:
             "next": "" if code == 0 else "submit the same command again to resume",
         }
         write_json(self._fs, str(self.root / "summary.json"), summary)
+
+
+def split_tables(tables: str) -> list[str]:
+    """--tables of a training job: one, or two."""
+    found = [table.strip() for table in tables.split(",")]
+    if len(found) > 2:
+        raise ValueError(f"--tables: got {len(found)} tables, expected TRAIN or TRAIN,VALID")
+    return found
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:

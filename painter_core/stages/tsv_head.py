@@ -54,7 +54,7 @@ def tsv_start(file: InputFile, head: bytes, columns: Columns) -> tuple[int, int]
     if tuple(cells) == columns.schema:
         log.info("%s: the first line is a header", redact(file.path))
         return min(start + len(line) + 1, len(head)), 2
-    found = dict(zip(columns.schema, cells, strict=False))
+    found = dict(zip(columns.schema, cells, strict=False))  # a header may have another number of columns
     if set(cells) == set(columns.schema) or found.get(columns.idx) == columns.idx:
         raise ValueError(
             f"{redact(file.path)}: the first line looks like a header, found {cells[:20]}, expected "
