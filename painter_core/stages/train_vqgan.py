@@ -86,17 +86,14 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
     workers = find_workers(config.num_workers, config.use_gpu)
     batch = config.micro_batch_size * workers.most
     files = _find_rows(config, tables, batch)
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY}
-    identity = as_json(
-        {
-            "stage": "train_vqgan",
-            "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
-            "geometry": dataclasses.asdict(geometry),
-            "start_sha256": start.vqgan_sha256() if start else None,
-            "perceptual_sha256": perceptual_sha256,
-            **settings,
-        }
-    )
+    identity: dict[str, Any] = {
+        **_settings(config),
+        "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
+        "geometry": dataclasses.asdict(geometry),
+        "start_sha256": start.vqgan_sha256() if start else None,
+        "perceptual_sha256": perceptual_sha256,
+    }
+    identity = as_json(identity)
     stored = run.take_up(
         identity,
         {"global_batch_size": batch},
@@ -118,6 +115,12 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
         workers=workers,
     )
     return plan, run
+
+
+def _settings(config: VQGANTrainConfig) -> dict[str, Any]:
+    """The flags that must be the same when a run is taken up again."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY}
+    return {"stage": "train_vqgan", **settings}
 
 
 def _find_start(config: VQGANTrainConfig) -> ModelDirectory | None:

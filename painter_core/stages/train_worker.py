@@ -98,6 +98,15 @@ class _Run:
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
+    def update(self, rows: np.ndarray) -> tuple[float, float, float]:
+        """Does a step on a global batch: its learning rate, loss and gradient norm."""
+        rate = learning_rate(self.config, self.step, self.plan.num_steps)
+        set_learning_rate(self.optimizers, rate)
+        if failpoint("train_forward", step=self.step + 1):
+            self.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
+        args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.dropped)
+        return rate, *train_step(*args)
+
     def save(self) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
         self.gpt.eval()
@@ -155,11 +164,7 @@ def train_loop(config: dict[str, Any]) -> None:
     window = _Window()
     while run.step < plan.num_steps:
         epoch, position, rows = run.next_rows()
-        rate = learning_rate(run.config, run.step, plan.num_steps)
-        set_learning_rate(run.optimizers, rate)
-        if failpoint("train_forward", step=run.step + 1):
-            run.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
-        loss, norm = train_step(run.model, run.optimizers, run.train, rows, run.config, worker, run.dropped)
+        rate, loss, norm = run.update(rows)
         if not np.isfinite(loss) or not np.isfinite(norm):
             _stop(
                 plan,
@@ -170,25 +175,12 @@ def train_loop(config: dict[str, Any]) -> None:
             return
         run.step += 1
         window.add(loss, len(rows))
-        failpoint(
-            "train_step",
-            step=run.step,
-            rank=worker.rank,
-            epoch=epoch,
-            rows=rank_share(rows, worker.rank, worker.world_size).tolist(),
-        )
+        share = rank_share(rows, worker.rank, worker.world_size).tolist()
+        failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
         last = run.step == plan.num_steps
         if metrics and (run.step % run.config.logging_steps == 0 or last):
-            speed = window.speed(plan, worker)
-            metrics.log(
-                run.step,
-                train_loss=window.loss(),
-                lr=rate,
-                grad_norm=norm,
-                epoch=epoch,
-                position=position,
-                **speed,
-            )
+            place = {"epoch": epoch, "position": position, **window.speed(plan, worker)}
+            metrics.log(run.step, train_loss=window.loss(), lr=rate, grad_norm=norm, **place)
             window = _Window()
         if run.step % run.config.save_checkpoint_steps == 0 or last:
             run.save()
