@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray.train
 import torch
 
 from painter_core.checkpoint import open_model, write_model
@@ -90,7 +89,6 @@ class _Run:
                 metrics.image(
                     self.trainer.step, "valid/reconstruction", contact_sheet(averaged, self.valid[:SHOWN])
                 )
-        ray.train.report({"step": self.trainer.step})
         failpoint("train_vqgan_saved", step=self.trainer.step, rank=self.worker.rank)
 
     def _write(self, directory: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import ray.train
 import torch
 from torch import nn
 
@@ -121,7 +120,6 @@ class _Run:
             path = save_checkpoint(self.plan.root, self.step, self._write, keep=self.config.keep_checkpoints)
             if self.is_best:
                 publish(self.plan.root / "best", path)
-        ray.train.report({"step": self.step, "valid_loss": self.valid_loss})
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
 
     def _write(self, directory: Path) -> None:
