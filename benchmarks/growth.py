@@ -23,7 +23,7 @@ from benchmarks.jobs import steady_rate
 from benchmarks.measure import Setup, machine, resident_peak
 from painter_core.stages.commit import PartWriter, Plan, RunDirectory, differences
 from painter_core.stages.parts import codes_table
-from painter_core.stages.plan import UNIT_ROWS, plan_units
+from painter_core.stages.plan import UNIT_ROWS, group_units, plan_units
 from painter_core.stages.readers import pack, unpack
 from painter_core.stages.run import Job
 from painter_core.stages.run_config import RunConfig
@@ -74,7 +74,7 @@ def run_job(table: Path, outputs: Path) -> None:
         job.execute(
             lambda: (
                 job.units()
-                .flat_map(job.reader(), **job.tasks(0.25))
+                .flat_map(job.reader().__call__, **job.tasks(0.25))
                 .map(simulate, **job.tasks(1.0))
                 .map(PartWriter(directory=job.directory, build=codes_table).__call__, **job.tasks(0.5))
             ),
@@ -117,7 +117,7 @@ def plan_and_resume(units: int, folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     assert not differences(directory.read_json("_run", "plan.json"), plan)
     done = directory.committed()
-    pending = [u for u in plan.units if u.number not in done]
+    pending = group_units([u for u in plan.units if u.number not in done])
     resumed = time.perf_counter() - began
     assert pending
     return {"units": units, "plan_s": planned, "resume_s": resumed, "bytes": resident_peak() - before}

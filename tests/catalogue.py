@@ -18,7 +18,7 @@ from PIL import Image
 
 from painter_core.rejects import describe
 from painter_core.stages.commit import parquet_bytes
-from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.plan import plan_units
 from painter_core.stages.precompute import PrecomputeConfig
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.run import RunConfig
@@ -60,15 +60,14 @@ def run(tables: Path, *more: Path, in_child: bool | None = None) -> Found:
     reader = UnitReader(files=files, columns=columns, stage="precompute", keep_rejected=False)
     decode = dataclasses.replace(config.decoder(SIDE), in_child=in_child)
     kept, rejected, warnings, rows_in = [], {}, Counter(), 0
-    for group in group_units(units):
-        for row in reader({"units": [dataclasses.asdict(u) for u in group]}):
-            warnings.update(json.loads(row["warnings"]))
-            decoded = decode(row)
-            rows = unpack(decoded["table"]).to_pylist()
-            pixels = np.frombuffer(decoded["pixels"], np.uint8).reshape(-1, SIDE, SIDE, 3)
-            kept += [line | {"pixels": p} for line, p in zip(rows, pixels, strict=True)]
-            rejected |= {line["row"]: line for line in unpack(decoded["rejects"]).to_pylist()}
-            rows_in += decoded["rows_in"]
+    for row in reader.read(units):
+        warnings.update(json.loads(row["warnings"]))
+        decoded = decode(row)
+        rows = unpack(decoded["table"]).to_pylist()
+        pixels = np.frombuffer(decoded["pixels"], np.uint8).reshape(-1, SIDE, SIDE, 3)
+        kept += [line | {"pixels": p} for line, p in zip(rows, pixels, strict=True)]
+        rejected |= {line["row"]: line for line in unpack(decoded["rejects"]).to_pylist()}
+        rows_in += decoded["rows_in"]
     assert rows_in == len(kept) + len(rejected)
     return Found(kept=kept, rejects=rejected, warnings=warnings, rows_in=rows_in)
 

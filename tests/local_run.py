@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 
 from painter_core.stages.commit import PartWriter
-from painter_core.stages.plan import group_units
 from painter_core.stages.readers import unpack
 from painter_core.stages.run import Job
 from painter_core.stages.run_config import RunConfig
@@ -33,9 +32,8 @@ class Commits:
 
     def iter_rows(self) -> Iterator[dict]:
         reader, writer = self._job.reader(), PartWriter(directory=self._job.directory, build=idx_and_text)
-        for group in group_units(self._job._pending):
-            for row in reader({"units": [vars(u) for u in group]}):
-                yield writer(row)
+        for row in reader.read(self._job._pending):
+            yield writer(row)
 
 
 def idx_and_text(row: dict) -> pa.Table:

@@ -1,13 +1,12 @@
 """A codes table made in this process, without Ray: the same operators, one after the other."""
 
-import dataclasses
 from pathlib import Path
 
 from painter_core.checkpoint import open_model
 from painter_core.stages.commit import PartWriter, Plan, RunDirectory
 from painter_core.stages.manifest import finish, read_records
 from painter_core.stages.parts import codes_table
-from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.plan import plan_units
 from painter_core.stages.precompute import EncodePictures, PrecomputeConfig, identity, keep_vqgan
 from painter_core.stages.readers import UnitReader
 from painter_core.stages.run_config import RunConfig
@@ -33,9 +32,8 @@ def make_codes(pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = N
     decode = config.decoder(model.vqgan.image_size)
     encode = EncodePictures(vqgan=str(vqgan), precision="fp32", micro_batch_size=16)
     write = PartWriter(directory=directory, build=codes_table)
-    for group in group_units(plan.units[:units]):
-        for row in reader({"units": [dataclasses.asdict(u) for u in group]}):
-            write(encode(decode(row)))
+    for row in reader.read(plan.units[:units]):
+        write(encode(decode(row)))
     if units is None:
         extra = {"table": "codes", "image_len": model.vqgan.image_len}
         finish(directory, plan, read_records(directory, plan), extra)

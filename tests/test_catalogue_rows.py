@@ -114,9 +114,7 @@ def _(root: Path) -> None:
     write(root / "t.tsv", table("0\t红", "1\t绿👕", "2\t绿 色", "3\t\u0301"))
     files, columns = find_files(str(root / "t.tsv")), config.columns()
     (unit,) = plan_units(files, columns, micro_batch_size=2, limit=None)
-    (row,) = UnitReader(files=files, columns=columns, stage="generate", keep_rejected=False)(
-        {"units": [vars(unit)]}
-    )
+    (row,) = UnitReader(files=files, columns=columns, stage="generate", keep_rejected=False).read([unit])
     paint = PaintUnits(config=config, precision="fp32", micro_batch_size=2)
     done = paint(row)
     lines = unpack(done["rejects"]).to_pylist()

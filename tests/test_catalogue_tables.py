@@ -216,7 +216,7 @@ def _(root: Path) -> None:
     write(path, table(GOOD, GOOD, GOOD))
     reader = UnitReader(files=files, columns=columns, stage="x", keep_rejected=False)
     refused(
-        lambda: list(reader({"units": [vars(units[0])]})),
+        lambda: list(reader.read(units)),
         "t.tsv: the file changed after the plan",
         "--overwrite",
     )
@@ -310,9 +310,7 @@ def _(root: Path) -> None:
         files = find_files(str(root / "t.parquet"))
         columns = PrecomputeConfig(run=RunConfig(tables="", outputs="")).columns()
         units = plan_units(files, columns, micro_batch_size=16, limit=None)
-        (row,) = UnitReader(files=files, columns=columns, stage="x", keep_rejected=False)(
-            {"units": [vars(units[0])]}
-        )
+        (row,) = UnitReader(files=files, columns=columns, stage="x", keep_rejected=False).read(units)
         kind = unpack(row["table"]).schema.field("image").type
         assert pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
 

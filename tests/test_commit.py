@@ -19,7 +19,7 @@ from painter_core.stages.commit import (
     part_name,
 )
 from painter_core.stages.manifest import finish, read_records
-from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.plan import plan_units
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.records import seal
 from painter_core.stages.replacement import clear
@@ -49,8 +49,7 @@ def write_units(directory: RunDirectory, plan: Plan, numbers: list[int] | None =
     reader = UnitReader(files=plan.files, columns=COLUMNS, stage="test", keep_rejected=False)
     writer = PartWriter(directory=directory, build=idx_and_text)
     units = [u for u in plan.units if numbers is None or u.number in numbers]
-    groups = [{"units": [dataclasses.asdict(u) for u in group]} for group in group_units(units)]
-    return [writer(row) for group in groups for row in reader(group)]
+    return [writer(row) for row in reader.read(units)]
 
 
 def finished(root: Path, name: str = "out") -> tuple[RunDirectory, Plan]:
@@ -151,7 +150,7 @@ def test_units_without_a_record_are_not_done(tmp_path: Path) -> None:
 def test_a_lost_row_is_a_bug(tmp_path: Path) -> None:
     plan, directory = make_plan(tmp_path), RunDirectory(str(tmp_path / "out"))
     reader = UnitReader(files=plan.files, columns=COLUMNS, stage="test", keep_rejected=False)
-    (row,) = reader({"units": [dataclasses.asdict(plan.units[0])]})
+    (row,) = reader.read(plan.units[:1])
     writer = PartWriter(directory=directory, build=idx_and_text)
     with pytest.raises(RuntimeError, match="unit 0: 17 rows in, 15 out, 1 rejected: a row was lost"):
         writer(row | {"rows_in": 17})

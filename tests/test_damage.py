@@ -14,7 +14,7 @@ from painter_core.checkpoint import open_model
 from painter_core.stages.codes_cache import open_samples, open_vqgan
 from painter_core.stages.commit import RunDirectory
 from painter_core.stages.manifest import finish, iter_parts, read_records
-from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.plan import plan_units
 from painter_core.stages.readers import UnitReader
 from painter_core.stages.tables import Columns, find_files
 from painter_core.stages.train import codes_manifest
@@ -113,8 +113,7 @@ def read_all(table: Path) -> None:
     columns = Columns(schema=("idx", "text"))
     files = find_files(str(table))
     reader = UnitReader(files=files, columns=columns, stage="test", keep_rejected=False)
-    for group in group_units(plan_units(files, columns, micro_batch_size=16, limit=None)):
-        list(reader({"units": [vars(unit) for unit in group]}))
+    list(reader.read(plan_units(files, columns, micro_batch_size=16, limit=None)))
 
 
 @pytest.mark.parametrize("name", DAMAGE.keys() - HARMLESS)
@@ -143,11 +142,11 @@ def test_every_bit_of_a_part_counts(copy: Path) -> None:
     files = find_files(str(copy))
     reader = UnitReader(files=files, columns=columns, stage="test", keep_rejected=False)
     units = plan_units(files, columns, micro_batch_size=16, limit=None)
-    (unit,) = (vars(u) for u in units if files[u.file].path == str(path))
+    (unit,) = (u for u in units if files[u.file].path == str(path))
     for at in range(0, len(whole), max(1, len(whole) // 60)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         with pytest.raises(ValueError, match=rf"{PART}: sha256 differs from the manifest"):
-            list(reader({"units": [unit]}))
+            list(reader.read([unit]))
 
 
 def test_resuming_over_a_changed_record_is_refused(tmp_path: Path, write_pairs, tiny_vqgan: Path) -> None:

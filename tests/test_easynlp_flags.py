@@ -14,7 +14,7 @@ from painter_core.models.vqgan import VQGANConfig
 from painter_core.stages.easynlp_flags import Job, check_expected, parse_parameters, translate
 from painter_core.stages.generate import GenerateConfig
 from painter_core.stages.launch import parse
-from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.plan import plan_units
 from painter_core.stages.precompute import PrecomputeConfig, identity
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.run_config import RunConfig
@@ -262,12 +262,7 @@ def test_the_first_line_is_skipped_whatever_it_holds(first: str, suffix: str, tm
     units = plan_units(files, columns, micro_batch_size=16, limit=None)
     assert sum(unit.num_rows for unit in units) == 40
     reader = UnitReader(files=files, columns=columns, stage="test", keep_rejected=False)
-    found = [
-        line
-        for group in group_units(units)
-        for row in reader({"units": [dataclasses.asdict(u) for u in group]})
-        for line in unpack(row["table"]).to_pylist()
-    ]
+    found = [line for row in reader.read(units) for line in unpack(row["table"]).to_pylist()]
     assert [(line["row"], line["idx"]) for line in found] == [(i + 1, str(i)) for i in range(1, 41)]
     assert all(data[line["byte_offset"] :].startswith(line["idx"].encode() + b"\t") for line in found)
 

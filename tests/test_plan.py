@@ -1,6 +1,5 @@
 """Planning and reading: every row of the input is in exactly one unit, and comes out as it stands there."""
 
-import dataclasses
 import gzip
 import json
 import random
@@ -41,12 +40,10 @@ def read(files: list[InputFile], units: list[Unit], columns: Columns = COLUMNS) 
     """What the reader yields for all units, tables unpacked."""
     reader = UnitReader(files=files, columns=columns, stage="test", keep_rejected=False)
     found = []
-    for group in group_units(units):
-        for row in reader({"units": [dataclasses.asdict(u) for u in group]}):
-            found.append(
-                row
-                | {"table": unpack(row["table"]).to_pylist(), "rejects": unpack(row["rejects"]).to_pylist()}
-            )
+    for row in reader.read(units):
+        found.append(
+            row | {"table": unpack(row["table"]).to_pylist(), "rejects": unpack(row["rejects"]).to_pylist()}
+        )
     assert [row["unit"] for row in found] == [u.number for u in units]
     return found
 
@@ -274,7 +271,7 @@ def test_a_gz_is_read_by_one_task_in_several_units(tmp_path: Path) -> None:
 
 def test_tsv_units_are_read_apart(tmp_path: Path) -> None:
     _, units = planned(write(tmp_path / "t.tsv", b"\n".join(table(300))))
-    assert [len(group) for group in group_units(units)] == [1] * len(units)
+    assert [len(group["units"]) for group in group_units(units)] == [1] * len(units)
 
 
 def test_split_lines_keeps_little_of_a_huge_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from fsspec.spec import AbstractFileSystem
 
 from painter_core.faults import failpoint
-from painter_core.stages.plan import Unit
+from painter_core.stages.plan import UNIT_FIELDS, Unit, unit_values
 from painter_core.stages.readers import unpack
 from painter_core.stages.records import read_sealed, seal
 from painter_core.stages.tables import InputFile
@@ -87,7 +87,6 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Units as lists, since there may be 100,000 of them."""
-        fields = [f.name for f in dataclasses.fields(Unit)]
         return {
             "format": FORMAT,
             "stage": self.stage,
@@ -95,8 +94,8 @@ class Plan:
             "identity": self.identity,
             "settings": self.settings,
             "files": [dataclasses.asdict(f) | {"path": redact(f.path)} for f in self.files],
-            "unit_fields": fields,
-            "units": [[getattr(u, name) for name in fields] for u in self.units],
+            "unit_fields": list(UNIT_FIELDS),
+            "units": [list(unit_values(u)) for u in self.units],
         }
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from painter_core.stages.commit import Plan, parquet_bytes
 from painter_core.stages.plan import Unit
-from painter_core.stages.readers import unpack
+from painter_core.stages.readers import UnitReader, unpack
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 def run_sample(
     plan: Plan,
-    reader: Callable[[dict[str, Any]], Iterator[dict[str, Any]]],
+    reader: UnitReader,
     steps: Sequence[Step],
     build: Callable[[dict[str, Any]], pa.Table],
     *,
@@ -32,7 +32,6 @@ def run_sample(
     """Does the first rows of a plan, writes nothing, and logs the estimate.
 
     Args:
-        reader: of groups of units.
         steps: the operators between reading and writing.
         build: the part's table of a unit's row.
         num_workers: model workers of the run.
@@ -45,7 +44,7 @@ def run_sample(
     rejected: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
     for unit in _first_rows(plan.units):
-        for row in reader({"units": [dataclasses.asdict(unit)]}):
+        for row in reader.read([unit]):
             for step in steps:
                 row = step(row)
             size += len(parquet_bytes(build(row)))

@@ -22,7 +22,7 @@ from painter_core.sample_captions import VALUES
 from painter_core.stages.codes_cache import open_vqgan
 from painter_core.stages.commit import Refused, RunDirectory
 from painter_core.stages.manifest import iter_parts, part_rows
-from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.plan import plan_units
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.records import read_manifest
 from painter_core.stages.tables import Columns, find_files, parse_input_schema
@@ -159,12 +159,11 @@ def _originals(config: GalleryConfig, wanted: set[str]) -> dict[str, bytes]:
     units = plan_units(files, columns, micro_batch_size=1, limit=None)
     reader = UnitReader(files=files, columns=columns, stage="gallery", keep_rejected=False)
     found, counts = dict[str, bytes](), Counter[str]()
-    for group in group_units(units):
-        for unit in reader({"units": [vars(u) for u in group]}):
-            for row in unpack(unit["table"]).to_pylist():
-                if row["idx"] in wanted:
-                    counts[row["idx"]] += 1
-                    found[row["idx"]] = image_of_cell(row["image"])
+    for unit in reader.read(units):
+        for row in unpack(unit["table"]).to_pylist():
+            if row["idx"] in wanted:
+                counts[row["idx"]] += 1
+                found[row["idx"]] = image_of_cell(row["image"])
     once = {idx: image for idx, image in found.items() if counts[idx] == 1}
     if missing := len(wanted) - len(once):
         log.warning(

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from painter_core.images import encode_image
 from painter_core.stages.commit import RunDirectory, part_name
-from painter_core.stages.plan import Unit, group_units, open_tsv, parquet_footer, plan_units
+from painter_core.stages.plan import Unit, open_tsv, parquet_footer, plan_units
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.records import read_table
 from painter_core.stages.tables import Columns, InputFile, find_files, parse_input_schema
@@ -82,16 +82,15 @@ def spread(sizes: list[int], max_rows: int) -> list[int]:
 
 def _read_input(reader: UnitReader, units: list[Unit]) -> Iterator[Rows]:
     """Rows of files that people bring."""
-    for group in group_units(units):
-        for unit in reader({"units": [vars(u) for u in group]}):
-            table = unpack(unit["table"])
-            yield Rows(
-                idx=table["idx"].to_pylist(),
-                texts=table["text"].to_pylist(),
-                cells=table["image"].to_pylist() if reader.columns.image else None,
-                rejects=unpack(unit["rejects"]).to_pylist(),
-                warnings=Counter(json.loads(unit["warnings"])),
-            )
+    for unit in reader.read(units):
+        table = unpack(unit["table"])
+        yield Rows(
+            idx=table["idx"].to_pylist(),
+            texts=table["text"].to_pylist(),
+            cells=table["image"].to_pylist() if reader.columns.image else None,
+            rejects=unpack(unit["rejects"]).to_pylist(),
+            warnings=Counter(json.loads(unit["warnings"])),
+        )
 
 
 def _open_input(config: "InspectConfig") -> Source:

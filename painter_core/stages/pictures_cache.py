@@ -15,7 +15,7 @@ from painter_core.images import Alpha, Resize
 from painter_core.rejects import Reject
 from painter_core.stages.decode import CellDecoder
 from painter_core.stages.isolate import decoder
-from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.plan import plan_units
 from painter_core.stages.readers import UnitReader, unpack
 from painter_core.stages.tables import Columns, find_files
 from painter_core.storage import redact, sha256
@@ -60,7 +60,7 @@ def _build(directory: Path, table: str, columns: Columns, size: int, resize: Res
     rejected: Counter[str] = Counter()
     # in a process of its own from the start: this one trains, and is not started again for a unit
     with decoder(CellDecoder(image_size=size, resize=resize, alpha=alpha), in_child=True) as decode:
-        for unit in (u for group in group_units(units) for u in reader({"units": [vars(g) for g in group]})):
+        for unit in reader.read(units):
             rows_in += unit["rows_in"]
             rejected.update(unpack(unit["rejects"]).column("reason").to_pylist())
             for row in unpack(unit["table"]).to_pylist():

@@ -171,7 +171,7 @@ def precompute(job: Job, config: PrecomputeConfig) -> None:
     job.execute(
         lambda: (
             job.units()
-            .flat_map(job.reader(), **job.tasks(0.25))
+            .flat_map(job.reader().__call__, **job.tasks(0.25))
             .map(decode.__call__, **job.tasks(1.0))
             .map(workers, fn_constructor_kwargs=encode, **job.actors())
             .map(PartWriter(directory=job.directory, build=codes_table).__call__, **job.tasks(0.5))

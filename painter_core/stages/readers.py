@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from painter_core.rejects import MAX_IDX_CHARS, Reject, RejectLog
-from painter_core.stages.plan import Unit, open_tsv
+from painter_core.stages.plan import Unit, group_units, open_tsv
 from painter_core.stages.records import read_part
 from painter_core.stages.tables import (
     PLACE,
@@ -37,6 +37,7 @@ BLOCK_BYTES = 64 * 2**20
 
 Row = dict[str, Any]  # file, row, byte_offset, idx, text, the columns of Columns.extra, image
 Rows = Iterator[tuple[Row, Reject | None]]
+UnitRows = Iterator[tuple[Unit, Rows]]
 
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
@@ -68,6 +69,11 @@ class UnitReader:
     columns: Columns
     stage: str
     keep_rejected: bool
+
+    def read(self, units: Iterable[Unit]) -> Iterator[dict[str, Any]]:
+        """The output rows of these units, in this process."""
+        for group in group_units(units):
+            yield from self(group)
 
     def __call__(self, group: dict[str, Any]) -> Iterator[dict[str, Any]]:
         units = [Unit(**u) for u in group["units"]]
@@ -121,9 +127,7 @@ class UnitReader:
         arrays = [pa.array([row[name] for row in rows], kind) for name, kind in fields.items()]
         return pa.Table.from_arrays(arrays, list(fields))
 
-    def _tsv_rows(
-        self, file: InputFile, units: list[Unit], notes: Counter[str]
-    ) -> Iterator[tuple[Unit, Rows]]:
+    def _tsv_rows(self, file: InputFile, units: list[Unit], notes: Counter[str]) -> UnitRows:
         for unit, blocks in _unit_blocks(file, units):
             yield unit, self._lines(file, unit, blocks, notes)
 
@@ -161,9 +165,7 @@ class UnitReader:
         detail = f"{len(cells)} columns, expected {len(schema)} ({', '.join(schema)})"
         return row, Reject(reason, detail)
 
-    def _parquet_rows(
-        self, file: InputFile, units: list[Unit], notes: Counter[str]
-    ) -> Iterator[tuple[Unit, Rows]]:
+    def _parquet_rows(self, file: InputFile, units: list[Unit], notes: Counter[str]) -> UnitRows:
         try:
             with _open(file) as raw, pq.ParquetFile(raw, page_checksum_verification=True) as parquet:
                 names = parquet_columns(file, parquet.schema_arrow, self.columns)

@@ -222,11 +222,10 @@ class Job:
         context.target_max_block_size = 1  # a block a unit, so that a unit moves on as soon as it is ready
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        groups = group_units(self._pending)
-        items = [{"units": [dataclasses.asdict(u) for u in group]} for group in groups]
+        items = group_units(self._pending)
         return ray.data.from_items(items, override_num_blocks=min(len(items), 4096))
 
-    def reader(self) -> Callable[[dict[str, Any]], Any]:
+    def reader(self) -> UnitReader:
         """The first operator."""
         assert self.plan is not None
         return UnitReader(
@@ -234,7 +233,7 @@ class Job:
             columns=self.columns,
             stage=self.stage,
             keep_rejected=self.config.keep_rejected,
-        ).__call__
+        )
 
     def tasks(self, num_cpus: float) -> dict[str, Any]:
         """Resources of a CPU operator: a share of a CPU where models need CPUs too, so that they overlap."""
