@@ -73,10 +73,12 @@ def run_job(table: Path, outputs: Path) -> None:
         job.make_plan({"model": "simulated"}, {})
         job.execute(
             lambda: (
-                job.units()
-                .flat_map(job.reader().__call__, **job.tasks(0.25))
-                .map(simulate, **job.tasks(1.0))
-                .map(PartWriter(directory=job.directory, build=codes_table).__call__, **job.tasks(0.5))
+                job.read()
+                .map(simulate, **job.resources.tasks(1.0))
+                .map(
+                    PartWriter(directory=job.directory, build=codes_table).__call__,
+                    **job.resources.tasks(0.5),
+                )
             ),
             extra={"table": "codes", "image_len": IMAGE_LEN},
         )

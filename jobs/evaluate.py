@@ -21,10 +21,9 @@ def main() -> None:
         writer = PartWriter(directory=job.directory, build=scores_table)
         job.execute(
             lambda: (
-                job.units()
-                .flat_map(job.reader(), **job.tasks(0.25))
-                .map(judge.__call__, **job.tasks(1.0))
-                .map(writer.__call__, **job.tasks(0.5))
+                job.read()
+                .map(judge.__call__, **job.resources.tasks(1.0))
+                .map(writer.__call__, **job.resources.tasks(0.5))
             ),
             extra={"table": "scores"},
         )

@@ -24,7 +24,7 @@ def main() -> None:
         check_path("--checkpoint-dir", config.checkpoint_dir)
         job.start()
         model = open_model(config.checkpoint_dir)
-        settings = model_settings(config.run.precision, config.run.compile, gpu=job.uses_gpu)
+        settings = model_settings(config.run.precision, config.run.compile, gpu=job.resources.uses_gpu)
         vqgan = name_for_workers(config.vqgan) if config.vqgan else None
         config = dataclasses.replace(
             config, checkpoint_dir=name_for_workers(config.checkpoint_dir), vqgan=vqgan
@@ -48,10 +48,9 @@ def main() -> None:
         writer = PartWriter(directory=job.directory, build=config.output_table())
         job.execute(
             lambda: (
-                job.units()
-                .flat_map(job.reader(), **job.tasks(0.25))
-                .map(PaintUnits, fn_constructor_kwargs=paint, **job.actors())
-                .map(writer.__call__, **job.tasks(1.0))
+                job.read()
+                .map(PaintUnits, fn_constructor_kwargs=paint, **job.resources.actors(len(job.pending)))
+                .map(writer.__call__, **job.resources.tasks(1.0))
             ),
             extra={"table": "outputs"},
         )

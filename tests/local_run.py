@@ -32,7 +32,7 @@ class Commits:
 
     def iter_rows(self) -> Iterator[dict]:
         reader, writer = self._job.reader(), PartWriter(directory=self._job.directory, build=idx_and_text)
-        for row in reader.read(self._job._pending):
+        for row in reader.read(self._job.pending):
             yield writer(row)
 
 

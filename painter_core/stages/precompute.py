@@ -148,7 +148,7 @@ def precompute(job: Job, config: PrecomputeConfig) -> None:
         Complete: the table is there already.
     """
     model = open_model(config.vqgan)
-    settings = model_settings(config.run.precision, config.run.compile, gpu=job.uses_gpu)
+    settings = model_settings(config.run.precision, config.run.compile, gpu=job.resources.uses_gpu)
     made_by = identity(config, model)
     assert model.vqgan is not None
     job.memory_per_row = vqgan_row_bytes(model.vqgan, settings["precision"])
@@ -170,11 +170,10 @@ def precompute(job: Job, config: PrecomputeConfig) -> None:
     workers: Any = EncodePictures  # Ray's annotation of map() knows functions only
     job.execute(
         lambda: (
-            job.units()
-            .flat_map(job.reader().__call__, **job.tasks(0.25))
-            .map(decode.__call__, **job.tasks(1.0))
-            .map(workers, fn_constructor_kwargs=encode, **job.actors())
-            .map(PartWriter(directory=job.directory, build=codes_table).__call__, **job.tasks(0.5))
+            job.read()
+            .map(decode.__call__, **job.resources.tasks(1.0))
+            .map(workers, fn_constructor_kwargs=encode, **job.resources.actors(len(job.pending)))
+            .map(PartWriter(directory=job.directory, build=codes_table).__call__, **job.resources.tasks(0.5))
         ),
         extra={"table": "codes", "image_len": model.vqgan.image_len},
     )

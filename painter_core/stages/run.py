@@ -18,15 +18,15 @@ from painter_core.stages.launch import (
     Outcome,
     check_path,
     cluster_resources,
-    parse_range,
     start_ray,
 )
 from painter_core.stages.lock import RunLock
 from painter_core.stages.manifest import finish, joined_path, read_records
 from painter_core.stages.nodes import check_nodes
-from painter_core.stages.plan import group_units, plan_units
+from painter_core.stages.plan import Unit, group_units, plan_units
 from painter_core.stages.progress import Progress, check_ceiling, drop_what_broke
 from painter_core.stages.readers import UnitReader
+from painter_core.stages.resources import Resources
 from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, find_files
 from painter_core.storage import absolute, filesystem, redact
@@ -56,7 +56,9 @@ class Job:
         self.plan: Plan | None = None
         rejects = redact(self.directory.url) + "/rejects"
         self._progress = Progress(stage, rejects, config.max_reject_fraction)
-        self._pending: list[Any] = []
+        self.pending: list[Unit] = []
+        """Units that are not done."""
+        self.resources = Resources(config.num_actors, config.gpus_per_actor)
         self._outcome = outcome or Outcome()
 
     def __enter__(self) -> Self:
@@ -67,16 +69,7 @@ class Job:
         check_path("--tables", self.config.tables)
         check_path("--outputs", self.config.outputs)
         start_ray()
-        self._find_actors()
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Whether model workers get a GPU."""
-        gpus = cluster_resources().get("GPU", 0)
-        wanted = self.config.gpus_per_actor
-        if wanted and wanted > gpus:
-            raise ValueError(f"--gpus-per-actor {wanted}: the cluster has {gpus:g} GPUs")
-        return gpus > 0 if wanted is None else wanted > 0
+        self.resources.model_workers()
 
     def micro_batch_size(self) -> int:
         """As given, or as in the stored plan, since rounding depends on it, or by device and memory."""
@@ -84,9 +77,10 @@ class Job:
             return self.config.micro_batch_size
         if stored := self.directory.read_json("_run", "plan.json"):
             return int(stored["settings"]["micro_batch_size"])
-        if self.uses_gpu:
+        if self.resources.uses_gpu:
             return 128  # its worker sees the free memory, and halves this if need be
-        return fitting_rows(self.memory_per_row, cluster_resources()["memory"] / self._find_actors()[1], 16)
+        memory = cluster_resources()["memory"] / self.resources.model_workers().most
+        return fitting_rows(self.memory_per_row, memory, 16)
 
     def make_plan(
         self,
@@ -115,7 +109,7 @@ class Job:
         preflight.check_writable("--outputs", url)
         preflight.check_space("--outputs", url, plan.num_rows * row_bytes)
         check_nodes("--outputs", url, (files[0].path, files[-1].path, *reads))
-        self.plan, self._pending = plan, plan.units
+        self.plan, self.pending = plan, plan.units
         if self.config.dry_run:
             RunLock(self.directory.outputs, log.error).check()
         else:
@@ -180,7 +174,7 @@ class Job:
         done = self.directory.committed()
         if done:
             log.info("resuming: %d of %d units are done", len(done), len(plan.units))
-        self._pending = [u for u in plan.units if u.number not in done]
+        self.pending = [u for u in plan.units if u.number not in done]
 
     def _places(self) -> tuple[Any, str, str]:
         """File system, directory of the table, and the one of a run that is to replace it."""
@@ -205,13 +199,14 @@ class Job:
             build: the part's table of a unit's row.
         """
         assert self.plan is not None
-        needed = run_sample(self.plan, self.reader(), steps, build, num_workers=self._find_actors()[1])
+        workers = self.resources.model_workers().most
+        needed = run_sample(self.plan, self.reader(), steps, build, num_workers=workers)
         preflight.check_space("--outputs", self.directory.url, needed)
         log.info("dry run: nothing written; fingerprint %s", self.plan.fingerprint[:16])
         raise Complete(0)
 
-    def units(self) -> "ray.data.Dataset":
-        """The units that are not done, as a dataset of groups that are read together."""
+    def read(self) -> "ray.data.Dataset":
+        """The first operator: the rows of the units that are not done."""
         import ray.data
 
         # Ray 2.60 has no named parameters for the retries and restarts that we bound, so it warns of leaving
@@ -222,11 +217,12 @@ class Job:
         context.target_max_block_size = 1  # a block a unit, so that a unit moves on as soon as it is ready
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        items = group_units(self._pending)
-        return ray.data.from_items(items, override_num_blocks=min(len(items), 4096))
+        items = group_units(self.pending)
+        units = ray.data.from_items(items, override_num_blocks=min(len(items), 4096))
+        return units.flat_map(self.reader().__call__, **self.resources.tasks(0.25))
 
     def reader(self) -> UnitReader:
-        """The first operator."""
+        """What reads units."""
         assert self.plan is not None
         return UnitReader(
             files=self.plan.files,
@@ -234,38 +230,6 @@ class Job:
             stage=self.stage,
             keep_rejected=self.config.keep_rejected,
         )
-
-    def tasks(self, num_cpus: float) -> dict[str, Any]:
-        """Resources of a CPU operator: a share of a CPU where models need CPUs too, so that they overlap."""
-        return {"num_cpus": num_cpus if self.uses_gpu else num_cpus / 5, "max_retries": 3}
-
-    def _find_actors(self) -> tuple[int, int, float, float]:
-        """Model workers at least and at most, CPUs and GPUs of each; ValueError if there is no room."""
-        available = cluster_resources()
-        gpus = (self.config.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
-        most = int(available["GPU"] / gpus) if gpus else int(available["CPU"])
-        low, high = parse_range("--num-actors", self.config.num_actors) or (most, most)
-        num_cpus = 1.0 if gpus else 0.75
-        if low > most or low * num_cpus > available["CPU"]:
-            raise ValueError(f"--num-actors {low}: the cluster has room for {most} model workers")
-        return low, high, num_cpus, gpus
-
-    def actors(self) -> dict[str, Any]:
-        """Resources of the model operator: not its neighbours', or Ray would fuse them into one."""
-        low, high, num_cpus, gpus = self._find_actors()
-        # no more workers than units; restarts are bounded, or a unit that kills its worker would run for ever
-        low, high = min(low, len(self._pending)), min(high, len(self._pending))
-        log.info("%d..%d model workers, %g GPUs each", low, high, gpus)
-        import ray.data
-
-        pool = ray.data.ActorPoolStrategy(min_size=low, max_size=high)
-        return {
-            "compute": pool,
-            "num_cpus": num_cpus,
-            "num_gpus": gpus,
-            "max_restarts": 4,
-            "max_task_retries": 2,
-        }
 
     def execute(self, commits: Callable[[], "ray.data.Dataset"], extra: dict[str, Any]) -> None:
         """Runs the operators over all pending units, then writes the manifest.
@@ -275,8 +239,8 @@ class Job:
             extra: what the manifest says besides.
         """
         assert self.plan is not None
-        if self._pending:
-            with self._progress.of(self._pending, self.plan.files):
+        if self.pending:
+            with self._progress.of(self.pending, self.plan.files):
                 for record in commits().iter_rows():
                     failpoint("unit_counted")
                     self._progress.add(record)
