@@ -15,6 +15,7 @@ import torch
 
 from benchmarks import data, jobs, limits, measure, models, painting
 from benchmarks.measure import Row, Setup
+from painter_core.stages.launch import KEEP_MEMORY
 
 Part = Callable[[Setup, limits.Peaks], Iterator[Row]]
 
@@ -84,7 +85,7 @@ def _in_own_process(name: str, arguments: list[str]) -> list[Row]:
         str(result),
     ]
     try:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | KEEP_MEMORY)
         return [Row(**row) for row in json.loads(result.read_text())["rows"]]
     finally:
         result.unlink(missing_ok=True)

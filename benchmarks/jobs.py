@@ -43,7 +43,7 @@ BATCH = 16
 
 def precompute(setup: Setup, peaks: Peaks) -> Iterator[Row]:
     """Pictures to codes: f16_16384 at 256."""
-    count, batch = (32, 16) if setup.short else (192, 16) if setup.device.type == "cpu" else (50_000, 128)
+    count, batch = (32, 16) if setup.short else (320, 16) if setup.device.type == "cpu" else (50_000, 128)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = vqgan_config(setup).image_size

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 Config = TypeVar("Config")
 
 _MAIN_THREAD = threading.main_thread().ident or 0
+# glibc gives a large tensor back to the system when it is freed and takes new pages, all zeroed, for the next
+# one: up to half of a model's time on a CPU (benchmarks/RESULTS.md). It reads this when a process starts.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_ARENA_MAX": "1"}
 INTERRUPTED = "interrupted; submit the same command again to resume"
 
 
@@ -102,6 +105,8 @@ def start_ray() -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray ends workers that idle for a second: almost every task but a model's would start a process
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
+        for name, value in KEEP_MEMORY.items():
+            os.environ.setdefault(name, value)
         if "RAY_AUTH_MODE" not in os.environ:
             # a token of this run's own: Ray would write one for all clusters to the home directory
             token = os.path.join(tempfile.mkdtemp(prefix="painter-"), "token")
