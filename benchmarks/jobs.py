@@ -1,7 +1,7 @@
 """The three jobs end to end under Ray, beside bare loops over the same functions in one process.
 
-A job's rate leaves out its start: it counts the rows of all units but the first, from the first commit to the
-last. The whole time stands in the note.
+A job's rate leaves out its start: it counts from when every model worker has finished a unit to the last
+commit. The whole time stands in the note.
 """
 
 import base64
@@ -179,11 +179,14 @@ def _compare(
         part=part, variant="bare loop", rate=rate, unit="row/s", ratio=1.0, spread=spread,
         peak_bytes=resident_peak(), note=f"{count} rows, loading {started:.0f} s apart",
     )  # fmt: skip
-    begin, end, done_rows = _span(out)
-    steady = done_rows / (done.cpu_seconds(begin, end) if setup.cpu_clock else end - begin)
+    workers = torch.cuda.device_count() if setup.device.type == "cuda" else os.cpu_count() or 1
+    begin, end, records = _span(out, workers)
+    rows = sum(r["rows_in"] for r in records)
+    steady = rows / (done.cpu_seconds(begin, end) if setup.cpu_clock else end - begin)
+    busy = sum(r["model_s"] for r in records) / (workers * (end - begin))
     note = (
         f"whole job {done.seconds:.0f} s, driver {done.driver_peak_bytes / 2**20:.0f} MiB, "
-        f"models busy {_busy_share(out, setup):.0%}, writing {_seconds(out, 'write_s'):.0f} s of CPUs"
+        f"models busy {busy:.0%}, writing {sum(r['write_s'] for r in records):.0f} s of CPUs"
     )
     yield Row(
         part=part, variant="under Ray", rate=steady, unit="row/s", ratio=steady / rate,
@@ -191,30 +194,22 @@ def _compare(
     )  # fmt: skip
 
 
-def _span(table: Path) -> tuple[float, float, int]:
-    """First and last commit in seconds since the epoch, and the rows of all but the first."""
-    commits = sorted((f.stat().st_mtime, f) for f in (table / "_run" / "commits").glob("*.json"))
-    rows = [json.loads(f.read_text())["rows_in"] for _, f in commits]
-    return commits[0][0], commits[-1][0], sum(rows[1:])
+def _commits(table: Path) -> list[tuple[float, dict]]:
+    """Commit records in the order in which they were written, with the time since the epoch."""
+    files = (table / "_run" / "commits").glob("*.json")
+    return sorted(((f.stat().st_mtime, json.loads(f.read_text())) for f in files), key=lambda c: c[0])
 
 
-def steady_rate(table: Path) -> float:
-    """Rows a second from the first commit to the last."""
-    begin, end, rows = _span(table)
-    return rows / max(end - begin, 1e-9)
+def _span(table: Path, workers: int) -> tuple[float, float, list[dict]]:
+    """From when every worker has finished a unit to the last commit, since the epoch; the units between."""
+    commits = _commits(table)
+    return commits[workers - 1][0], commits[-1][0], [record for _, record in commits[workers:]]
 
 
-def _seconds(table: Path, field: str) -> float:
-    """Sum over the commit records but the first."""
-    commits = sorted((table / "_run" / "commits").glob("*.json"), key=lambda f: f.stat().st_mtime)
-    return sum(json.loads(f.read_text())[field] for f in commits[1:])
-
-
-def _busy_share(table: Path, setup: Setup) -> float:
-    """Of the time from the first commit to the last, how much the model workers computed."""
-    times = [f.stat().st_mtime for f in (table / "_run" / "commits").glob("*.json")]
-    workers = torch.cuda.device_count() if setup.device.type == "cuda" else os.cpu_count() or 1
-    return _seconds(table, "model_s") / max(workers * (max(times) - min(times)), 1e-9)
+def steady_rate(table: Path, workers: int = 1) -> float:
+    """Rows a second between these two."""
+    begin, end, records = _span(table, workers)
+    return sum(r["rows_in"] for r in records) / max(end - begin, 1e-9)
 
 
 def _command(job: str, flags: list) -> list[str]:

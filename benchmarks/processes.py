@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 PROC = Path("/proc")
-SAMPLE_S = 1.0
+SAMPLE_S = 3.0  # a look at the pages of 10 GB takes a while of a core
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Run:
     driver_peak_bytes: int
     """Largest resident size of the process itself."""
     cpu: list[tuple[float, float]]
-    """(time since the epoch, CPU seconds of all its processes so far), about once a second."""
+    """(time since the epoch, CPU seconds of all its processes so far), every few seconds."""
 
     def cpu_seconds(self, begin: float, end: float) -> float:
         """Spent between two moments since the epoch."""

@@ -105,6 +105,9 @@ def start_ray() -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray ends workers that idle for a second: almost every task but a model's would start a process
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
+        # nobody can see these without a dashboard, and every process of Ray's spends 1 % of a CPU on them
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")
+        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
         for name, value in KEEP_MEMORY.items():
             os.environ.setdefault(name, value)
         if "RAY_AUTH_MODE" not in os.environ:
