@@ -183,7 +183,7 @@ def _compare(
     begin, end, records = _span(out, workers)
     rows = sum(r["rows_in"] for r in records)
     steady = rows / (done.cpu_seconds(begin, end) if setup.cpu_clock else end - begin)
-    busy = sum(r["model_s"] for r in records) / (workers * (end - begin))
+    busy = sum(r["model_s"] for r in records) / max(workers * (end - begin), 1e-9)
     note = (
         f"whole job {done.seconds:.0f} s, driver {done.driver_peak_bytes / 2**20:.0f} MiB, "
         f"models busy {busy:.0%}, writing {sum(r['write_s'] for r in records):.0f} s of CPUs"
@@ -203,6 +203,7 @@ def _commits(table: Path) -> list[tuple[float, dict]]:
 def _span(table: Path, workers: int) -> tuple[float, float, list[dict]]:
     """From when every worker has finished a unit to the last commit, since the epoch; the units between."""
     commits = _commits(table)
+    workers = min(workers, len(commits) - 1)
     return commits[workers - 1][0], commits[-1][0], [record for _, record in commits[workers:]]
 
 

@@ -27,6 +27,8 @@ import local_head  # noqa: E402
 from process_table import descendants, end_processes, read_processes  # noqa: E402
 from ray_head import Head  # noqa: E402
 
+from painter_core.stages.launch import KEEP_MEMORY  # noqa: E402
+
 JOB = """
 import os, sys, ray
 ray.init(log_to_driver=False)
@@ -322,6 +324,9 @@ def test_dockerfile_and_manifests_agree() -> None:
     assert version == [ray.__version__] == [job["spec"]["rayClusterSpec"]["rayVersion"]]
     assert re.findall(r"^USER (.+)$", dockerfile, flags=re.MULTILINE) == ["1000:100"]
     assert "-c constraints.txt" in dockerfile
+    for name, value in KEEP_MEMORY.items():
+        assert f"{name}={value}" in dockerfile
+        assert Head.unlaunched("/tmp").variables[name] == value
     allowed = (CLUSTER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     for line in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", dockerfile, flags=re.MULTILINE):
         for source in line.split():

@@ -1,6 +1,10 @@
 """Micro-batches that fit the memory, and that a resumed run keeps what was chosen."""
 
 import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from painter_core.memory import fitting_rows, gpt_row_bytes, vqgan_row_bytes
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
+from painter_core.stages.launch import KEEP_MEMORY
 from tests.conftest import Jobs
 
 MIB = 2**20
@@ -18,6 +23,25 @@ MIB = 2**20
 )
 def test_half_of_the_free_memory_is_filled(free: int, expected: int) -> None:
     assert fitting_rows(100 * MIB, free, 16) == expected
+
+
+CHURN = """
+import resource
+for _ in range(10):
+    b"x" * (64 * 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def test_memory_of_freed_tensors_is_kept() -> None:
+    if platform.libc_ver()[0] != "glibc":
+        return  # other C libraries do not read these variables
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    before, after = (
+        int(subprocess.run([sys.executable, "-c", CHURN], env=env, check=True, stdout=subprocess.PIPE).stdout)
+        for env in (plain, plain | KEEP_MEMORY)
+    )
+    assert before > 5 * after, f"{before:,} and {after:,} page faults"
 
 
 def test_rows_of_the_published_sizes() -> None:

@@ -142,8 +142,15 @@ def look(paths: list[str], token: str) -> Look:
 
 def versions() -> dict[str, str]:
     """Of what makes a table's bytes, without the kind of build: a head may lack its workers' GPUs."""
-    found = {name: metadata.version(name).partition("+")[0] for name in PACKAGES}
-    return {"python": ".".join(platform.python_version_tuple()[:2]), **found}
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def sees(path: str, token: str) -> bool:
