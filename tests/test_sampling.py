@@ -11,6 +11,7 @@ from painter_core.models.cached_gpt import CachedGPT
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.sampling import SamplingConfig, draw_codes, row_uniforms, sample_codes
 from painter_core.static_sampling import BUCKET, StaticSampler
+from tests.conftest import compiles
 from tests.golden.formula import fill
 
 SIZE = 50
@@ -265,6 +266,7 @@ def test_static_steps_draw_the_same(config: SamplingConfig) -> None:
         assert len(expected.unique()) > 5
 
 
+@compiles
 @pytest.mark.slow
 def test_compiled_static_steps_draw_the_same() -> None:
     text, uniforms = long_inputs(2, 5)

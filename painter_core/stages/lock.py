@@ -131,13 +131,15 @@ class RunLock:
         if held["machine"] == self._record["machine"]:
             # a process number is used again after a while
             return held["process_started"] == _process_started(held["pid"])
-        if abs(time.time() - held["heartbeat_s"]) < STALE_S:
-            return True
-        # it may have another clock: a lock that is alive moves
-        deadline = time.monotonic() + 2 * HEARTBEAT_S
+        # of another machine, which may have another clock: a lock that is alive moves. A job that is tried
+        # again at once after its node died should not be refused, so a fresh one is watched for longer
+        fresh = abs(time.time() - held["heartbeat_s"]) < STALE_S
+        patience = STALE_S if fresh else 2 * HEARTBEAT_S
+        log.info("%s: up to %.0f s to see whether it lives: %s", self._output, patience, _describe(held))
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if self._read() != held:
-                return True
+            if (found := self._read()) != held:
+                return found is not None
             time.sleep(HEARTBEAT_S / 10)
         return False
 
