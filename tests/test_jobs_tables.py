@@ -41,6 +41,7 @@ def test_codes_are_readable_by_plain_pyarrow(codes: Path) -> None:
     assert table.column("idx")[0].as_py() == "r0"
     manifest = json.loads((codes / "manifest.json").read_text())
     assert (manifest["rows_in"], manifest["rows_out"], manifest["rows_rejected"]) == (ROWS, ROWS, 0)
+    assert (manifest["settings"]["precision"], manifest["settings"]["compile"]) == ("fp32", False)
     assert (codes / "_SUCCESS").exists()
 
 

@@ -13,7 +13,9 @@ from painter_core.memory import fitting_rows, gpt_row_bytes, vqgan_row_bytes
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.stages.launch import KEEP_MEMORY
-from tests.conftest import Jobs
+from painter_core.stages.run import Job
+from painter_core.stages.run_config import RunConfig
+from painter_core.stages.tables import Columns
 
 MIB = 2**20
 
@@ -51,12 +53,10 @@ def test_rows_of_the_published_sizes() -> None:
     assert gpt_row_bytes(GPTConfig(), "bf16") == pytest.approx(36_864 * 288, rel=0.03)
 
 
-def test_a_resumed_run_keeps_the_micro_batch(
-    jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path
-) -> None:
-    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", tmp_path / "codes", "--limit", 40)
-    jobs.run("precompute_codes", *flags, "--micro-batch-size", 8)
-    plan = json.loads((tmp_path / "codes" / "_run" / "plan.json").read_text())
-    assert plan["settings"]["micro_batch_size"] == 8
-    assert (plan["settings"]["precision"], plan["settings"]["compile"]) == ("fp32", False)
-    assert "already complete" in jobs.run("precompute_codes", *flags)
+def test_a_resumed_run_keeps_the_micro_batch(tmp_path: Path) -> None:
+    (tmp_path / "_run").mkdir()
+    (tmp_path / "_run" / "plan.json").write_text(json.dumps({"settings": {"micro_batch_size": 8}}))
+    columns = Columns(schema=("idx", "text"))
+    for given, expected in ((None, 8), (4, 4)):
+        config = RunConfig(tables="t.tsv", outputs=str(tmp_path), micro_batch_size=given)
+        assert Job("test", config, columns).micro_batch_size() == expected

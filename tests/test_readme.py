@@ -31,6 +31,7 @@ def write_photos(folder: Path, split: str, rows: int) -> None:
         (folder / f"{i}.txt").write_text(row.text, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_commands_run_as_they_stand(jobs: Jobs, tmp_path: Path) -> None:
     assert len(COMMANDS) >= 7
     write_photos(tmp_path / "photos", "train", 6)
