@@ -151,7 +151,7 @@ def plot(sizes: list[Size]) -> str:
         out.write(f'<text x="{x:.0f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{size.rows:,}</text>\n')
     out.write(f'<text x="{LEFT + WIDTH / 2}" y="{height - 8}" text-anchor="middle">rows</text>\n')
     curves = (
-        ("microseconds a row", "#1f5fa8", [s.us_per_row for s in sizes], LEFT - 6, "end"),
+        ("µs a row", "#1f5fa8", [s.us_per_row for s in sizes], LEFT - 6, "end"),
         ("driver, MiB", "#b04a1f", [s.driver_bytes / 2**20 for s in sizes], LEFT + WIDTH + 6, "start"),
     )
     for name, color, values, x, anchor in curves:
