@@ -29,11 +29,8 @@ def main() -> None:
         config = dataclasses.replace(
             config, checkpoint_dir=name_for_workers(config.checkpoint_dir), vqgan=vqgan
         )
-        made_by, size, reads = (
-            identity(config, model),
-            row_bytes(config, model),
-            (config.checkpoint_dir, vqgan or ""),
-        )
+        made_by, size = identity(config, model), row_bytes(config, model)
+        reads = (config.checkpoint_dir, vqgan or "")
         job.memory_per_row = memory_per_row(config, model, settings["precision"])
         columns = {"output_columns": list(config.output_columns)}
         job.make_plan(made_by, settings | columns, row_bytes=size, reads=reads)

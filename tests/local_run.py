@@ -1,5 +1,6 @@
 """A table job without Ray: plan, lock, commits and end as in the jobs, its operators called here."""
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -49,6 +50,12 @@ def run_here(tables: object, outputs: object, *, seed: int = 1, **flags: object)
     with Job("test", config, Columns(schema=("idx", "text"))) as job:
         job.make_plan({"seed": seed}, {}, row_bytes=100)
         job.execute(lambda: Commits(job), {"table": "test"})
+
+
+def training_lines(directory: Path) -> list[dict]:
+    """Lines of a run's metrics.jsonl that tell of training steps, in order."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if "train_loss" in line]
 
 
 def code_of(call: Callable[[], object]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import JOB_TIMEOUT_S, ROOT, TINY_GPT_FLAGS, Jobs, table_bytes
-from tests.local_run import contents
+from tests.local_run import contents, training_lines
 
 VQGAN_FLAGS = (
     "--image-size", 32, "--ch", 32, "--ch-mult", 1, 1, 2, "--num-res-blocks", 1, "--z-channels", 8,
@@ -131,7 +131,7 @@ def test_signals_end_training_with_130_and_it_goes_on(jobs: Jobs, codes: Path, t
         assert summary(tmp_path / "model")["exit_code"] == 130
         assert not (tmp_path / "model" / "_SUCCESS").exists()
         assert [p.name for p in tmp_path.iterdir()] == ["model"]
-        steps = [line["step"] for line in metrics(tmp_path / "model")]
+        steps = [line["step"] for line in training_lines(tmp_path / "model")]
         assert steps == list(range(1, len(steps) + 1)), "the second run goes on where the first one ended"
         assert len(steps) > reached
         reached = newest(tmp_path / "model")
@@ -141,12 +141,6 @@ def newest(directory: Path) -> int:
     """Step of the newest checkpoint; 0 if there is none."""
     names = [path.name for path in (directory / "checkpoints").glob("step-*")]
     return max((int(name.removeprefix("step-")) for name in names), default=0)
-
-
-def metrics(directory: Path) -> list[dict]:
-    """Lines of metrics.jsonl that tell of training."""
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "train_loss" in line]
 
 
 def test_submitted_jobs_leave_their_code_in_the_summary(

@@ -13,7 +13,7 @@ from painter_core.stages.launch import Outcome
 from painter_core.stages.train_codes import PairsConfig, TrainJobConfig, make_codes
 from painter_core.training import TrainConfig
 from tests.conftest import ROWS, TINY_GPT_FLAGS, Jobs, table_bytes
-from tests.local_run import faults
+from tests.local_run import faults, training_lines
 
 BATCH = 32
 STEPS = 2 * ROWS // BATCH
@@ -25,8 +25,7 @@ FLAGS = (
 
 def curve(directory: Path) -> dict[int, tuple[float, float]]:
     """Training loss and learning rate by step."""
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: (line["train_loss"], line["lr"]) for line in lines if "train_loss" in line}
+    return {line["step"]: (line["train_loss"], line["lr"]) for line in training_lines(directory)}
 
 
 def losses(directory: Path) -> dict[int, float]:

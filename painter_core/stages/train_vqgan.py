@@ -86,14 +86,13 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
     workers = find_workers(config.num_workers, config.use_gpu)
     batch = config.micro_batch_size * workers.most
     files = _find_rows(config, tables, batch)
-    identity: dict[str, Any] = {
-        **_settings(config),
+    identity = {
         "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
         "geometry": dataclasses.asdict(geometry),
         "start_sha256": start.vqgan_sha256() if start else None,
         "perceptual_sha256": perceptual_sha256,
     }
-    identity = as_json(identity)
+    identity = as_json(_settings(config) | identity)
     stored = run.take_up(
         identity,
         {"global_batch_size": batch},
