@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 
-def to_pixels(batch: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1]; travels to the device as uint8."""
-    return torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+def to_pixels(batch: np.ndarray | Tensor) -> Tensor:
+    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], where the batch is."""
+    return torch.as_tensor(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def quantize_pixels(pixels: Tensor) -> Tensor:

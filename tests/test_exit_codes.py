@@ -95,7 +95,7 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_table_with_130(
     number: signal.Signals, jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, tmp_path: Path
 ) -> None:

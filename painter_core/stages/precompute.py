@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import Pieces, model_settings, prepare_vqgan, worker_device
@@ -109,6 +110,7 @@ class EncodePictures:
 
     def __post_init__(self) -> None:
         self._device = worker_device()
+        self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         model = open_model(self.vqgan).load_vqgan()
         self._model = prepare_vqgan(model, self._device, self.precision, compiled=self.compiled)
         self._pieces = Pieces(self.micro_batch_size)
@@ -125,16 +127,30 @@ class EncodePictures:
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, S, S, 3) -> uint16 (N, image_len)."""
-        codes = np.empty((len(pixels), self._model.config.image_len), np.uint16)
-        for start in range(0, len(pixels), self.micro_batch_size):
-            batch = pixels[start : start + self.micro_batch_size]
-            # the last batch is filled up: another shape could round differently
-            full = np.zeros((self.micro_batch_size, *batch.shape[1:]), np.uint8)
-            full[: len(batch)] = batch
-            found = self._pieces.run(self._model.encode, to_pixels(full, self._device))
-            codes[start : start + len(batch)] = found[: len(batch)].cpu().numpy()
-        return codes
+        """uint8 (N, S, S, 3) -> uint16 (N, image_len).
+
+        Only the end waits for a GPU: while it computes a micro-batch, the next one is copied to it.
+        """
+        step = self.micro_batch_size
+        codes = [torch.empty((0, self._model.config.image_len), dtype=torch.int64, device=self._device)]
+        for start in range(0, len(pixels), step):
+            batch = self._send(pixels[start : start + step])
+            codes.append(self._pieces.run(self._model.encode, to_pixels(batch)))
+        return torch.cat(codes)[: len(pixels)].cpu().numpy().astype(np.uint16)
+
+    def _send(self, batch: np.ndarray) -> Tensor:
+        """A micro-batch on the device; filled up, since another shape could round differently."""
+        shape = (self.micro_batch_size, *batch.shape[1:])
+        full = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._copies is not None)
+        full.numpy()[: len(batch)] = batch
+        if self._copies is None:
+            return full
+        with torch.cuda.stream(self._copies):
+            sent = full.to(self._device, non_blocking=True)
+        computing = torch.cuda.current_stream(self._device)
+        computing.wait_stream(self._copies)
+        sent.record_stream(computing)
+        return sent
 
 
 def precompute(job: Job, config: PrecomputeConfig) -> None:

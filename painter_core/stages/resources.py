@@ -79,8 +79,12 @@ class Resources:
         found = self.model_workers()
         least, most = min(found.least, num_units), min(found.most, num_units)
         log.info("%d..%d model workers, %g GPUs each", least, most, found.num_gpus)
+        # a second call unpacks the next unit, and packs the last one, beside the model's own
+        calls = 2 if found.num_gpus else 1
         return {
-            "compute": ray.data.ActorPoolStrategy(min_size=least, max_size=most),
+            "compute": ray.data.ActorPoolStrategy(
+                min_size=least, max_size=most, max_concurrent_calls_per_actor=calls
+            ),
             "num_cpus": found.num_cpus,
             "num_gpus": found.num_gpus,
             # bounded, or a unit that kills its worker would run for ever
