@@ -127,10 +127,12 @@ def plan_and_resume(units: int, folder: Path) -> dict[str, float]:
 
 def markdown(sizes: list[Size], plans: list[dict[str, float]]) -> str:
     """Both tables."""
-    lines = ["| rows | units | whole job | a row | driver |", "|---|---|---|---|---|"]
-    for s in sizes:
+    lines = ["| rows | units | whole job | a row | each further row | driver |", "|---|---|---|---|---|---|"]
+    for s, before in zip(sizes, (None, *sizes[:-1]), strict=True):
+        further = 1e6 * (s.seconds - before.seconds) / (s.rows - before.rows) if before else None
         cells = (f"{s.rows:,}", f"{s.units:,}", f"{s.seconds:.0f} s", f"{s.us_per_row:.0f} µs")
-        lines.append("| " + " | ".join((*cells, f"{s.driver_bytes / 2**20:.0f} MiB")) + " |")
+        cells += ("" if further is None else f"{further:.0f} µs", f"{s.driver_bytes / 2**20:.0f} MiB")
+        lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "| units | planning | resuming | memory of both |", "|---|---|---|---|"]
     for p in plans:
         cells = (f"{p['units']:,}", f"{p['plan_s']:.2f} s", f"{p['resume_s']:.2f} s")

@@ -48,6 +48,26 @@ def test_jobs_run(jobs: Jobs, tmp_path: Path) -> None:
     assert [row["variant"] for row in found] == ["bare loop", "under Ray"] * 3
 
 
+@pytest.mark.slow
+def test_growth_runs(jobs: Jobs, tmp_path: Path) -> None:
+    flags = [
+        "--rows",
+        "100,2000",
+        "--units",
+        "40",
+        "--json",
+        tmp_path / "table.json",
+        "--svg",
+        tmp_path / "plot.svg",
+    ]
+    command = [sys.executable, "-m", "benchmarks.growth", *map(str, flags)]
+    subprocess.run(command, cwd=ROOT, env=jobs.environment, timeout=300, check=True)
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert [(size["rows"], size["units"]) for size in found["jobs"]] == [(100, 7), (2000, 32)]
+    assert [plan["units"] for plan in found["plans"]] == [40]
+    assert (tmp_path / "plot.svg").read_text().count("<circle") == 4
+
+
 @torch.inference_mode()
 def test_the_baseline_computes_the_same() -> None:
     torch.manual_seed(0)
