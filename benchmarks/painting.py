@@ -72,7 +72,7 @@ def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline:
     composed = _Composed(model, plain, batch, setup)
     if baseline:
         variants["EasyNLP"] = composed
-    timings = in_turns(variants, setup, warm=setup.short or gpu, most=None if gpu else 2)
+    timings = in_turns(variants, setup, warm=setup.short or gpu, most=None if gpu else 3)
     if baseline:
         measured = timings["EasyNLP"]
         timings["EasyNLP"] = Timing(composed.seconds[-len(measured.seconds) :], measured.peak_bytes)

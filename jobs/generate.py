@@ -12,7 +12,14 @@ from typing import Any
 from painter_core.checkpoint import open_model
 from painter_core.devices import model_settings
 from painter_core.stages.commit import PartWriter
-from painter_core.stages.generate import GenerateConfig, PaintUnits, identity, memory_per_row, row_bytes
+from painter_core.stages.generate import (
+    GPU_ROWS,
+    GenerateConfig,
+    PaintUnits,
+    identity,
+    memory_per_row,
+    row_bytes,
+)
 from painter_core.stages.launch import check_path, name_for_workers, parse
 from painter_core.stages.run import Job
 
@@ -32,6 +39,7 @@ def main() -> None:
         made_by, size = identity(config, model), row_bytes(config, model)
         reads = (config.checkpoint_dir, vqgan or "")
         job.memory_per_row = memory_per_row(config, model, settings["precision"])
+        job.gpu_rows = GPU_ROWS
         columns = {"output_columns": list(config.output_columns)}
         job.make_plan(made_by, settings | columns, row_bytes=size, reads=reads)
         paint: dict[str, Any] = {

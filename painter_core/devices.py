@@ -78,15 +78,16 @@ def prepare_vqgan(model: VQGAN, device: torch.device, precision: str, *, compile
 
 
 class Pieces:
-    """Runs a model over batches of one size in equal pieces: whole, or after a GPU ran out of memory smaller.
+    """Runs a model over batches of one size in equal pieces, smaller ones after a GPU ran out of memory.
 
     Args:
         rows: of a batch.
+        most: rows of a piece; by default a batch is one.
     """
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, most: int | None = None) -> None:
         self._whole = rows
+        self.rows = self._divisor(most or rows)
 
     def run(self, work: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         """work(*pieces of the batch), one after the other, as one tensor.
@@ -100,9 +101,13 @@ class Pieces:
             except torch.OutOfMemoryError:
                 if self.rows == 1:
                     raise
-                self.rows = max(n for n in range(1, self.rows // 2 + 1) if self._whole % n == 0)
+                self.rows = self._divisor(self.rows // 2)
                 log.warning("out of GPU memory: going on with %d rows a model call", self.rows)
             torch.cuda.empty_cache()  # outside the handler, which holds the failed call's tensors
+
+    def _divisor(self, most: int) -> int:
+        """The largest one of the batch's rows."""
+        return max(n for n in range(1, min(most, self._whole) + 1) if self._whole % n == 0)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -7,11 +7,22 @@ if TYPE_CHECKING:
     from painter_core.models.vqgan import VQGANConfig
 
 ITEM_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
+MOST_VALUES = 2**30  # of a tensor: kernels that count with 32 bits go on to 2**31
+
+
+def _largest_map(config: "VQGANConfig") -> int:
+    """Values of a picture's largest feature map: the decoder's level 1 ends at the full side."""
+    return config.image_size**2 * config.ch * max(config.ch_mult[:2])
 
 
 def vqgan_row_bytes(config: "VQGANConfig", precision: str) -> int:
     """Memory that a picture needs in the encoder or decoder: about six of its largest feature maps."""
-    return 6 * config.image_size**2 * config.ch * config.ch_mult[0] * ITEM_BYTES[precision]
+    return 6 * _largest_map(config) * ITEM_BYTES[precision]
+
+
+def vqgan_most_rows(config: "VQGANConfig") -> int:
+    """Pictures that the encoder or decoder may be given at once: 128 of f16_16384's."""
+    return max(1, MOST_VALUES // _largest_map(config))
 
 
 def gpt_row_bytes(config: "GPTConfig", precision: str) -> int:

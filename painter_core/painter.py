@@ -17,6 +17,7 @@ from painter_core import zoo
 from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import DTYPES, Pieces, Precision, prepare_vqgan, resolve_precision
 from painter_core.images import encode_image
+from painter_core.memory import vqgan_most_rows
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.pixels import quantize_pixels, to_uint8
 from painter_core.sampling import SamplingConfig, row_uniforms, sample_codes
@@ -68,7 +69,8 @@ class Painter:
         self.vqgan = prepare_vqgan((vqgan or model).load_vqgan(), device, precision, compiled=compiled)
         self.device, self.compiled = device, compiled
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
-        self._sampling_pieces, self._decoding_pieces = Pieces(micro_batch_size), Pieces(micro_batch_size)
+        self._sampling_pieces = Pieces(micro_batch_size)
+        self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config))
         self._static: dict[int, StaticSampler] = {}
         self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
 

@@ -5,6 +5,8 @@ small kernels a step; here a step is one launch. The cache is read in buckets: u
 BUCKET positions instead of all of them, with one graph a bucket.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,15 @@ from painter_core.models.cached_gpt import CachedGPT
 from painter_core.sampling import SamplingConfig, draw_codes, guided, rows_of_text
 
 BUCKET = 32  # positions
+MOST_VERSIONS = 128  # of the step: buckets, times the numbers of pictures after a GPU ran out of memory
 WARM_UP = 3  # runs before a capture, in which libraries allocate what they need
+
+
+def _compiled(step: Callable[[int], None]) -> Callable[[int], None]:
+    """A step that is compiled for each bucket; an error, instead of a slow step, if that cannot be done."""
+    # torch gives up on a function after eight versions: that is f16_16384's eight buckets of one sampler
+    torch._dynamo.config.recompile_limit = MOST_VERSIONS
+    return torch.compile(step, dynamic=False, fullgraph=True)
 
 
 class StaticSampler:
@@ -34,7 +44,7 @@ class StaticSampler:
         self._logits = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=model.device)
         self._finite = torch.ones((), dtype=torch.bool, device=model.device)
-        self._step = torch.compile(self._plain_step, dynamic=False) if compiled else self._plain_step
+        self._step = _compiled(self._plain_step) if compiled else self._plain_step
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
     @torch.inference_mode()

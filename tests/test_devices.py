@@ -52,6 +52,17 @@ def test_pieces_shrink_until_they_fit(rows: int, fits: int, expected: list[int])
     assert len(set(work.calls)) == 1, "the next batch starts with what fitted"
 
 
+@pytest.mark.parametrize(
+    ("rows", "most", "expected"), [(512, 128, 128), (100, 64, 50), (16, 128, 16), (7, 3, 1)]
+)
+def test_pieces_have_at_most_so_many_rows(rows: int, most: int, expected: int) -> None:
+    work = SmallGPU(rows)
+    assert torch.equal(
+        Pieces(rows, most).run(work, torch.ones(rows), torch.ones(rows)), torch.full((rows,), 2.0)
+    )
+    assert set(work.calls) == {expected}
+
+
 def test_one_row_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         Pieces(4).run(SmallGPU(0), torch.zeros(4), torch.zeros(4))

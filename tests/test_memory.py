@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from painter_core.memory import fitting_rows, gpt_row_bytes, vqgan_row_bytes
+from painter_core.memory import fitting_rows, gpt_row_bytes, vqgan_most_rows, vqgan_row_bytes
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.stages.launch import KEEP_MEMORY
@@ -48,6 +48,8 @@ def test_memory_of_freed_tensors_is_kept() -> None:
 def test_rows_of_the_published_sizes() -> None:
     assert vqgan_row_bytes(VQGANConfig(), "fp32") == 192 * MIB
     assert vqgan_row_bytes(VQGANConfig(), "bf16") == 96 * MIB
+    assert vqgan_most_rows(VQGANConfig()) == 128
+    assert vqgan_most_rows(VQGANConfig(image_size=8192)) == 1
     # 36.9 kB a position, as computed by hand
     assert gpt_row_bytes(GPTConfig(), "bf16") == pytest.approx(36_864 * 288, rel=0.03)
 

@@ -6,6 +6,7 @@ Module names are those of the published checkpoints (Esser et al. 2021; taming-t
 `taming/modules`).
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NEAREST_ROWS = 1024  # latents compared at a time: the scores of 1,024 with 16,384 entries are 64 MiB
+GROUP = 128  # scores whose largest is found first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +246,18 @@ class Quantizer(nn.Module):
         half_norms = 0.5 * entries.square().sum(dim=1)
         with torch.autocast(z.device.type, enabled=False):
             pieces = z.float().split(NEAREST_ROWS)
-            return torch.cat([torch.addmm(-half_norms, p, entries.t()).argmax(dim=1) for p in pieces])
+            return torch.cat([_argmax(torch.addmm(-half_norms, p, entries.t())) for p in pieces])
+
+
+def _argmax(scores: Tensor) -> Tensor:
+    """First largest entry (N,) of each row of scores (N, V): the group that holds it, then its place there.
+
+    On a CPU argmax compares one number after the other, amax many at once: it takes a quarter of the time.
+    """
+    groups = scores.view(len(scores), -1, math.gcd(scores.shape[1], GROUP))  # (N, V / G, G)
+    best = groups.amax(dim=2).argmax(dim=1)
+    found = groups[torch.arange(len(scores), device=scores.device), best]  # (N, G)
+    return best * groups.shape[2] + found.argmax(dim=1)
 
 
 class VQGAN(nn.Module):

@@ -29,6 +29,8 @@ from painter_core.stages.run_config import RunConfig
 from painter_core.stages.tables import Columns, parse_input_schema
 from schemas import outputs, rejects
 
+GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:

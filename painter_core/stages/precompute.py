@@ -18,7 +18,7 @@ from painter_core.checkpoint import ModelDirectory, open_model
 from painter_core.devices import Pieces, model_settings, prepare_vqgan, worker_device
 from painter_core.faults import failpoint
 from painter_core.images import Alpha, Resize
-from painter_core.memory import vqgan_row_bytes
+from painter_core.memory import vqgan_most_rows, vqgan_row_bytes
 from painter_core.pixels import to_pixels
 from painter_core.stages.commit import PartWriter, RunDirectory
 from painter_core.stages.decode import CellDecoder, DecodePictures
@@ -113,7 +113,7 @@ class EncodePictures:
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         model = open_model(self.vqgan).load_vqgan()
         self._model = prepare_vqgan(model, self._device, self.precision, compiled=self.compiled)
-        self._pieces = Pieces(self.micro_batch_size)
+        self._pieces = Pieces(self.micro_batch_size, vqgan_most_rows(model.config))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         began = time.monotonic()

@@ -53,6 +53,7 @@ class Job:
         self.stage, self.config, self.columns = stage, config, columns
         self.directory = RunDirectory(absolute(config.outputs))
         self.memory_per_row = 0  # bytes that the model needs for a row; set before make_plan()
+        self.gpu_rows = 128  # of a GPU's micro-batch; likewise
         self.plan: Plan | None = None
         rejects = redact(self.directory.url) + "/rejects"
         self._progress = Progress(stage, rejects, config.max_reject_fraction)
@@ -78,7 +79,7 @@ class Job:
         if stored := self.directory.read_json("_run", "plan.json"):
             return int(stored["settings"]["micro_batch_size"])
         if self.resources.uses_gpu:
-            return 128  # its worker sees the free memory, and halves this if need be
+            return self.gpu_rows  # its worker sees the free memory, and halves this if need be
         memory = cluster_resources()["memory"] / self.resources.model_workers().most
         return fitting_rows(self.memory_per_row, memory, 16)
 

@@ -24,7 +24,8 @@ class RunConfig:
     random_seed: int = 42
     """Seed of everything that is drawn."""
     micro_batch_size: int | None = None
-    """Rows a model call; by default 128 on a GPU, 16 on a CPU, fewer where memory is short."""
+    """Rows a model call; by default 128 on a GPU (256 when painting), 16 on a CPU, fewer where memory is
+    short."""
     max_reject_fraction: float = 0.01
     """More rejected rows than this share: exit code 3, no manifest."""
     keep_rejected: bool = False
