@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import data, jobs, limits, measure, models, painting
+from benchmarks import data, feeding, jobs, limits, measure, models, painting
 from benchmarks.measure import Row, Setup
 from painter_core.stages.launch import KEEP_MEMORY
 
@@ -31,6 +31,7 @@ def parts(device: torch.device) -> dict[str, Part]:
             )
     for work in (data.picture_files, data.cells, data.captions, data.collation, data.reading):
         found[work.__name__.replace("_", "-")] = work
+    found["job-feeding"] = feeding.feeding
     return found | {"job-precompute": jobs.precompute, "job-generate": jobs.generate, "job-train": jobs.train}
 
 
@@ -56,14 +57,22 @@ def main() -> None:
     wanted = [name for name in known if _asked(name, args.parts.split(","), known)]
     if not wanted:
         parser.error(f"--parts {args.parts}: expected some of {', '.join(known)}")
+    died: list[str] = []
     if args.in_process:
         torch.set_num_threads(setup.threads)
         peaks = limits.find_peaks(setup)
         table = [row for name in wanted for row in known[name](setup, peaks)]
     else:
-        table = [row for name in wanted for row in _in_own_process(name, sys.argv[1:])]
+        table = []
+        for name in wanted:
+            try:
+                table += _in_own_process(name, sys.argv[1:])
+            except subprocess.CalledProcessError as error:
+                died.append(f"{name} (exit code {error.returncode})")
     Path(args.json).write_text(measure.as_json(measure.machine(setup), table))
     print(measure.markdown(table))
+    if died:
+        sys.exit(f"not measured: {', '.join(died)}; -9 is mostly a lack of memory")
 
 
 def _asked(name: str, asked: list[str], known: dict[str, Part]) -> bool:

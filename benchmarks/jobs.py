@@ -48,7 +48,7 @@ def precompute(setup: Setup, peaks: Peaks) -> Iterator[Row]:
         folder = Path(name)
         size = vqgan_config(setup).image_size
         _write_model(folder / "model", setup, gpt=False)
-        table = _write_pairs(folder / "pairs.tsv", count, size)
+        table = write_pairs(folder / "pairs.tsv", count, size)
         began = time.perf_counter()
         encoder = EncodePictures(vqgan=str(folder / "model"), precision=PRECISION, micro_batch_size=batch)
         torch.set_num_threads(setup.threads)  # the worker set one
@@ -111,7 +111,7 @@ def train(setup: Setup, peaks: Peaks) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_model(folder / "vqgan", setup, gpt=False)
-        pairs = _write_pairs(folder / "pairs.tsv", count, vqgan_config(setup).image_size)
+        pairs = write_pairs(folder / "pairs.tsv", count, vqgan_config(setup).image_size)
         codes = folder / "codes"
         flags = ["--tables", pairs, "--vqgan", folder / "vqgan", "--outputs", codes]
         processes.run(_command("precompute_codes", [*flags, "--precision", PRECISION]), ROOT)
@@ -228,7 +228,8 @@ def _write_model(directory: Path, setup: Setup, *, gpt: bool) -> None:
     write_model(directory, vqgan=vqgan, gpt=GPT(config), tokenizer=tokenizer, card="random weights\n")
 
 
-def _write_pairs(path: Path, count: int, size: int) -> Path:
+def write_pairs(path: Path, count: int, size: int) -> Path:
+    """A TSV of pictures like photographs, 32 of them over and over."""
     cells = [base64.b64encode(encode_image(photo(i, size), "jpeg")).decode() for i in range(min(count, 32))]
     with path.open("w", encoding="utf-8") as file:
         for i in range(count):

@@ -10,6 +10,7 @@ from benchmarks import easynlp, huggingface, limits
 from benchmarks.measure import Row, Setup, Timing, Work, in_turns, rows
 from benchmarks.models import COMPILED, gpt_config, make_vqgans, precisions, random_ids
 from painter_core.devices import DTYPES, set_tf32
+from painter_core.memory import vqgan_most_rows
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
@@ -19,7 +20,6 @@ from painter_core.static_sampling import StaticSampler
 
 CONTEXTS = 3  # at which the baseline's steps are timed
 TOP_K = 100
-DECODED = 64  # pictures decoded at a time
 
 
 class _Ours:
@@ -45,7 +45,7 @@ class _Ours:
     @torch.inference_mode()
     def decode(self) -> None:
         set_tf32(self.precision)
-        for codes in self.codes.split(DECODED):
+        for codes in self.codes.split(vqgan_most_rows(self.vqgan.config, self.codes.device.type)):
             to_uint8(self.vqgan.decode(codes))
 
 

@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from painter_core.models.vqgan import VQGANConfig
 
 ITEM_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
-MOST_VALUES = 2**30  # of a tensor: kernels that count with 32 bits go on to 2**31
+MOST_VALUES = {"cuda": 2**30, "cpu": 2**27}
+"""Of a tensor: a GPU's kernels may count with 32 bits, to 2**31; on a CPU more at once is no faster."""
 
 
 def _largest_map(config: "VQGANConfig") -> int:
@@ -20,9 +21,9 @@ def vqgan_row_bytes(config: "VQGANConfig", precision: str) -> int:
     return 6 * _largest_map(config) * ITEM_BYTES[precision]
 
 
-def vqgan_most_rows(config: "VQGANConfig") -> int:
-    """Pictures that the encoder or decoder may be given at once: 128 of f16_16384's."""
-    return max(1, MOST_VALUES // _largest_map(config))
+def vqgan_most_rows(config: "VQGANConfig", device: str) -> int:
+    """Pictures that the encoder or decoder is given at once: 128 of f16_16384's on cuda, 16 on a cpu."""
+    return max(1, MOST_VALUES[device] // _largest_map(config))
 
 
 def gpt_row_bytes(config: "GPTConfig", precision: str) -> int:

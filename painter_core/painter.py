@@ -70,7 +70,7 @@ class Painter:
         self.device, self.compiled = device, compiled
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
         self._sampling_pieces = Pieces(micro_batch_size)
-        self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config))
+        self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config, device.type))
         self._static: dict[int, StaticSampler] = {}
         self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
 

@@ -45,23 +45,23 @@ class DecodePictures:
         table = unpack(row["table"])
         log = RejectLog(stage="precompute", keep_cell=self.keep_rejected)
         notes = Counter(json.loads(row["warnings"]))
-        pictures, kept = [], []
+        kept: list[int] = []
+        size = self.decode.image_size
+        pixels = np.empty((len(table), size, size, 3), np.uint8)
         with decoder(self.decode, in_child=self.in_child) as decode:
             for i, line in enumerate(table.to_pylist()):
                 try:
-                    pictures.append(decode(line["image"], notes, row=line["row"]))
+                    pixels[len(kept)] = decode(line["image"], notes, row=line["row"])
                     kept.append(i)
                 except Reject as error:
                     error.column = self.column
                     log.add(line, error, cell=line["image"])
         all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
-        size = (0, self.decode.image_size, self.decode.image_size, 3)
-        pixels = np.stack(pictures) if pictures else np.empty(size, np.uint8)
         return {
             "unit": row["unit"],
             "rows_in": row["rows_in"],
             "warnings": json.dumps(notes),
             "table": pack(table.select(["idx", "text"]).take(pa.array(kept, pa.int64()))),
             "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
-            "pixels": pixels.tobytes(),
+            "pixels": pixels[: len(kept)].tobytes(),
         }

@@ -113,7 +113,8 @@ class EncodePictures:
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         model = open_model(self.vqgan).load_vqgan()
         self._model = prepare_vqgan(model, self._device, self.precision, compiled=self.compiled)
-        self._pieces = Pieces(self.micro_batch_size, vqgan_most_rows(model.config))
+        most = vqgan_most_rows(model.config, self._device.type)
+        self._pieces = Pieces(self.micro_batch_size, most)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         began = time.monotonic()
