@@ -73,7 +73,7 @@ def precompute(setup: Setup, peaks: Peaks) -> Iterator[Row]:
 
 def generate(setup: Setup, peaks: Peaks) -> Iterator[Row]:
     """Captions to PNGs: base with f16_16384."""
-    count, batch = (32, 16) if setup.short else (128, 16) if setup.device.type == "cpu" else (50_000, 512)
+    count, batch = (32, 16) if setup.short else (256, 16) if setup.device.type == "cpu" else (50_000, 512)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_model(folder / "model", setup, gpt=True)
