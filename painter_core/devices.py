@@ -78,7 +78,7 @@ def prepare_vqgan(model: VQGAN, device: torch.device, precision: str, *, compile
 
 
 class Pieces:
-    """Runs a model over batches of one size in equal pieces, smaller ones after a GPU ran out of memory.
+    """Runs a model over batches of one size in pieces: equal if possible, smaller after lack of GPU memory.
 
     Args:
         rows: of a batch.
@@ -87,7 +87,9 @@ class Pieces:
 
     def __init__(self, rows: int, most: int | None = None) -> None:
         self._whole = rows
-        self.rows = self._divisor(most or rows)
+        most = min(most or rows, rows)
+        equal = self._divisor(most)
+        self.rows = equal if 2 * equal > most else most  # 131 rows: 128 and 3, not single ones
 
     def run(self, work: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         """work(*pieces of the batch), one after the other, as one tensor.
@@ -107,7 +109,7 @@ class Pieces:
 
     def _divisor(self, most: int) -> int:
         """The largest one of the batch's rows."""
-        return max(n for n in range(1, min(most, self._whole) + 1) if self._whole % n == 0)
+        return max(n for n in range(1, most + 1) if self._whole % n == 0)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
