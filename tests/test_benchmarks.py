@@ -51,16 +51,8 @@ def test_jobs_run(jobs: Jobs, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_growth_runs(jobs: Jobs, tmp_path: Path) -> None:
-    flags = [
-        "--rows",
-        "100,2000",
-        "--units",
-        "40",
-        "--json",
-        tmp_path / "table.json",
-        "--svg",
-        tmp_path / "plot.svg",
-    ]
+    sizes = ("--rows", "100,2000", "--units", "40")
+    flags = (*sizes, "--json", tmp_path / "table.json", "--svg", tmp_path / "plot.svg")
     command = [sys.executable, "-m", "benchmarks.growth", *map(str, flags)]
     subprocess.run(command, cwd=ROOT, env=jobs.environment, timeout=300, check=True)
     found = json.loads((tmp_path / "table.json").read_text())

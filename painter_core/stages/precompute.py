@@ -136,7 +136,7 @@ class EncodePictures:
         codes = [torch.empty((0, self._model.config.image_len), dtype=torch.int64, device=self._device)]
         for start in range(0, len(pixels), step):
             batch = self._send(pixels[start : start + step])
-            codes.append(self._pieces.run(self._model.encode, to_pixels(batch)))
+            codes.append(self._pieces.run(lambda piece: self._model.encode(to_pixels(piece)), batch))
         return torch.cat(codes)[: len(pixels)].cpu().numpy().astype(np.uint16)
 
     def _send(self, batch: np.ndarray) -> Tensor:
