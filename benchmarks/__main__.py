@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import data, feeding, jobs, limits, measure, models, painting
 from benchmarks.measure import Row, Setup
-from painter_core.stages.launch import KEEP_MEMORY
+from painter_core.runs.cluster import KEEP_MEMORY
 
 Part = Callable[[Setup, limits.Peaks], Iterator[Row]]
 

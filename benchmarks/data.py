@@ -13,14 +13,16 @@ from PIL import Image
 from benchmarks import easynlp
 from benchmarks.limits import Peaks
 from benchmarks.measure import Row, Setup, Work, in_turns, rows
-from painter_core.images import decode_image, encode_image, image_of_cell
-from painter_core.pixels import to_pixels
-from painter_core.sample_pictures import sample_row
-from painter_core.sequence import text_ids
-from painter_core.stages.plan import plan_units
-from painter_core.stages.readers import UnitReader
-from painter_core.stages.tables import Columns, find_files
-from painter_core.tokenizer import builtin_tokenizer
+from painter_core.images.cells import image_of_cell
+from painter_core.images.decode import decode_image, encode_image
+from painter_core.images.pixels import to_pixels
+from painter_core.sample.pictures import sample_row
+from painter_core.tables.columns import Columns
+from painter_core.tables.inputs import find_files
+from painter_core.tables.reader import UnitReader
+from painter_core.tables.units import plan_units
+from painter_core.text.ids import text_ids
+from painter_core.text.tokenizer import builtin_tokenizer
 
 SIZE = 256
 

@@ -14,13 +14,14 @@ from benchmarks.jobs import steady_rate, write_pairs
 from benchmarks.limits import Peaks
 from benchmarks.measure import Row, Setup
 from benchmarks.models import vqgan_config
-from painter_core.images import decode_image, image_of_cell
+from painter_core.images.cells import image_of_cell
+from painter_core.images.decode import decode_image
 from painter_core.models.vqgan import VQGANConfig
-from painter_core.stages.commit import PartWriter
+from painter_core.runs.run_config import RunConfig
+from painter_core.runs.table_run import Job
 from painter_core.stages.parts import codes_table
-from painter_core.stages.precompute import PrecomputeConfig
-from painter_core.stages.run import Job
-from painter_core.stages.run_config import RunConfig
+from painter_core.stages.precompute_codes import PrecomputeConfig
+from painter_core.tables.part_writer import PartWriter
 
 DECODED = 2048  # pictures, for the rate of decoding alone
 

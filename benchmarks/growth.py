@@ -21,13 +21,16 @@ import torch
 
 from benchmarks.jobs import steady_rate
 from benchmarks.measure import Setup, machine, resident_peak
-from painter_core.stages.commit import PartWriter, Plan, RunDirectory, differences
+from painter_core.runs.run_config import RunConfig
+from painter_core.runs.table_run import Job
 from painter_core.stages.parts import codes_table
-from painter_core.stages.plan import UNIT_ROWS, group_units, plan_units
-from painter_core.stages.readers import pack, unpack
-from painter_core.stages.run import Job
-from painter_core.stages.run_config import RunConfig
-from painter_core.stages.tables import Columns, find_files
+from painter_core.tables.columns import Columns
+from painter_core.tables.inputs import find_files
+from painter_core.tables.part_writer import PartWriter
+from painter_core.tables.plan import Plan, differences
+from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.unit_row import pack, unpack
+from painter_core.tables.units import UNIT_ROWS, group_units, plan_units
 
 IMAGE_LEN = 256
 SCHEMA = ("idx", "text")

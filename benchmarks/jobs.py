@@ -23,20 +23,25 @@ from benchmarks.data import photo
 from benchmarks.limits import Peaks
 from benchmarks.measure import Row, Setup, resident_peak
 from benchmarks.models import gpt_config, vqgan_config
-from painter_core.checkpoint import open_model, write_model
-from painter_core.devices import resolve_precision
-from painter_core.images import decode_image, encode_image, image_of_cell
+from painter_core.compute.devices import resolve_precision
+from painter_core.images.cells import image_of_cell
+from painter_core.images.decode import decode_image, encode_image
+from painter_core.model_files.directory import write_model
+from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN
-from painter_core.optimizers import make_optimizers
-from painter_core.painter import Painter, Request
-from painter_core.sample_pictures import sample_row
-from painter_core.sampling import SamplingConfig
-from painter_core.stages.precompute import EncodePictures
-from painter_core.tokenizer import builtin_tokenizer
-from painter_core.training import Samples, TrainConfig, Worker, train_step
+from painter_core.painting.painter import Painter, Request
+from painter_core.painting.sampling import SamplingConfig
+from painter_core.sample.pictures import sample_row
+from painter_core.stages.precompute_codes import EncodePictures
+from painter_core.text.tokenizer import builtin_tokenizer
+from painter_core.training.gpt import train_step
+from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.optimizers import make_optimizers
+from painter_core.training.samples import Samples
+from painter_core.training.worker import Worker
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PRECISION = "bf16"
 BATCH = 16
 

@@ -7,19 +7,15 @@ import torch
 
 from benchmarks import easynlp, limits
 from benchmarks.measure import Row, Setup, Work, in_turns, rows
-from painter_core.devices import prepare_vqgan, set_tf32
+from painter_core.compute.devices import prepare_vqgan, set_tf32
+from painter_core.images.pixels import to_uint8
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.optimizers import make_optimizers
-from painter_core.pixels import to_uint8
-from painter_core.training import (
-    PRESETS,
-    Samples,
-    TrainConfig,
-    Worker,
-    flops_per_sample,
-    train_step,
-)
+from painter_core.training.gpt import flops_per_sample, train_step
+from painter_core.training.gpt_config import PRESETS, TrainConfig
+from painter_core.training.optimizers import make_optimizers
+from painter_core.training.samples import Samples
+from painter_core.training.worker import Worker
 
 TINY_VQGAN = VQGANConfig(
     image_size=16,

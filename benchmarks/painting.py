@@ -9,14 +9,14 @@ import torch
 from benchmarks import easynlp, huggingface, limits
 from benchmarks.measure import Row, Setup, Timing, Work, in_turns, rows
 from benchmarks.models import COMPILED, gpt_config, make_vqgans, precisions, random_ids
-from painter_core.devices import DTYPES, set_tf32
-from painter_core.memory import vqgan_most_rows
+from painter_core.compute.devices import DTYPES, set_tf32
+from painter_core.compute.memory import vqgan_most_rows
+from painter_core.images.pixels import to_uint8
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.pixels import to_uint8
-from painter_core.sampling import SamplingConfig, sample_codes
-from painter_core.static_sampling import StaticSampler
+from painter_core.painting.sampling import SamplingConfig, sample_codes
+from painter_core.painting.static_sampling import StaticSampler
 
 CONTEXTS = 3  # at which the baseline's steps are timed
 TOP_K = 100

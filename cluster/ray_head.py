@@ -77,7 +77,7 @@ class Head:
             "RAY_worker_niceness": "0",
             # Ray ends workers that idle for a second: almost every task but a model's would start a process.
             "RAY_idle_worker_killing_time_threshold_ms": "600000",
-            # glibc keeps what large tensors leave, as painter_core.stages.launch has it for local runs.
+            # glibc keeps what large tensors leave, as painter_core.runs.outcome has it for local runs.
             "MALLOC_MMAP_MAX_": "0",
             "MALLOC_TRIM_THRESHOLD_": str(2**40),
             "MALLOC_ARENA_MAX": "1",

@@ -7,14 +7,14 @@ python jobs/convert_checkpoint.py --source model/best --outputs easynlp/ --to ea
 
 import logging
 
-from painter_core.convert import ConvertConfig, convert
-from painter_core.stages.launch import check_path, fail, parse
+from painter_core.runs.command_line import check_path, fail, parse
+from painter_core.stages.convert_checkpoint import ConvertConfig, convert
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Runs the job; exit codes as in painter_core.stages.launch."""
+    """Runs the job; exit codes as in painter_core.runs.outcome."""
     config = parse(ConvertConfig, __doc__)
     try:
         check_path("--source", config.source)

@@ -3,10 +3,14 @@
 python jobs/evaluate.py --tables pictures.tsv --outputs score/ --attributes
 """
 
-from painter_core.stages.commit import PartWriter
+import logging
+
+from painter_core.runs.command_line import parse
+from painter_core.runs.table_run import Job
 from painter_core.stages.evaluate import SCORE_BYTES, EvaluateConfig, JudgePictures, scores_table, write_score
-from painter_core.stages.launch import log, parse
-from painter_core.stages.run import Job
+from painter_core.tables.part_writer import PartWriter
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:

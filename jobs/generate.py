@@ -9,9 +9,10 @@ s3://b/model/
 import dataclasses
 from typing import Any
 
-from painter_core.checkpoint import open_model
-from painter_core.devices import model_settings
-from painter_core.stages.commit import PartWriter
+from painter_core.compute.devices import model_settings
+from painter_core.model_files.open import name_for_workers, open_model
+from painter_core.runs.command_line import check_path, parse
+from painter_core.runs.table_run import Job
 from painter_core.stages.generate import (
     GPU_ROWS,
     GenerateConfig,
@@ -20,8 +21,7 @@ from painter_core.stages.generate import (
     memory_per_row,
     row_bytes,
 )
-from painter_core.stages.launch import check_path, name_for_workers, parse
-from painter_core.stages.run import Job
+from painter_core.tables.part_writer import PartWriter
 
 
 def main() -> None:

@@ -4,14 +4,20 @@ python jobs/inspect_table.py --tables pairs.tsv
 python jobs/inspect_table.py --tables codes/train --verify --json report.json --outputs samples/
 """
 
+import logging
 from typing import Any
 
-from painter_core.escape import visible
-from painter_core.stages.inspect import InspectConfig, inspect
-from painter_core.stages.inspect_text import to_text
-from painter_core.stages.launch import Outcome, Stop, check_path, log, parse
-from painter_core.stages.verify import find_problems, is_model
-from painter_core.storage import filesystem, redact, write_json
+from painter_core.errors import Stop
+from painter_core.files.storage import filesystem, redact, write_json
+from painter_core.runs.command_line import check_path, parse
+from painter_core.runs.outcome import Outcome
+from painter_core.stages.inspect_table.config import InspectConfig
+from painter_core.stages.inspect_table.report import inspect
+from painter_core.stages.inspect_table.text import to_text
+from painter_core.stages.inspect_table.verify import find_problems, is_model
+from painter_core.text.escape import visible
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:

@@ -4,8 +4,13 @@ originals.
 python jobs/make_gallery.py --tables pictures.tsv --outputs gallery.html
 """
 
-from painter_core.stages.gallery import GalleryConfig, write_page
-from painter_core.stages.launch import Outcome, check_path, log, parse
+import logging
+
+from painter_core.runs.command_line import check_path, parse
+from painter_core.runs.outcome import Outcome
+from painter_core.stages.make_gallery.entries import GalleryConfig, write_page
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:

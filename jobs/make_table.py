@@ -4,8 +4,13 @@ python jobs/make_table.py --pictures photos/ --captions captions.tsv --outputs p
 python jobs/make_table.py --sample 2000 --outputs pairs.tsv
 """
 
-from painter_core.stages.launch import Outcome, check_path, log, parse
+import logging
+
+from painter_core.runs.command_line import check_path, parse
+from painter_core.runs.outcome import Outcome
 from painter_core.stages.make_table import MakeTableConfig, write_table
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:

@@ -5,9 +5,9 @@ ray job submit --working-dir . -- python jobs/precompute_codes.py --tables s3://
 s3://b/codes/
 """
 
-from painter_core.stages.launch import parse
-from painter_core.stages.precompute import PrecomputeConfig, precompute
-from painter_core.stages.run import Job
+from painter_core.runs.command_line import parse
+from painter_core.runs.table_run import Job
+from painter_core.stages.precompute_codes import PrecomputeConfig, precompute
 
 
 def main() -> None:

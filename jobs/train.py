@@ -7,9 +7,12 @@ ray job submit --working-dir . -- python jobs/train.py --tables /data/train,/dat
     --num-workers 8
 """
 
-from painter_core.stages.launch import Outcome, check_path, parse, start_ray
-from painter_core.stages.train import fit, make_plan
-from painter_core.stages.train_codes import TrainJobConfig, make_codes
+from painter_core.runs.cluster import start_ray
+from painter_core.runs.command_line import check_path, parse
+from painter_core.runs.outcome import Outcome
+from painter_core.stages.train.codes import TrainJobConfig, make_codes
+from painter_core.stages.train.plan import make_plan
+from painter_core.stages.train.run import fit
 
 
 def main() -> None:

@@ -6,9 +6,12 @@ python jobs/train_vqgan.py --tables train.parquet,valid.parquet --outputs vqgan/
 python jobs/train_vqgan.py --tables pairs.tsv --outputs vqgan/ --vqgan f16_16384/ --decoder-only
 """
 
-from painter_core.stages.launch import Outcome, check_path, parse, start_ray
-from painter_core.stages.train_vqgan import fit, make_plan
-from painter_core.vqgan_training import VQGANTrainConfig
+from painter_core.runs.cluster import start_ray
+from painter_core.runs.command_line import check_path, parse
+from painter_core.runs.outcome import Outcome
+from painter_core.stages.train_vqgan.plan import make_plan
+from painter_core.stages.train_vqgan.run import fit
+from painter_core.training.vqgan_config import VQGANTrainConfig
 
 
 def main() -> None:

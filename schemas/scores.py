@@ -1,6 +1,6 @@
 """scores: attributes read off painted pictures beside those that their captions ask for.
 
-Key: (part, row). wanted_* and read_* are values of painter_core.sample_captions.VALUES.
+Key: (part, row). wanted_* and read_* are values of painter_core.sample.captions.VALUES.
 """
 
 import pyarrow as pa

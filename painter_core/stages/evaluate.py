@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from painter_core.easynlp_format import read_cell
-from painter_core.images import decode_image, image_of_cell
-from painter_core.judge import Judge, Score, score
-from painter_core.rejects import Reject
-from painter_core.sample_captions import VALUES, Attributes, parse_caption
-from painter_core.stages.commit import RunDirectory
-from painter_core.stages.isolate import decoder
-from painter_core.stages.manifest import iter_parts
-from painter_core.stages.readers import RejectLog, pack, unpack
-from painter_core.stages.run_config import RunConfig
-from painter_core.stages.tables import Columns, parse_input_schema
-from painter_core.storage import write_bytes
+from painter_core.easynlp.output import cells_of_output
+from painter_core.errors import Reject
+from painter_core.files.storage import write_bytes
+from painter_core.images.cells import image_of_cell
+from painter_core.images.decode import decode_image
+from painter_core.images.isolate import decoder
+from painter_core.runs.run_config import RunConfig
+from painter_core.sample.captions import VALUES, Attributes, parse_caption
+from painter_core.sample.judge import Judge, Score, score
+from painter_core.tables.columns import Columns, parse_input_schema
+from painter_core.tables.manifest import iter_parts
+from painter_core.tables.rejects import RejectLog
+from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.unit_row import pack, unpack
 from schemas import rejects, scores
 
 SCORE_BYTES = 300  # of a row, for the estimate of what will be written
@@ -103,16 +105,6 @@ def decode_output(cell: str | bytes | None, notes: Counter[str]) -> np.ndarray:
     """A cell of an output table -> uint8 (k, 64, 64, 3), its pictures."""
     images = [image_of_cell(one, notes) for one in cells_of_output(cell)]
     return np.stack([decode_image(image, JUDGED_PX, "antialias") for image in images])
-
-
-def cells_of_output(cell: str | bytes | None) -> list[str | bytes | None]:
-    """The picture cells in a cell of an output table: itself, or those in EasyNLP's list."""
-    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
-        return [cell]
-    try:
-        return [*read_cell(cell)]
-    except ValueError as error:
-        raise Reject("b64_repr", f"not a list as EasyNLP writes it: {error}") from None
 
 
 def scores_table(row: dict[str, Any]) -> pa.Table:

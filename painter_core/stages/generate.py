@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from painter_core.checkpoint import ModelDirectory, open_model
-from painter_core.devices import worker_device
-from painter_core.easynlp_format import COLUMNS as EASYNLP_COLUMNS
-from painter_core.easynlp_format import model_text
-from painter_core.faults import failpoint
-from painter_core.images import ImageFormat
-from painter_core.memory import gpt_row_bytes, vqgan_row_bytes
-from painter_core.painter import Painter, Request
-from painter_core.rejects import Reject
-from painter_core.sampling import SamplingConfig
-from painter_core.stages.easynlp_flags import check_expected
+from painter_core.compute.devices import worker_device
+from painter_core.compute.memory import gpt_row_bytes, vqgan_row_bytes
+from painter_core.easynlp.output import COLUMNS as EASYNLP_COLUMNS
+from painter_core.easynlp.output import model_text
+from painter_core.errors import Reject
+from painter_core.files.faults import failpoint
+from painter_core.images.decode import ImageFormat
+from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.expected import check_expected
+from painter_core.model_files.open import open_model
+from painter_core.painting.painter import Painter, Request
+from painter_core.painting.sampling import SamplingConfig
+from painter_core.runs.run_config import RunConfig
 from painter_core.stages.parts import OutputTable
-from painter_core.stages.readers import RejectLog, pack, unpack
-from painter_core.stages.run_config import RunConfig
-from painter_core.stages.tables import Columns, parse_input_schema
+from painter_core.tables.columns import Columns, parse_input_schema
+from painter_core.tables.rejects import RejectLog
+from painter_core.tables.unit_row import pack, unpack
 from schemas import outputs, rejects
 
 GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has

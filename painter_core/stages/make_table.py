@@ -15,10 +15,10 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from painter_core.drawn_scenes import drawn_scene
-from painter_core.sample_pictures import sample_row
-from painter_core.stages.commit import Refused
-from painter_core.storage import filesystem, redact, write_bytes
+from painter_core.errors import Refused
+from painter_core.files.storage import filesystem, redact, write_bytes
+from painter_core.sample.pictures import sample_row
+from painter_core.sample.scenes import drawn_scene
 from schemas import pairs, prompts
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from painter_core.easynlp_format import encode_picture, picture_cell
-from painter_core.images import ImageFormat, encode_image
-from painter_core.stages.readers import unpack
+from painter_core.easynlp.output import encode_picture, picture_cell
+from painter_core.images.decode import ImageFormat, encode_image
+from painter_core.tables.unit_row import unpack
 from schemas import codes, outputs
 
 

@@ -1,0 +1,1 @@
+"""How a model runs on a machine: device, precision, memory."""

@@ -1,0 +1,101 @@
+"""Device, precision and threads of a model worker."""
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from painter_core.models.vqgan import VQGAN
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+
+
+def worker_device() -> torch.device:
+    """The GPU that Ray gave to this worker, or the CPU with one thread.
+
+    One thread a worker: Ray runs as many workers as there are CPUs, and sums in another order on another
+    number of threads would change the last bits of a result.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    torch.set_num_threads(1)
+    return torch.device("cpu")
+
+
+def resolve_precision(precision: Precision, *, gpu: bool) -> Literal["fp32", "tf32", "bf16"]:
+    """auto: bfloat16 on a GPU, float32 on a CPU."""
+    if precision == "tf32" and not gpu:
+        raise ValueError("--precision tf32: only GPUs compute in it; take fp32 or bf16")
+    if precision != "auto":
+        return precision
+    return "bf16" if gpu else "fp32"
+
+
+def model_settings(
+    precision: Precision, compile: Literal["auto", "on", "off"], *, gpu: bool
+) -> dict[str, Any]:
+    """`precision` and `compile` as they are put down in a plan and its manifest, and logged.
+
+    compile auto is off: on a CPU it gains little (benchmarks/RESULTS.md), on a GPU it waits to be measured.
+    """
+    found = {"precision": resolve_precision(precision, gpu=gpu), "compile": compile == "on"}
+    log.info("model on the %s, precision %s, compile %s", "GPU" if gpu else "CPU", *found.values())
+    return found
+
+
+def set_tf32(precision: str) -> None:
+    """On a GPU, lets float32 products round their factors to 10 bits (tf32), or forbids it (anything else).
+
+    Torch's own default allows it for convolutions and forbids it for matrix products.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def prepare_vqgan(model: VQGAN, device: torch.device, precision: str, *, compiled: bool = False) -> VQGAN:
+    """A VQGAN for inference: on the device, its convolutions in this precision; the codebook stays float32.
+
+    On a CPU the channels come last in memory, for which its convolutions and norms are written. On a GPU only
+    if compiled: else each norm would copy there and back.
+    """
+    set_tf32(precision)
+    model = model.requires_grad_(False).to(device)
+    if compiled or device.type == "cpu":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
+    for part in (model.encoder, model.quant_conv, model.post_quant_conv, model.decoder):
+        part.to(DTYPES[precision])
+    if compiled:
+        model.encoder.compile(dynamic=False)
+        model.decoder.compile(dynamic=False)
+    return model
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Matrix products in bfloat16 if asked for, else nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def resolve_training_precision(
+    precision: Literal["auto", "fp32", "bf16"], device: torch.device
+) -> Literal["fp32", "bf16"]:
+    """auto: bfloat16 autocast where the hardware multiplies in it (GPUs since Ampere, CPUs with AMX or
+    AVX512-BF16)."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    # mkldnn reports bf16 as supported from AVX512 on, where it is emulated and slower than float32
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0]
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags

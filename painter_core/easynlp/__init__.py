@@ -1,0 +1,1 @@
+"""EasyNLP's outer forms: its command lines and its output lines."""

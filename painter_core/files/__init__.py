@@ -1,0 +1,1 @@
+"""Paths and URLs: a file is whole or absent. Knows no table and no model."""

@@ -1,0 +1,145 @@
+"""Files by path or URL, through fsspec: local paths, s3://, gs://, oss:// and the like.
+
+A file under a final name is always whole: locally it is written to a temporary name, synced and renamed; an
+object store shows an object only after its single PUT. Requests to an object store are tried again, a bounded
+number of times, if the store is busy or out of reach.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, cast
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+
+from painter_core.files.faults import failpoint
+from painter_core.files.object_store import ObjectStore
+
+SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "oss", "hdfs", "abfs", "abfss", "az", "memory")
+
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(?:://|::)")
+_USER = re.compile(r"(?<=://)(?:[^/@]*|[^@]*:[^@]*)@")  # a secret may hold a slash
+
+
+def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a path or URL, and the path within it.
+
+    Raises:
+        ValueError: the scheme is not on the allow-list.
+    """
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        # handed over as it is: fsspec would read '#', '?' or '::' in a plain path as syntax
+        return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url))
+    if scheme[1].lower() not in SCHEMES or scheme[0].endswith("::"):
+        raise ValueError(
+            f"{redact(url)}: scheme {scheme[1]!r} is not accepted; use a path or {', '.join(SCHEMES)}"
+        )
+    # a listing that is kept would hide what workers write meanwhile
+    fs, path = fsspec.core.url_to_fs(scheme[0].lower() + url[scheme.end() :], use_listings_cache=False)
+    return fs if _is_local_fs(fs) else cast(AbstractFileSystem, ObjectStore(fs)), path
+
+
+def absolute(url: str) -> str:
+    """A plain path as an absolute one, which workers with another working directory can use; a URL as it
+    is."""
+    return url if _SCHEME.match(url) else filesystem(url)[1]
+
+
+def is_local(url: str) -> bool:
+    """Whether the path or URL names this machine's own file system."""
+    scheme = _SCHEME.match(url)
+    return scheme is None or scheme[1].lower() in ("file", "local")
+
+
+def redact(url: str) -> str:
+    """The URL without user, password and query, for logs and manifests; a plain path as it is."""
+    if not _SCHEME.match(url):
+        return url
+    return re.sub(r"\?[^/]*=.*", "", _USER.sub("", url))
+
+
+def join(base: str, *parts: str) -> str:
+    """Path components joined by slashes."""
+    return "/".join([base.rstrip("/"), *parts])
+
+
+def write_bytes(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Writes a file so that it is whole or absent under its final name."""
+    if not _is_local_fs(fs):
+        fs.pipe_file(path, data)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # the name starts with a dot, so that no reader takes what a killed writer left behind
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            failpoint("storage_write", path=path)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(os.path.dirname(path)).free
+            raise OSError(errno.ENOSPC, f"the disk is full ({free:,} bytes free)", path) from error
+        raise
+    failpoint("storage_written", path=path)
+
+
+def remove(fs: AbstractFileSystem, path: str) -> None:
+    """Removes a file or a directory with all that is in it; nothing there is fine."""
+    if fs.exists(path):
+        fs.rm(path, recursive=fs.isdir(path))
+
+
+def move(fs: AbstractFileSystem, source: str, target: str) -> None:
+    """Moves a file or directory to where nothing is, or a file over a file; cut short, it can be done again.
+
+    Locally it is one rename. An object store copies first and removes then.
+    """
+    if _is_local_fs(fs):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(source, target)
+        return
+    for name in fs.find(source) if fs.isdir(source) else [source]:
+        fs.cp_file(name, target + name[len(source) :])
+    remove(fs, source)
+
+
+def write_json(fs: AbstractFileSystem, path: str, value: Any) -> None:
+    """Writes JSON with sorted keys, whole or not at all."""
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    # a lone surrogate has no UTF-8; its backslash form means the same in JSON
+    write_bytes(fs, path, text.encode("utf-8", "backslashreplace"))
+
+
+def read_json(fs: AbstractFileSystem, path: str) -> Any:
+    """Reads JSON; a damaged file is a ValueError with its name."""
+    try:
+        return json.loads(fs.cat_file(path))
+    except ValueError as error:
+        raise ValueError(f"{redact(path)}: not JSON ({error}); it was damaged or is not ours") from None
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """Hex digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a local file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_local_fs(fs: AbstractFileSystem) -> bool:
+    """Whether files can be renamed, and a path is one of this machine."""
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)

@@ -1,0 +1,1 @@
+"""A table's cell -> encoded picture -> uint8 -> pixels."""

@@ -1,0 +1,1 @@
+"""Models on disk: our directory, foreign checkpoints, the zoo."""

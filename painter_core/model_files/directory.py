@@ -1,0 +1,218 @@
+"""Model directories: what a job reads as a model and what training writes.
+
+    config.json          {"format": 1, "vqgan": {...}, "gpt": {...}, "text": {...}}; a VQGAN alone: "vqgan"
+    vqgan.safetensors    gpt.safetensors    vocab.txt | tokenizer.json    README.md
+    checkpoint.json      sha256 of these files, compared on loading (painter_core.model_files.sums)
+    training/            in training checkpoints only
+
+Weights are float32 under the published state-dict names, or float16 / bfloat16 that is widened on loading.
+Names and shapes are compared with config.json before a tensor is read.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from painter_core.model_files.safetensors_file import check_safetensors
+from painter_core.model_files.sums import checked_sha256, write_sums
+from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.text.tokenizer import Tokenizer, load_tokenizer
+
+FORMAT = 1
+DECODER = ("decoder.", "post_quant_conv.")  # tensors of a VQGAN that codes do not depend on
+MAX_JSON_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDirectory:
+    """A model directory whose config.json was read and checked."""
+
+    path: Path
+    vqgan: VQGANConfig | None
+    gpt: GPTConfig | None
+    text_sha256: str | None = None
+    """Of the tokenizer that the GPT was trained with, where config.json names it."""
+
+    def check_weights(self) -> None:
+        """Compares names and shapes of all weights with config.json; reads only headers.
+
+        Raises:
+            ValueError: they do not fit, or a file is damaged or missing.
+        """
+        for kind, config, name in ((VQGAN, self.vqgan, "vqgan"), (GPT, self.gpt, "gpt")):
+            if config is not None:
+                check_safetensors(self.path / f"{name}.safetensors", _shapes(kind, config)[1])
+
+    def load_vqgan(self) -> VQGAN:
+        """The VQGAN on the CPU, in eval mode."""
+        if self.vqgan is None:
+            raise ValueError(f'{self.path}: config.json has no "vqgan"; this directory holds no VQGAN')
+        return _load(VQGAN, self.vqgan, self.path / "vqgan.safetensors")
+
+    def load_gpt(self) -> GPT:
+        """The GPT on the CPU, in eval mode."""
+        if self.gpt is None:
+            raise ValueError(
+                f'{self.path}: config.json has no "gpt"; give a directory that jobs/train.py wrote'
+            )
+        return _load(GPT, self.gpt, self.path / "gpt.safetensors")
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer, checked against the GPT's text_vocab_size."""
+        tokenizer = load_tokenizer(self.path)
+        if self.gpt is not None and tokenizer.vocab_size != self.gpt.text_vocab_size:
+            raise ValueError(
+                f"{self.path / tokenizer.file_name}: {tokenizer.vocab_size} tokens, but config.json says "
+                f"gpt.text_vocab_size {self.gpt.text_vocab_size}: it belongs to another model"
+            )
+        if self.text_sha256 not in (None, tokenizer.sha256):
+            raise ValueError(
+                f"{self.path / tokenizer.file_name}: sha256 {tokenizer.sha256[:16]}, but config.json says "
+                f"{str(self.text_sha256)[:16]}: the GPT was trained with another vocabulary"
+            )
+        return tokenizer
+
+    def vqgan_sha256(self) -> str:
+        """Of vqgan.safetensors."""
+        return checked_sha256(self.path / "vqgan.safetensors")
+
+    def codes_sha256(self) -> str:
+        """Of what makes the codes: the VQGAN, widened to float32, without its decoder."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.load_vqgan().state_dict().items()):
+            if not name.startswith(DECODER):
+                digest.update(name.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def gpt_sha256(self) -> str:
+        """Of gpt.safetensors."""
+        return checked_sha256(self.path / "gpt.safetensors")
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """A small JSON file that holds an object.
+
+    Raises:
+        ValueError: it is large, damaged or holds something else.
+    """
+    if file.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"{file}: {file.stat().st_size:,} bytes; this is no config")
+    try:
+        spec = json.loads(file.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON: {error}") from None
+    if not isinstance(spec, dict):
+        raise ValueError(f"{file}: holds a {type(spec).__name__}, expected an object")
+    return spec
+
+
+def read_directory(path: Path) -> ModelDirectory:
+    file = path / "config.json"
+    spec = read_json_object(file)
+    if spec.get("format") != FORMAT:
+        raise ValueError(f"{file}: format is {spec.get('format')!r}, expected {FORMAT}")
+    if unknown := sorted(set(spec) - {"format", "vqgan", "gpt", "text"}):
+        raise ValueError(f"{file}: unknown keys {unknown}")
+    vqgan = _section(VQGANConfig, spec, "vqgan", file)
+    gpt = _section(GPTConfig, spec, "gpt", file)
+    if vqgan and gpt and (vqgan.codebook_size, vqgan.image_len) != (gpt.codebook_size, gpt.image_len):
+        raise ValueError(
+            f"{file}: the GPT writes {gpt.image_len} codes out of {gpt.codebook_size}, the VQGAN reads "
+            f"{vqgan.image_len} out of {vqgan.codebook_size}"
+        )
+    text = spec.get("text")
+    if text is not None and not (isinstance(text, dict) and isinstance(text.get("sha256"), str)):
+        raise ValueError(f"{file}: section 'text' is {text!r}, expected a tokenizer and its sha256")
+    return ModelDirectory(path=path, vqgan=vqgan, gpt=gpt, text_sha256=text["sha256"] if text else None)
+
+
+def _section(kind: Any, spec: dict[str, Any], name: str, file: Path) -> Any:
+    """A model's config dataclass from its section; None if there is none."""
+    if name not in spec:
+        return None
+    section, known = spec[name], {f.name: f.default for f in dataclasses.fields(kind)}
+    if not isinstance(section, dict) or set(section) != set(known):
+        missing, unknown = sorted(set(known) - set(section)), sorted(set(section) - set(known))
+        raise ValueError(f"{file}: section {name!r} lacks {missing} and has unknown {unknown}")
+    for key, value in section.items():
+        numbers = value if isinstance(known[key], tuple) else [value]
+        if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
+            raise ValueError(f"{file}: {name}.{key} is {value!r}, expected whole numbers")
+    return kind(**section)
+
+
+def _load(kind: Any, config: Any, file: Path) -> Any:
+    model, expected = _shapes(kind, config)
+    check_safetensors(file, expected)
+    checked_sha256(file)
+    model.to_empty(device="cpu")
+    with safe_open(file, framework="pt") as tensors:
+        # copying widens half-precision weights to the model's float32
+        model.load_state_dict({k: tensors.get_tensor(k) for k in expected}, strict=True)
+    return model.eval()
+
+
+def _shapes(kind: Any, config: Any) -> tuple[Any, dict[str, list[int]]]:
+    """A model without memory, and the shapes of its weights by name."""
+    with torch.device("meta"):
+        model = kind(config)
+    return model, {k: list(t.shape) for k, t in model.state_dict().items()}
+
+
+def weights_bytes(kind: Any, config: Any) -> int:
+    """Of a model's weights in float32."""
+    return 4 * sum(math.prod(shape) for shape in _shapes(kind, config)[1].values())
+
+
+def write_model(
+    directory: Path,
+    *,
+    vqgan: VQGAN | Path | None = None,
+    gpt: GPT | None = None,
+    tokenizer: Tokenizer | None = None,
+    card: str,
+) -> None:
+    """Writes a model directory (not atomically: write to a temporary directory and rename it).
+
+    Args:
+        vqgan: a module, or the path of a model directory whose VQGAN is copied as it is (same sha256).
+        gpt: its config and, in float32, its weights.
+        tokenizer: saved under its own file name.
+        card: Markdown text of README.md.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    spec: dict[str, Any] = {"format": FORMAT}
+    if isinstance(vqgan, Path):
+        source = read_directory(vqgan)
+        assert source.vqgan is not None
+        spec["vqgan"] = dataclasses.asdict(source.vqgan)
+        shutil.copyfile(source.path / "vqgan.safetensors", directory / "vqgan.safetensors")
+    elif vqgan is not None:
+        spec["vqgan"] = dataclasses.asdict(vqgan.config)
+        save_weights(vqgan, directory / "vqgan.safetensors")
+    if gpt is not None:
+        spec["gpt"] = dataclasses.asdict(gpt.config)
+        save_weights(gpt, directory / "gpt.safetensors")
+    if tokenizer is not None:
+        spec["text"] = {"tokenizer": tokenizer.file_name, "sha256": tokenizer.sha256}
+        tokenizer.save(directory)
+    (directory / "README.md").write_text(card)
+    (directory / "config.json").write_text(json.dumps(spec, indent=1) + "\n")
+    write_sums(directory)
+
+
+def save_weights(model: nn.Module, file: Path) -> None:
+    """The state dict as safetensors."""
+    state = {k: t.detach().to("cpu").contiguous() for k, t in model.state_dict().items()}
+    save_file(state, file)

@@ -1,0 +1,212 @@
+"""Checkpoints of EasyNLP and taming-transformers -> our model directory (the way back: to_easynlp.py).
+
+Sources: an EasyNLP directory (config.json with model_type "artist", pytorch_model.bin, vocab.txt); a taming
+.ckpt ({"state_dict": ...}); a flat dict of tensors such as vqgan_f16_16384.bin. Every tensor is mapped, named
+as left out, or an error. The result is a function of the source's bytes and the options, to the last byte.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from painter_core.files.cache import build_once
+from painter_core.files.storage import file_sha256
+from painter_core.model_files.directory import ModelDirectory, read_json_object, write_model
+from painter_core.model_files.foreign import WEIGHTS, Foreign, read_foreign
+from painter_core.model_files.foreign_geometry import (
+    easynlp_gpt,
+    easynlp_image_size,
+    taming_config_file,
+    taming_vqgan,
+    vqgan_geometry,
+)
+from painter_core.model_files.safetensors_file import compare_tensors
+from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.text.tokenizer import Tokenizer, load_tokenizer
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of what is written for a given source; part of the cache's key
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """What a checkpoint may not say about itself."""
+
+    vocab: str | None = None
+    """vocab.txt for a source that holds none."""
+    n_head: int | None = None
+    """Attention heads, where config.json does not say it; EasyNLP's default is 12."""
+    image_size: int | None = None
+    """Side of the pictures in pixels; by default as in the YAML beside a .ckpt, else 256, as in EasyNLP."""
+    text_len: int | None = None
+    """Text ids a sequence; by default what the codes of a picture leave of the positions."""
+
+
+def converted(source: Path) -> Path:
+    """The model directory of a foreign checkpoint, from the cache of this machine; made at the first call."""
+    digest = hashlib.sha256(f"painter {VERSION}".encode())
+    for file in _source_files(source):
+        digest.update(f"\0{file.name}\0{file_sha256(file)}".encode())
+
+    def build(directory: Path) -> None:
+        for line in to_painter(source, directory, ConvertOptions()):
+            log.info("convert: %s", line)
+
+    return build_once(f"converted-{digest.hexdigest()[:32]}", build)
+
+
+def _source_files(source: Path) -> list[Path]:
+    """All files that the result depends on."""
+    if source.is_dir():
+        names = ("config.json", WEIGHTS, "vocab.txt", "tokenizer_config.json")
+        return [source / n for n in names if (source / n).is_file()]
+    config = taming_config_file(source)
+    return [source, config] if config else [source]
+
+
+def to_painter(
+    source: Path, target: Path, options: ConvertOptions, vqgan: ModelDirectory | None = None
+) -> list[str]:
+    """Converts a foreign checkpoint.
+
+    Args:
+        source: an EasyNLP directory, or a file that holds a taming VQGAN.
+        target: an empty directory; not written atomically.
+        vqgan: for a source that holds none.
+
+    Returns:
+        Lines that say what was mapped, left out and assumed.
+
+    Raises:
+        ValueError: lists what is missing, unexpected, misshapen or contradictory.
+    """
+    weights = source / WEIGHTS if source.is_dir() else source
+    if not weights.is_file():
+        raise ValueError(f"{weights}: no such file")
+    foreign = read_foreign(weights)
+    report = foreign.report
+    gpt, tokenizer = None, None
+    if source.is_dir():
+        spec = read_json_object(source / "config.json")
+        with _about(source):
+            vqgan_config = _easynlp_vqgan(foreign, options, vqgan)
+            gpt_config = easynlp_gpt(
+                spec,
+                _shapes(foreign.gpt),
+                vqgan_config,
+                n_head=options.n_head,
+                text_len=options.text_len,
+                report=report,
+            )
+        tokenizer = _easynlp_tokenizer(source, gpt_config, options.vocab)
+        gpt = _filled(GPT, gpt_config, foreign.gpt, weights)
+        report += [str(gpt_config), f"{tokenizer.file_name}: {tokenizer.vocab_size:,} tokens, lower-cased"]
+    else:
+        _refuse_gpt(source, foreign, options, vqgan)
+        with _about(source):
+            vqgan_config = taming_vqgan(source, _shapes(foreign.vqgan), options.image_size, report)
+    if foreign.vqgan:
+        written: VQGAN | Path = _filled(VQGAN, vqgan_config, foreign.vqgan, weights)
+    else:
+        assert vqgan is not None
+        written = vqgan.path
+    report.append(str(vqgan_config))
+    write_model(target, vqgan=written, gpt=gpt, tokenizer=tokenizer, card=_card(source, report))
+    return report
+
+
+def _refuse_gpt(
+    source: Path, foreign: Foreign, options: ConvertOptions, vqgan: ModelDirectory | None
+) -> None:
+    if foreign.gpt:
+        raise ValueError(
+            f"{source}: holds a GPT; give the directory that holds its config.json and vocab.txt too"
+        )
+    given = {"vqgan": vqgan, "vocab": options.vocab, "n_head": options.n_head, "text_len": options.text_len}
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"--{name.replace('_', '-')}: means nothing for {source.name}, which is a VQGAN alone"
+            )
+
+
+def _easynlp_vqgan(foreign: Foreign, options: ConvertOptions, given: ModelDirectory | None) -> VQGANConfig:
+    """Geometry of the VQGAN that goes with a GPT: its own, or --vqgan."""
+    if bool(foreign.vqgan) == (given is not None):
+        has = "a VQGAN, which cannot be replaced" if foreign.vqgan else "no VQGAN (first_stage_model.*)"
+        raise ValueError(f"--vqgan: {'given' if given else 'not given'}, but the checkpoint holds {has}")
+    if given is None:
+        shapes = _shapes(foreign.vqgan)
+        size = easynlp_image_size(
+            shapes,
+            _shapes(foreign.gpt),
+            image_size=options.image_size,
+            text_len=options.text_len,
+            report=foreign.report,
+        )
+        return vqgan_geometry(shapes, size)
+    if given.vqgan is None:
+        raise ValueError(f"--vqgan {given.path}: holds no VQGAN")
+    if options.image_size not in (None, given.vqgan.image_size):
+        raise ValueError(
+            f"--image-size {options.image_size}: --vqgan {given.path} is for {given.vqgan.image_size}"
+        )
+    foreign.report.append("the VQGAN is the one of --vqgan: the checkpoint holds none")
+    return given.vqgan
+
+
+def _easynlp_tokenizer(source: Path, gpt: GPTConfig, vocab: str | None) -> Tokenizer:
+    own = source / "vocab.txt"
+    if own.is_file() == (vocab is not None):
+        raise ValueError(f"--vocab: got {vocab}, but {source} has {'a' if own.is_file() else 'no'} vocab.txt")
+    settings = source / "tokenizer_config.json"
+    if settings.is_file():
+        spec = read_json_object(settings)
+        for name in ("do_lower_case", "tokenize_chinese_chars"):
+            if spec.get(name) is False:
+                raise ValueError(
+                    f"{settings}: {name} is false, which is not supported: text would become other ids"
+                )
+    tokenizer = load_tokenizer(vocab or own)
+    if tokenizer.vocab_size != gpt.text_vocab_size:
+        raise ValueError(
+            f"{vocab or own}: {tokenizer.vocab_size} tokens, but the tensors say {gpt.text_vocab_size}: it "
+            "belongs to another model"
+        )
+    return tokenizer
+
+
+def _filled(kind: Any, config: Any, state: dict[str, Tensor], file: Path) -> Any:
+    """A module whose parameters are the given tensors, not copied."""
+    with torch.device("meta"):
+        model = kind(config)
+    compare_tensors(str(file), _shapes(state), _shapes(model.state_dict()), str(config))
+    model.load_state_dict(state, strict=True, assign=True)
+    return model
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in state.items()}
+
+
+@contextmanager
+def _about(source: Path) -> Iterator[None]:
+    """Puts the source's name before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _card(source: Path, report: list[str]) -> str:
+    lines = [f"- {file.name}: sha256 {file_sha256(file)}" for file in _source_files(source)]
+    return "\n".join(["# Converted checkpoint", "", *lines, *(f"- {line}" for line in report), ""])

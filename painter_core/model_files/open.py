@@ -1,0 +1,97 @@
+"""Opening a model by path, URL or name.
+
+Foreign checkpoints and names of the zoo are opened through the machine's cache, where they are converted
+once.
+"""
+
+import json
+import logging
+import os
+import uuid
+from pathlib import Path
+
+from painter_core.files.cache import build_once
+from painter_core.files.storage import absolute, filesystem, is_local, redact, sha256
+from painter_core.model_files import zoo
+from painter_core.model_files.directory import ModelDirectory, read_directory, read_json_object
+from painter_core.model_files.from_foreign import converted
+
+log = logging.getLogger(__name__)
+
+BUNDLED = Path(__file__).parent / "bundled"
+# what a directory behind a URL is copied for: ours, and EasyNLP's
+FILES = (
+    "config.json", "vqgan.safetensors", "gpt.safetensors", "vocab.txt", "tokenizer.json",
+    "tokenizer_config.json", "pytorch_model.bin", "checkpoint.json",
+)  # fmt: skip
+
+
+def open_model(name: str) -> ModelDirectory:
+    """Opens a model.
+
+    Args:
+        name: `bundled`; a model directory, or the one of jobs/train.py (its best/ is taken); an EasyNLP
+            directory or a taming .ckpt or .bin (converted in the cache); a URL of one of these (copied to
+            the cache); or a name of the zoo. What exists as a path is never taken for a name.
+
+    Raises:
+        ValueError: no model there, or one that does not fit its config.
+    """
+    path = _path(name)
+    if path.is_dir() and not (path / "config.json").is_file() and (path / "best" / "config.json").is_file():
+        path = path / "best"
+    if path.is_dir() and not (path / "config.json").is_file():
+        ckpt = [*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt")]
+        hint = f"; of a taming directory give the file itself, {ckpt[0]}" if ckpt else ""
+        raise ValueError(f"{name}: no model directory (no config.json there){hint}")
+    if path.is_file() or "model_type" in read_json_object(path / "config.json"):
+        path = converted(path)
+    return read_directory(path)
+
+
+def _path(name: str) -> Path:
+    """The local path of what a name stands for."""
+    if name == "bundled":
+        return BUNDLED
+    if not is_local(name):
+        return _download(name)
+    path = Path(filesystem(name)[1])
+    if path.exists():
+        return path
+    if zoo.is_name(name):
+        return zoo.fetch(name)
+    raise ValueError(f"{name}: no such directory or file; names of the zoo are {', '.join(zoo.names())}")
+
+
+def _download(url: str) -> Path:
+    """Copies a model behind a URL to the cache, named by URL, sizes and versions of its files."""
+    fs, remote = filesystem(url)
+    remote = remote.rstrip("/")
+    if fs.isfile(remote):
+        directory, names = remote.rpartition("/")[0], [remote.rpartition("/")[2]]
+        names += [n for n in (f"{Path(names[0]).stem}.yaml", "model.yaml") if fs.exists(f"{directory}/{n}")]
+    else:
+        is_run = not fs.exists(f"{remote}/config.json") and fs.exists(f"{remote}/best/config.json")
+        directory = f"{remote}/best" if is_run else remote
+        names = [n for n in FILES if fs.exists(f"{directory}/{n}")]
+    content = []
+    for name in names:
+        info = fs.info(f"{directory}/{name}")
+        versions = (str(info[k]) for k in ("ETag", "etag", "mtime", "LastModified", "created") if info.get(k))
+        content.append((name, info["size"], next(versions, uuid.uuid4().hex)))
+
+    def build(target: Path) -> None:
+        size = sum(entry[1] for entry in content)
+        log.info("%s: copying %d files, %s bytes", redact(url), len(content), f"{size:,}")
+        for name in names:
+            fs.get_file(f"{directory}/{name}", str(target / name))
+
+    key = sha256(json.dumps([redact(url), content]).encode())
+    cached = build_once(f"download-{key[:32]}", build)
+    return cached / names[0] if fs.isfile(remote) else cached
+
+
+def name_for_workers(model: str) -> str:
+    """A model's path or name such that workers find the same, whose working directory may be another one."""
+    path = absolute(model)
+    return path if model != "bundled" and os.path.exists(path) else model

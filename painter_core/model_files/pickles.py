@@ -1,0 +1,88 @@
+"""Reading a pickle of tensors without running anything in it.
+
+torch's restricted unpickler is the only reader. Names outside torch's allow-list are refused, save for those
+of PyTorch Lightning: they stand for callbacks in a .ckpt and become empty stand-ins. There is no fallback to
+plain pickle.
+"""
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
+LIGHTNING_DICT = "pytorch_lightning.utilities.parsing.AttributeDict"
+# what the unpickler raises on damaged or hostile streams
+STREAM_ERRORS = (
+    pickle.UnpicklingError, EOFError, RuntimeError, ValueError, TypeError, AttributeError, LookupError,
+    AssertionError, OSError,
+)  # fmt: skip
+ADVICE = (
+    "Nothing of the file was run. If you trust it, open it in the project that wrote it and save the bare "
+    'weights, torch.save({"state_dict": checkpoint["state_dict"]}, "weights.ckpt"), then give weights.ckpt'
+)
+
+
+class StandIn:
+    """Takes the place of an object that is of no use here; keeps nothing."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def load_pickle(file: Path) -> dict[str, Tensor]:
+    """The state dict in a file, under the names in the file.
+
+    Args:
+        file: a flat dict of tensors, or a dict that holds one under "state_dict" (all that stands beside it
+            is dropped).
+    """
+    names = _stand_ins(file)
+    try:
+        with safe_globals([(dict if n == LIGHTNING_DICT else StandIn, n) for n in names]):
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except STREAM_ERRORS as error:
+        raise _damaged(file, error) from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"{file}: holds a {type(state).__name__}, expected a dict of tensors")
+    if wrong := [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, Tensor)]:
+        raise ValueError(f"{file}: {len(wrong)} entries are no tensors: {', '.join(wrong[:10])}")
+    claimed, size = sum(t.numel() * t.element_size() for t in state.values()), file.stat().st_size
+    if claimed > 2 * size:
+        # a tensor may be a view that repeats a few bytes; copied, it would fill the memory
+        raise ValueError(f"{file}: claims {claimed:,} bytes of tensors in a file of {size:,}; refused")
+    return state
+
+
+def _stand_ins(file: Path) -> list[str]:
+    """Lightning's names in a checkpoint; ValueError if there are other ones that torch does not allow."""
+    if not zipfile.is_zipfile(file):
+        return []  # a file of torch before 1.6: torch.load itself refuses names that it does not allow
+    try:
+        with zipfile.ZipFile(file) as archive:
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+        names = sorted(get_unsafe_globals_in_checkpoint(file)) if not packed else []
+    except (zipfile.BadZipFile, *STREAM_ERRORS) as error:
+        raise _damaged(file, error) from None
+    if packed:
+        raise ValueError(
+            f"{file}: a compressed archive; torch.save writes none. Unpack it, and give the file inside"
+        )
+    if refused := [name for name in names if not name.startswith(LIGHTNING)]:
+        raise ValueError(
+            f"{file}: refused, since restoring {', '.join(refused[:10])} would run code. {ADVICE}"
+        )
+    return names
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    hint = ADVICE if isinstance(error, pickle.UnpicklingError) else "Copy it again, or give the right file"
+    return ValueError(f"{file}: damaged, or no checkpoint ({reason}). {hint}")

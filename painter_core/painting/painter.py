@@ -1,0 +1,132 @@
+"""Text to pictures in one process: tokenize, sample codes with the GPT, paint them with the VQGAN's decoder.
+
+Shapes: a micro-batch has a fixed number of rows B, the last one is filled up, so that what is computed for a
+row does not depend on how many other rows there are.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from painter_core.compute.devices import DTYPES, prepare_vqgan
+from painter_core.compute.memory import vqgan_most_rows
+from painter_core.compute.pieces import Pieces
+from painter_core.images.pixels import quantize_pixels, to_uint8
+from painter_core.model_files.directory import ModelDirectory
+from painter_core.models.cached_gpt import CachedGPT
+from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
+from painter_core.painting.static_sampling import StaticSampler
+from painter_core.text.ids import TextIds, text_ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One picture to paint."""
+
+    idx: str
+    """Names the row: with the seed and `sample` it decides what is drawn."""
+    text: str
+    sample: int = 0
+
+
+Painted = tuple[np.ndarray, np.ndarray]  # codes int64 (b, image_len), pictures uint8 (b, S, S, 3)
+
+
+class Painter:
+    """A model ready to paint.
+
+    Args:
+        model: a directory with VQGAN, GPT and tokenizer.
+        device: where both networks run.
+        precision: fp32, tf32 or bf16, of both networks.
+        sampling: how codes are drawn.
+        seed: of the whole run.
+        micro_batch_size: pictures a model call; fewer after a GPU ran out of memory.
+        compiled: steps and decoder by torch.compile, on a GPU as CUDA graphs.
+        vqgan: decodes instead of the model's own; of the same codes.
+    """
+
+    def __init__(
+        self,
+        model: ModelDirectory,
+        *,
+        device: torch.device,
+        precision: str,
+        sampling: SamplingConfig,
+        seed: int,
+        micro_batch_size: int,
+        compiled: bool = False,
+        vqgan: ModelDirectory | None = None,
+    ) -> None:
+        self.tokenizer = model.load_tokenizer()
+        self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], pack=not compiled)
+        self.vqgan = prepare_vqgan((vqgan or model).load_vqgan(), device, precision, compiled=compiled)
+        self.device, self.compiled = device, compiled
+        self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
+        self._sampling_pieces = Pieces(micro_batch_size)
+        self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config, device.type))
+        self._static: dict[int, StaticSampler] = {}
+        self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
+
+    def text_ids(self, texts: list[str]) -> TextIds:
+        """Text ids of captions, with token counts."""
+        config = self.gpt.config
+        return text_ids(self.tokenizer, texts, text_len=config.text_len, codebook_size=config.codebook_size)
+
+    def paint(self, requests: list[Request]) -> Iterator[Painted]:
+        """One batch of b requests after another; with CUDA graphs a batch is decoded while the next one is
+        sampled."""
+        waiting: Callable[[], Painted] | None = None
+        for start in range(0, len(requests), self.micro_batch_size):
+            batch = requests[start : start + self.micro_batch_size]
+            decoding = self._begin_decoding(self.sample(batch), len(batch))
+            if waiting is not None:
+                yield waiting()
+            waiting = decoding
+        if waiting is not None:
+            yield waiting()
+
+    def _begin_decoding(self, codes: torch.Tensor, rows: int) -> Callable[[], Painted]:
+        """Starts decoding; what is returned waits for its end."""
+        if self._beside is None:
+            pictures = to_uint8(self.decode(codes))
+            return lambda: (codes[:rows].cpu().numpy(), pictures[:rows])
+        self._beside.wait_stream(torch.cuda.current_stream())
+        codes.record_stream(self._beside)
+        with torch.cuda.stream(self._beside):
+            found = quantize_pixels(self.decode(codes))
+            copied = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+            copied.copy_(found, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+
+        def wait() -> Painted:
+            done.synchronize()
+            return codes[:rows].cpu().numpy(), copied[:rows].numpy()
+
+        return wait
+
+    def sample(self, batch: list[Request]) -> torch.Tensor:
+        """Codes (micro_batch_size, image_len) on the device; rows after the batch are filling."""
+        filling = self.micro_batch_size - len(batch)
+        batch = batch + [dataclasses.replace(batch[-1], text="")] * filling
+        ids = torch.from_numpy(self.text_ids([r.text for r in batch]).ids).to(self.device)
+        length = self.gpt.config.image_len
+        uniforms = np.stack([row_uniforms(self.seed, r.idx, r.sample, length) for r in batch])
+        return self._sampling_pieces.run(self._sample, ids, torch.from_numpy(uniforms).to(self.device))
+
+    def _sample(self, ids: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        if not self.compiled:
+            return sample_codes(self.gpt, ids, uniforms, self.sampling)
+        if len(ids) not in self._static:
+            self._static.clear()  # what was built for larger pieces did not fit
+            self._static[len(ids)] = StaticSampler(self.gpt, self.sampling, len(ids), compiled=True)
+        return self._static[len(ids)].sample(ids, uniforms)
+
+    @torch.inference_mode()
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Pixels (B, 3, S, S) of codes (B, image_len)."""
+        return self._decoding_pieces.run(self.vqgan.decode, codes)

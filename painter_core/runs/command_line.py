@@ -1,0 +1,69 @@
+"""Starting a job: its command line and its paths.
+
+Exit codes: 0 done; 1 a bug or a fault of the machine; 2 wrong flags or preflight, nothing written; 3
+committed but over the ceiling of rejects; 4 the output exists or differs; 130 interrupted, submit again to
+resume.
+"""
+
+import logging
+import os
+import sys
+from typing import NoReturn, TypeVar
+
+import tyro
+
+from painter_core.easynlp.flags import Job, translate
+from painter_core.files.storage import is_local
+
+log = logging.getLogger(__name__)
+
+Config = TypeVar("Config")
+
+
+def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
+    """`N` or `MIN,MAX` as (min, max)."""
+    if text is None:
+        return None
+    try:
+        low, high = ([int(t) for t in text.split(",")] * 2)[:2]
+    except ValueError:
+        low = high = 0
+    if not 1 <= low <= high or text.count(",") > 1:
+        raise ValueError(f"{flag}: got {text!r}, expected N or MIN,MAX, at least 1")
+    return low, high
+
+
+def parse(kind: type[Config], description: str | None, job: Job | None = None) -> Config:
+    """The config of a job from the command line; a wrong flag or value ends the process with code 2.
+
+    Args:
+        kind: the config's class.
+        description: for --help.
+        job: the one of EasyNLP's that it stands for: its command lines are taken too.
+    """
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    try:
+        argv = translate(sys.argv[1:], job) if job else sys.argv[1:]
+        return tyro.cli(kind, args=argv, description=description, config=(tyro.conf.OmitArgPrefixes,))
+    except ValueError as error:
+        fail(2, str(error))
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """Ends the process; the code is in the message too, since `ray job submit` makes every failure a 1."""
+    log.error("%s (exit code %d)", message, code)
+    raise SystemExit(code)
+
+
+def check_path(flag: str, path: str) -> None:
+    """Refuses a relative path under `ray job submit`, where the working directory is a copy that is thrown
+    away."""
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    for entry in (part.strip() for part in path.split(",")):
+        if submitted and is_local(entry) and not os.path.isabs(entry):
+            raise ValueError(
+                f"{flag} {entry}: relative paths are refused under `ray job submit`, whose working directory "
+                f'is thrown away; give the absolute path, for instance {flag} "$PWD/{entry}"'
+            )

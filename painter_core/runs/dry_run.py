@@ -1,0 +1,87 @@
+"""--dry-run: a few rows really done, in the driver's process, and what the whole run would take by that."""
+
+import dataclasses
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from painter_core.tables.parquet import parquet_bytes
+from painter_core.tables.plan import Plan
+from painter_core.tables.reader import UnitReader
+from painter_core.tables.unit_row import unpack
+from painter_core.tables.units import Unit
+
+log = logging.getLogger(__name__)
+
+SAMPLE_ROWS = 50
+
+Step = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def run_sample(
+    plan: Plan,
+    reader: UnitReader,
+    steps: Sequence[Step],
+    build: Callable[[dict[str, Any]], pa.Table],
+    *,
+    num_workers: int,
+) -> float:
+    """Does the first rows of a plan, writes nothing, and logs the estimate.
+
+    Args:
+        steps: the operators between reading and writing.
+        build: the part's table of a unit's row.
+        num_workers: model workers of the run.
+
+    Returns:
+        About how many bytes the whole run will write.
+    """
+    began = time.monotonic()
+    rows = rows_out = size = 0
+    rejected: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
+    for unit in _first_rows(plan.units):
+        for row in reader.read([unit]):
+            for step in steps:
+                row = step(row)
+            size += len(parquet_bytes(build(row)))
+            rows += row["rows_in"]
+            rows_out += unpack(row["table"]).num_rows
+            rejected.update(unpack(row["rejects"]).column("reason").to_pylist())
+            warnings.update(json.loads(row["warnings"]))
+    seconds = time.monotonic() - began
+    share = plan.num_rows / max(rows, 1)
+    log.info(
+        "dry run: sample of %d rows in this process: %d out, %d rejected %s, warnings %s, %.1f rows/s",
+        rows,
+        rows_out,
+        rejected.total(),
+        dict(rejected),
+        dict(warnings),
+        rows / seconds,
+    )
+    log.info(
+        "dry run: all %s rows: about %.0f s with %d workers as fast as this process, %.1f MB of output",
+        f"{plan.num_rows:,}",
+        seconds * share / num_workers,
+        num_workers,
+        size * share / 1e6,
+    )
+    return size * share
+
+
+def _first_rows(units: list[Unit]) -> Iterator[Unit]:
+    """The first units, the last of them cut, SAMPLE_ROWS rows in all."""
+    left = SAMPLE_ROWS
+    for unit in units:
+        rows = min(left, unit.num_rows)
+        # of a Parquet row group the unit's rows are counted; of a TSV reading stops after num_rows lines
+        yield dataclasses.replace(unit, num_rows=rows)
+        left -= rows
+        if left == 0:
+            return

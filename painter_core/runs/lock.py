@@ -1,0 +1,197 @@
+"""The lock of an output: one driver at a time writes there.
+
+OUTPUTS.lock stands beside the output as long as a run writes to it. It names the driver and holds its
+heartbeat. A driver that died leaves it behind; the next one sees that nobody is there, says so, and takes its
+place.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from painter_core.errors import Refused
+from painter_core.files.storage import filesystem, is_local, redact, write_json
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 10.0
+STALE_S = 60.0
+SETTLE_S = 1.0  # an object store cannot create exclusively: the last of two that write within this time wins
+UNFINISHED_S = 1.0  # a lock file without content is being written, or its writer died at once
+
+
+class RunLock:
+    """The right to write to an output.
+
+    Args:
+        url: of the output, as given to the job; the lock stands beside it.
+        on_lost: called with a message, from another thread, if another driver took the lock: this one was
+            stopped for so long that it was taken for dead.
+    """
+
+    def __init__(self, url: str, on_lost: Callable[[str], None]) -> None:
+        self.url = url.rstrip("/") + ".lock"
+        self._on_lost = on_lost
+        self._output = redact(url)
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._record: dict[str, Any] = {
+            "run_id": uuid.uuid4().hex,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "machine": _machine(),
+            "process_started": _process_started(os.getpid()),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "heartbeat_s": time.time(),
+        }
+
+    def check(self) -> dict[str, Any] | None:
+        """Raises Refused if another driver holds the lock; writes nothing.
+
+        Returns:
+            What a dead driver left, if there is something.
+        """
+        held = self._read()
+        if held is not None and self._is_alive(held):
+            raise Refused(
+                f"{self._output}: another run writes there: {_describe(held)} ({redact(self.url)}). "
+                "Wait for it, end it, or name another output"
+            )
+        return held
+
+    def acquire(self) -> None:
+        """Takes the lock; from here on it has a heartbeat.
+
+        Raises:
+            Refused: another driver holds it.
+        """
+        while not self._create():
+            held = self.check()  # what was judged, not what may stand there a moment later
+            if held is not None and self._remove(held):
+                log.warning("%s: took over the lock of a run that died: %s", self._output, _describe(held))
+        self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Gives the lock back, if it is still ours."""
+        self._ended.set()
+        if self._thread is None:
+            return
+        self._thread.join()
+        if self._is_ours(self._read()):
+            fs, path = filesystem(self.url)
+            fs.rm(path)
+
+    def _is_ours(self, held: dict[str, Any] | None) -> bool:
+        return held is not None and held.get("run_id") == self._record["run_id"]
+
+    def _read(self) -> dict[str, Any] | None:
+        """The record of whoever holds the lock; without a run_id if it cannot be read."""
+        fs, path = filesystem(self.url)
+        deadline = time.monotonic() + UNFINISHED_S
+        while True:
+            try:
+                return json.loads(fs.cat_file(path))
+            except FileNotFoundError:
+                return None
+            except ValueError:
+                if time.monotonic() > deadline:
+                    return {}
+            time.sleep(0.05)
+
+    def _create(self) -> bool:
+        """Writes the record where no lock is; whether it worked."""
+        fs, path = filesystem(self.url)
+        if not is_local(self.url):
+            if fs.exists(path):
+                return False
+            write_json(fs, path, self._record)
+            time.sleep(SETTLE_S)
+            return self._is_ours(self._read())
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            with open(path, "x") as file:
+                json.dump(self._record, file)
+        except FileExistsError:
+            return False
+        return True
+
+    def _is_alive(self, held: dict[str, Any]) -> bool:
+        if not held.get("run_id"):
+            return False
+        if held["machine"] == self._record["machine"]:
+            # a process number is used again after a while
+            return held["process_started"] == _process_started(held["pid"])
+        # of another machine, which may have another clock: a lock that is alive moves. A job that is tried
+        # again at once after its node died should not be refused, so a fresh one is watched for longer
+        fresh = abs(time.time() - held["heartbeat_s"]) < STALE_S
+        patience = STALE_S if fresh else 2 * HEARTBEAT_S
+        log.info("%s: up to %.0f s to see whether it lives: %s", self._output, patience, _describe(held))
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if (found := self._read()) != held:
+                return found is not None
+            time.sleep(HEARTBEAT_S / 10)
+        return False
+
+    def _remove(self, held: dict[str, Any]) -> bool:
+        """Removes a dead driver's lock, unless somebody else did so meanwhile."""
+        fs, path = filesystem(self.url)
+        if not is_local(self.url):
+            fs.rm(path)
+            return True
+        try:
+            with open(path) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # of several drivers that see a dead one, one removes it
+                if not os.path.exists(path) or os.fstat(file.fileno()).st_ino != os.stat(path).st_ino:
+                    return False
+                if self._read() != held:
+                    return False
+                os.unlink(path)
+                return True
+        except FileNotFoundError:
+            return False
+
+    def _beat(self) -> None:
+        fs, path = filesystem(self.url)
+        while not self._ended.wait(HEARTBEAT_S):
+            try:
+                held = self._read()
+                if held is not None and not self._is_ours(held):
+                    self._on_lost(f"{self._output}: another run took over: {_describe(held)}; this one stops")
+                    return
+                write_json(fs, path, self._record | {"heartbeat_s": time.time()})
+            except OSError as error:
+                log.warning("%s: no heartbeat: %s", redact(self.url), error)
+
+
+def _describe(held: dict[str, Any]) -> str:
+    if not held.get("run_id"):
+        return "a lock file that cannot be read"
+    return f"host {held['host']}, process {held['pid']}, since {held['since']}"
+
+
+def _machine() -> str:
+    """Names what process numbers belong to: this boot of this machine, and the container's own numbers."""
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    if not (boot.exists() and space.exists()):
+        return socket.gethostname()
+    return f"{boot.read_text().strip()}:{space.stat().st_ino}"
+
+
+def _process_started(pid: int) -> str | None:
+    """When a process of this machine began, in ticks; None if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if stat[0] == "Z" else stat[19]

@@ -1,0 +1,166 @@
+"""What is found out about the cluster's nodes before any work begins.
+
+Whether they see what is local, have the driver's versions, and have room for what Ray spills.
+"""
+
+import logging
+import os
+import platform
+import shutil
+import sys
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+
+from painter_core.files.storage import filesystem, is_local, join, redact, remove, write_bytes
+from painter_core.runs.preflight import GIB, existing_above
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 60.0
+PACKAGES = ("ray", "torch", "numpy", "pyarrow", "pillow", "tokenizers", "safetensors")
+SPILL_SHARE = 0.95  # of a disk: Ray spills nothing to one that is fuller (RAY_local_fs_capacity_threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a process of a node finds there."""
+
+    unseen: list[str]
+    """Local paths that are not what the driver sees."""
+    versions: dict[str, str]
+    temp_dir: str
+    """Ray's, where objects are spilled to."""
+    used: float
+    """Share of the disk of temp_dir that is used."""
+    free_bytes: int
+
+
+def check_nodes(flag: str, url: str, inputs: Iterable[str]) -> None:
+    """Whether the nodes of the cluster can do the work; without a cluster nothing is looked at.
+
+    Args:
+        flag: of the output.
+        url: of the output, which can be written.
+        inputs: paths or URLs that workers read.
+
+    Raises:
+        ValueError: a node does not see an input or the output's place, has other versions of Python or of a
+            package that makes bytes than the driver, or has no room for what Ray spills.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return
+    here = ray.get_runtime_context().get_node_id()
+    alive = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
+    own = look([], "")
+    check_room(f"this node ({alive.pop(here)})", own)
+    if not alive:
+        return
+    # names of models that are no paths, such as `bundled`, are not there
+    paths = [path for path in inputs if path and is_local(path) and os.path.exists(filesystem(path)[1])]
+    token, probe = uuid.uuid4().hex, ""
+    if is_local(url):
+        fs, path = filesystem(url)
+        place = path if os.path.isdir(path) else existing_above(os.path.dirname(path))
+        probe = join(place, f".painter-{token}.probe")
+        write_bytes(fs, probe, token.encode())
+        paths.append(probe)
+    try:
+        found = _look_from(alive, paths, token)
+    finally:
+        if probe:
+            remove(fs, probe)
+    for address, there in found.items():
+        _check_versions(f"node {address}", own, there)
+        check_room(f"node {address}", there)
+        for unseen in there.unseen:
+            what = f"{flag} {redact(url)}" if unseen == probe else redact(unseen)
+            raise ValueError(
+                f"{what}: node {address} does not see it; on several nodes a local path must be on storage "
+                "that all of them share, or be a URL"
+            )
+
+
+def _look_from(nodes: dict[str, str], paths: list[str], token: str) -> dict[str, Look]:
+    """By address, what processes of these nodes (id -> address) find."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote = ray.remote(num_cpus=0)(look)
+    answers = {
+        address: remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            paths, token
+        )
+        for node, address in nodes.items()
+    }
+    return {address: ray.get(answer, timeout=TIMEOUT_S) for address, answer in answers.items()}
+
+
+def _check_versions(node: str, own: Look, there: Look) -> None:
+    for name, version in own.versions.items():
+        if there.versions.get(name) != version:
+            raise ValueError(
+                f"{node} has {name} {there.versions.get(name)}, this driver has {version}: the same rows "
+                "would not give the same bytes; install the same versions on all nodes (constraints.txt)"
+            )
+
+
+def check_room(node: str, there: Look) -> None:
+    """Warns if Ray cannot spill on a node; ValueError if its disk is as good as full."""
+    if there.used < SPILL_SHARE:
+        return
+    message = (
+        f"{node}: the disk of Ray's temporary directory {there.temp_dir} is {there.used:.0%} full, "
+        f"{there.free_bytes / GIB:,.1f} GiB are free; above {SPILL_SHARE:.0%} Ray cannot spill objects. Make "
+        "room, or start Ray with another --temp-dir (RAY_TMPDIR for a run without a cluster)"
+    )
+    if there.free_bytes < GIB:
+        raise ValueError(message)
+    log.warning("%s", message)
+
+
+def look(paths: list[str], token: str) -> Look:
+    """What this process, of a node of the cluster, finds.
+
+    Args:
+        paths: local ones; those that end in .probe hold the token.
+    """
+    import ray
+
+    temp_dir = ray.get_runtime_context().get_temp_dir()
+    disk = shutil.disk_usage(temp_dir)
+    return Look(
+        unseen=[path for path in paths if not sees(path, token)],
+        versions=versions(),
+        temp_dir=temp_dir,
+        used=1 - disk.free / disk.total,
+        free_bytes=disk.free,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of what makes a table's bytes, without the kind of build: a head may lack its workers' GPUs."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def sees(path: str, token: str) -> bool:
+    """Whether this process sees a local path; a probe must hold the token."""
+    inner = filesystem(path)[1]
+    try:
+        if os.path.isdir(inner):
+            return True
+        with open(inner, "rb") as file:
+            content = file.read(len(token))
+    except OSError:
+        return False
+    return not path.endswith(".probe") or content == token.encode()

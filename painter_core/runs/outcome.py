@@ -1,0 +1,112 @@
+"""Ending a job: its summary, its lock, its exit code (painter_core.runs.command_line lists them)."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Literal, NoReturn, Self
+
+from painter_core.errors import Refused, Stop
+from painter_core.runs.command_line import fail
+from painter_core.runs.lock import RunLock
+
+_MAIN_THREAD = threading.main_thread().ident or 0
+INTERRUPTED = "interrupted; submit the same command again to resume"
+
+
+class Outcome:
+    """Context of a job: turns the way it ends into a summary and an exit code, and gives back its lock."""
+
+    def __init__(self) -> None:
+        self._write: Callable[[int, str, float], None] | None = None
+        self._lock: RunLock | None = None
+        self._lost = ""
+        self._handlers: dict[int, Any] = {}
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def lock(self, url: str) -> None:
+        """Makes sure that no other driver writes to an output, from here to the end.
+
+        Raises:
+            Refused: another one does.
+        """
+        lock = RunLock(url, self._stop)
+        lock.acquire()
+        self._lock = lock
+
+    def _stop(self, message: str) -> None:
+        self._lost, self._write = message, None
+        # a real signal: it wakes the main thread, whatever that waits for
+        signal.pthread_kill(_MAIN_THREAD, signal.SIGINT)
+
+    def began(self, write: Callable[[int, str, float], None]) -> None:
+        """From here on the run has written something: its end goes to `write(code, message, seconds)`."""
+        self._write = write
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
+        # at once: what follows, Ray's own end too, may take longer than the sender of the signal waits
+        if self._write is not None:
+            self._write(130, INTERRUPTED, self.seconds)
+        raise KeyboardInterrupt
+
+    def ended(self) -> None:
+        """What began() announced is done, and its summary is written; the process goes on with another
+        part."""
+        if self._write is not None:
+            self._write(0, "", self.seconds)
+        self._write, self._began = None, time.monotonic()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the start, or since the last part ended."""
+        return time.monotonic() - self._began
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        code, message = self._code(error)
+        try:
+            if self._write is not None:
+                self._write(code, message[:2000], self.seconds)
+        finally:
+            if "ray" in sys.modules:
+                sys.modules["ray"].shutdown()
+            self._unlock()  # last: until here our workers may write
+        if code not in (0, 1):
+            fail(code, message)
+        return False  # code 1: the traceback is the message
+
+    def _code(self, error: BaseException | None) -> tuple[int, str]:
+        if self._lost:
+            return 4, self._lost
+        if error is None:
+            return 0, ""
+        if isinstance(error, Stop):
+            return error.code, str(error)
+        if isinstance(error, SystemExit):
+            return int(error.code or 0), ""
+        if isinstance(error, KeyboardInterrupt):
+            return 130, INTERRUPTED
+        if isinstance(error, Refused):
+            return 4, str(error)
+        if isinstance(error, ValueError) and self._write is None:
+            return 2, str(error)
+        cause = getattr(error, "cause", None) or error  # of an error that Ray hands on from a worker
+        return 1, f"{type(cause).__name__}: {cause}"

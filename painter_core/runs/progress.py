@@ -1,0 +1,176 @@
+"""How far a table is: counts of the units that came in, the log's line, the circuit breaker, summary.json."""
+
+import ast
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from painter_core.errors import Stop
+from painter_core.files.storage import redact
+from painter_core.runs.run_config import RunConfig
+from painter_core.tables.inputs import InputFile
+from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.units import Unit
+
+log = logging.getLogger(__name__)
+
+LINE_S = 10.0  # between lines of the log
+HEARTBEAT_S = 60.0  # without a finished unit, then the log says what is waited for
+BREAKER_ROWS = 1000
+
+
+class Progress:
+    """Counts of one run.
+
+    Args:
+        stage: for messages.
+        rejects: where rejected rows are listed, for messages.
+        ceiling: --max-reject-fraction.
+    """
+
+    def __init__(self, stage: str, rejects: str, ceiling: float) -> None:
+        self.stage, self._rejects, self._ceiling = stage, rejects, ceiling
+        self._breaker = ""
+        self._num_units = self._num_rows = 0  # that are to be done
+        self._left: dict[int, Unit] = {}  # in the order in which they begin
+        self._files: list[InputFile] = []
+        self._counts: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
+        self._line = self._added = time.monotonic()
+
+    @contextmanager
+    def of(self, units: list[Unit], files: list[InputFile]) -> Iterator[None]:
+        """While these units are done: a line of the log each minute in which none of them comes out.
+
+        Args:
+            files: of the plan.
+        """
+        self._num_units, self._num_rows = len(units), sum(u.num_rows for u in units)
+        self._left, self._files = {u.number: u for u in units}, files
+        self._added, ended = time.monotonic(), threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ended,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _watch(self, ended: threading.Event) -> None:
+        said = self._added
+        while not ended.wait(min(1.0, HEARTBEAT_S)):
+            now = time.monotonic()
+            if now - max(self._added, said) < HEARTBEAT_S or not (left := dict(self._left)):
+                continue
+            said, unit = now, next(iter(left.values()))
+            log.info(
+                "%s: no unit came out for %.0f s; %d are left, the oldest is unit %d (%s, rows %s to %s)",
+                self.stage,
+                now - self._added,
+                len(left),
+                unit.number,
+                redact(self._files[unit.file].path),
+                f"{unit.first_row:,}",
+                f"{unit.first_row + unit.num_rows - 1:,}",
+            )
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Counts what PartWriter emitted for a unit.
+
+        Raises:
+            Stop: one reason took more than half of the first rows: the data are not at fault.
+        """
+        self._added = time.monotonic()
+        del self._left[record["unit"]]
+        self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
+        self._rejected.update(ast.literal_eval(record["rejected"]))
+        rows = self._counts["rows_in"]
+        if rows < BREAKER_ROWS or rows - record["rows_in"] >= BREAKER_ROWS:
+            return
+        reason, count = next(iter(self._rejected.most_common(1)), ("", 0))
+        if count > max(0.5, self._ceiling) * rows:
+            self._breaker = reason
+            raise Stop(
+                3,
+                f"{count:,} of the first {rows:,} rows were rejected as {reason}: this is not your data, or "
+                f"not these columns; see {self._rejects}. When that is mended, submit again: these units are "
+                "done anew",
+            )
+
+    def log(self, seconds: float, *, now: bool = False) -> None:
+        """A line of the log, if the last one is some time ago.
+
+        Args:
+            seconds: since the run began.
+            now: in any case.
+        """
+        if not now and time.monotonic() - self._line < LINE_S:
+            return
+        self._line = time.monotonic()
+        rows = self._counts["rows_in"]
+        rate = rows / max(seconds, 1e-9)
+        log.info(
+            "%s: %d of %d units, %s of %s rows, %d rejected, %.1f rows/s, %.0f s left",
+            self.stage,
+            self._counts["units"],
+            self._num_units,
+            f"{rows:,}",
+            f"{self._num_rows:,}",
+            self._rejected.total(),
+            rate,
+            (self._num_rows - rows) / rate if rate else float("inf"),
+        )
+
+    def summary(self, code: int, message: str, seconds: float) -> dict[str, Any]:
+        """summary.json."""
+        rows = self._counts["rows_in"]
+        return {
+            "stage": self.stage,
+            "exit_code": code,
+            "message": message,
+            "units_done": self._counts["units"],
+            "units_pending": self._num_units - self._counts["units"],
+            "rows_in": rows,
+            "rows_out": self._counts["rows_out"],
+            "rejected": dict(self._rejected.most_common()),
+            "breaker": self._breaker,
+            "seconds": round(seconds, 3),
+            "rows_per_s": round(rows / seconds, 3) if seconds else 0.0,
+            "next": "" if code == 0 else "submit the same command again" if code in (1, 130) else message,
+        }
+
+
+def drop_what_broke(directory: RunDirectory) -> None:
+    """Makes units pending again if the last run's circuit breaker says that their rows were not at fault."""
+    reason = (directory.read_json("summary.json") or {}).get("breaker")
+    for unit in directory.committed() if reason else ():
+        record = directory.read_record(unit)
+        if record["rejected"].get(reason, 0) > record["rows_in"] / 2:
+            directory.uncommit(unit)
+
+
+def check_ceiling(records: list[dict[str, Any]], config: RunConfig, directory: str) -> None:
+    """Raises Stop if more rows were rejected than --max-reject-fraction allows.
+
+    Args:
+        records: commit records of all units.
+        directory: of the table, for the message.
+    """
+    rows, ceiling = sum(record["rows_in"] for record in records), config.max_reject_fraction
+    rejected: Counter[str] = Counter()
+    for record in records:
+        rejected.update(record["rejected"])
+    if rows == 0:
+        raise Stop(3, f"{redact(config.tables)} has no rows, only blank lines")
+    if rejected.total() > ceiling * rows or rejected.total() == rows:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
+        raise Stop(
+            3,
+            f"{rejected.total():,} of {rows:,} rows were rejected ({reasons}), more than "
+            f"--max-reject-fraction {ceiling:g}; see {directory}/rejects. All other rows are "
+            "committed: to accept the loss, submit again with a larger --max-reject-fraction",
+        )

@@ -1,0 +1,57 @@
+"""The flags that the jobs share which turn a table into a table."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from painter_core.runs.command_line import parse_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Flags of every job that turns a table into a table."""
+
+    tables: str
+    """Input: a file, directory or glob, or several with commas between; local paths or URLs (s3://, gs://,
+    oss://)."""
+    outputs: str
+    """Output: a directory of Parquet parts, or one file X.tsv or X.parquet with its run directory X.tsv.run
+    beside it."""
+    first_sequence: str = "text"
+    """Column of the caption."""
+    skip_first_line: bool = False
+    """Pass over the first line of every TSV, whatever it holds; one equal to the schema's names is known as a
+    header without this."""
+    random_seed: int = 42
+    """Seed of everything that is drawn."""
+    micro_batch_size: int | None = None
+    """Rows a model call; by default 128 on a GPU (256 when painting), 16 on a CPU, fewer where memory is
+    short."""
+    max_reject_fraction: float = 0.01
+    """More rejected rows than this share: exit code 3, no manifest."""
+    keep_rejected: bool = False
+    """Keep the picture cell of rejected rows in the rejects table."""
+    overwrite: bool = False
+    """Replace what an earlier run with other settings wrote to --outputs; it stays until the new one is
+    complete."""
+    dry_run: bool = False
+    """Check inputs, models and settings, do 50 rows here, estimate time and size; write nothing."""
+    limit: int | None = None
+    """Only the first N rows."""
+    num_actors: str | None = None
+    """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
+    gpus_per_actor: float | None = None
+    """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU.
+    Stated in the log and in the manifest."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the model, on a GPU also CUDA graphs of the sampling; auto: off."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise ValueError(f"--max-reject-fraction: got {self.max_reject_fraction}, expected 0..1")
+        for name in ("micro_batch_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected 1 or more")
+        parse_range("--num-actors", self.num_actors)

@@ -1,0 +1,211 @@
+"""Reads the attributes off a picture of the sample's goods, with no trained model: a painter's score.
+
+Input are pixels (B, H, W, 3) uint8, output one `Attributes` a picture, always the nearest values: a picture
+of anything else is read as some goods too. Steps, all on pictures of 64 x 64:
+  background  the median of the border, nearest in Lab;
+  colour      the palette's colour whose own mixtures (with background, outline and second tone) explain best
+              the pixels that are not background: robust against patterns, shade and light;
+  kind, size, pattern   a tone map (0 background, 1 the colour), moved to its centre of mass, against rendered
+              pictures of every kind, size and pattern in many poses: the nearest one's values.
+
+Letters: B pictures, N pixels or cells of a picture, T templates, C colours.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from painter_core.sample.captions import VALUES, Attributes
+from painter_core.sample.pictures import BACKGROUNDS, COLOURS, draw
+
+SIDE = 64  # pictures of any size are read at this one
+CELL = 2  # templates are compared in cells of 2 x 2 pixels
+POSES = 40  # rendered pictures for each kind, size and pattern
+BORDER = 3  # pixels at each side that goods never reach
+FAR = 40.0  # RGB distance from the background (0..441) from which a pixel counts as goods
+CAP = 70.0  # RGB distance after which a pixel is only "wrong", not more wrong
+CHUNK = 64  # pictures at a time, to bound memory
+MOVES = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]  # pixels around the centre of mass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How many attributes were read as wanted; shares are 0..1."""
+
+    num_pictures: int
+    attributes: dict[str, float]
+    """Share of right values, by attribute."""
+    single: float
+    """Share of right values over all attributes."""
+    all_right: float
+    """Share of pictures with every attribute right."""
+
+    def to_json(self) -> str:
+        """The score as one JSON object."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def to_markdown(self) -> str:
+        """The score as a table of one row."""
+        names = ["pictures", *self.attributes, "single attributes", "all right"]
+        shares = [*self.attributes.values(), self.single, self.all_right]
+        cells = [str(self.num_pictures), *(f"{share:.1%}" for share in shares)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), cells)) + "\n"
+
+
+def score(read: Sequence[Attributes], wanted: Sequence[Attributes]) -> Score:
+    """Compare what was read with what was wanted, picture by picture.
+
+    Raises:
+        ValueError: the lists differ in length, or are empty.
+    """
+    if len(read) != len(wanted) or not wanted:
+        raise ValueError(f"score: got {len(read)} read, {len(wanted)} wanted; expected as many, at least one")
+    right = np.array(
+        [[getattr(r, name) == getattr(w, name) for name in VALUES] for r, w in zip(read, wanted, strict=True)]
+    )  # (B, 5)
+    return Score(
+        num_pictures=len(right),
+        attributes={name: float(share) for name, share in zip(VALUES, right.mean(0), strict=True)},
+        single=float(right.mean()),
+        all_right=float(right.all(1).mean()),
+    )
+
+
+def _lab(rgb: np.ndarray) -> np.ndarray:
+    """sRGB (..., 3) in 0..255 -> CIE Lab under D65."""
+    linear = rgb / 255.0
+    linear = np.where(linear > 0.04045, ((linear + 0.055) / 1.055) ** 2.4, linear / 12.92)
+    to_xyz = np.array([(0.4125, 0.3576, 0.1804), (0.2127, 0.7152, 0.0722), (0.0193, 0.1192, 0.9503)])
+    xyz = linear @ to_xyz.T / np.array((0.9505, 1.0, 1.089))
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+
+
+def _floors(pixels: np.ndarray) -> np.ndarray:
+    """The background's colour, (B, H, W, 3) -> (B, 3)."""
+    inner = np.zeros(pixels.shape[1:3], dtype=bool)
+    inner[BORDER:-BORDER, BORDER:-BORDER] = True
+    return np.median(pixels[:, ~inner], axis=1)
+
+
+def _from_segment(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distance of points (B, N, 3) from the segments a..b, each (B, 1, 3): (B, N)."""
+    along = b - a
+    share = ((points - a) * along).sum(-1, keepdims=True) / (along**2).sum(-1, keepdims=True)
+    return np.linalg.norm(points - a - share.clip(0, 1) * along, axis=-1)
+
+
+def _colours(pixels: np.ndarray, floors: np.ndarray) -> np.ndarray:
+    """Index of the palette's colour, (B,)."""
+    points, floor = pixels.reshape(len(pixels), -1, 3), floors[:, None]  # (B, N, 3), (B, 1, 3)
+    goods = np.linalg.norm(points - floor, axis=-1) > FAR  # (B, N)
+    costs = []
+    for rgb in COLOURS.values():
+        base = np.array(rgb, np.float32) + np.zeros_like(floor)
+        # The lines that the drawing's own mixtures lie on: edge (darker), second tone (lighter), background.
+        ends = (base * 0.5, base + (255 - base) * 0.8, floor)
+        off = np.min([_from_segment(points, base, end) for end in ends], axis=0)
+        costs.append((off.clip(0, CAP) * goods).sum(1) / np.maximum(goods.sum(1), 1))
+    return np.argmin(costs, axis=0)
+
+
+def _tones(pixels: np.ndarray, floors: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Where a pixel lies between background (0) and colour (1), (B, H, W)."""
+    along = np.array(list(COLOURS.values()), np.float32)[colours] - floors  # (B, 3)
+    along /= (along**2).sum(-1, keepdims=True)
+    shares = np.einsum("bhwc,bc->bhw", pixels - floors[:, None, None], along)
+    return shares.clip(0, 1.2).astype(np.float32)  # an outline is darker than the colour: above 1
+
+
+def _centred(tones: np.ndarray) -> np.ndarray:
+    """Move each map (B, H, W) by whole pixels so that its centre of mass is the middle."""
+    weights = np.where(tones > 0.25, tones, 0)
+    total = weights.sum((1, 2)) + 1e-6
+    place = np.arange(SIDE) - (SIDE - 1) / 2
+    down = np.rint((weights.sum(2) * place).sum(1) / total).astype(int)
+    right = np.rint((weights.sum(1) * place).sum(1) / total).astype(int)
+    # What leaves at one side comes in at the other; harmless, as goods do not touch the border.
+    rows = (np.arange(SIDE) + down[:, None]) % SIDE  # (B, H)
+    columns = (np.arange(SIDE) + right[:, None]) % SIDE
+    return tones[np.arange(len(tones))[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _cells(tones: np.ndarray) -> np.ndarray:
+    """(B, H, W) -> (B, N) means of CELL x CELL pixels."""
+    n = SIDE // CELL
+    return tones.reshape(len(tones), n, CELL, n, CELL).mean((2, 4)).reshape(len(tones), -1)
+
+
+@cache
+def _templates() -> tuple[np.ndarray, np.ndarray]:
+    """Rendered poses as centred tone maps (T, N), and their (kind, pattern, size) (T, 3)."""
+    rng = np.random.default_rng(64)
+    shapes = itertools.product(VALUES["kind"], VALUES["pattern"], VALUES["size"])
+    labels = [shape for shape in shapes for _ in range(POSES)]
+    colours = rng.integers(len(COLOURS), size=len(labels))
+    floors = rng.integers(len(BACKGROUNDS), size=len(labels))
+    pictures = []
+    for (kind, pattern, size), colour, floor in zip(labels, colours, floors, strict=True):
+        colour_name, floor_name = VALUES["colour"][colour], VALUES["background"][floor]
+        a = Attributes(kind=kind, colour=colour_name, pattern=pattern, background=floor_name, size=size)
+        pictures.append(np.asarray(draw(a, rng=rng, image_size=SIDE)))
+    pixels = np.stack(pictures).astype(np.float32)
+    return _cells(_centred(_tones(pixels, _floors(pixels), colours))), np.array(labels)
+
+
+class Judge:
+    """Reads attributes off pictures of one size; holds the rendered templates (seconds to make, once)."""
+
+    def __init__(self, image_size: int = 64) -> None:
+        if image_size < SIDE:
+            raise ValueError(f"image_size: got {image_size}, expected at least {SIDE}")
+        self.image_size = image_size
+        self._maps, self._labels = _templates()
+        self._norms = (self._maps**2).sum(1)  # (T,)
+
+    def read(self, pixels: np.ndarray) -> list[Attributes]:
+        """The attributes of each picture.
+
+        Args:
+            pixels: (B, image_size, image_size, 3) uint8.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        wanted = (self.image_size, self.image_size, 3)
+        if pixels.ndim != 4 or pixels.shape[1:] != wanted or pixels.dtype != np.uint8:
+            got = f"{pixels.dtype} {pixels.shape}"
+            raise ValueError(f"pixels: got {got}, expected uint8 (B, {', '.join(map(str, wanted))})")
+        chunks = [pixels[i : i + CHUNK] for i in range(0, len(pixels), CHUNK)]
+        return [attributes for chunk in chunks for attributes in self._read(self._small(chunk))]
+
+    def _small(self, pixels: np.ndarray) -> np.ndarray:
+        if self.image_size != SIDE:
+            images = (Image.fromarray(p).resize((SIDE, SIDE), Image.Resampling.BOX) for p in pixels)
+            pixels = np.stack([np.asarray(image) for image in images])
+        return pixels.astype(np.float32)
+
+    def _read(self, pixels: np.ndarray) -> list[Attributes]:
+        floors = _floors(pixels)
+        colours = _colours(pixels, floors)
+        palette = _lab(np.array(list(BACKGROUNDS.values())))
+        backgrounds = np.linalg.norm(_lab(floors)[:, None] - palette, axis=-1).argmin(1)
+        tones = _centred(_tones(pixels, floors, colours))
+        cells = np.stack([_cells(np.roll(tones, move, (1, 2))) for move in MOVES])  # (moves, B, N)
+        off = (cells**2).sum(-1)[..., None] + self._norms - 2 * cells @ self._maps.T  # (moves, B, T)
+        nearest = self._labels[off.min(0).argmin(1)]
+        return [
+            Attributes(
+                kind=str(kind),
+                colour=VALUES["colour"][colour],
+                pattern=str(pattern),
+                background=VALUES["background"][background],
+                size=str(size),
+            )
+            for (kind, pattern, size), colour, background in zip(nearest, colours, backgrounds, strict=True)
+        ]

@@ -1,0 +1,221 @@
+"""Drawn product pictures with Chinese captions: the sample data that every machine can make for itself.
+
+A row is a pure function of (seed, split, index): attributes are drawn, a caption that names every one of
+them is put together (sample_captions.py), and the goods are drawn with Pillow. Because a caption can be
+parsed back and a picture can be read back (judge.py), what a model paints from a caption can be scored.
+
+Pictures are RGB, image_size x image_size; every length is a fraction of image_size or of the goods' half
+extent, so that a picture looks the same at 64, 128 and 256 px. Points: x to the right, y down.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from painter_core.sample.captions import Attributes, all_combinations, caption, held_out
+
+Split = Literal["train", "valid", "held_out"]
+RGB = tuple[int, int, int]
+Placement = Callable[[np.ndarray], list[tuple[float, float]]]  # points on the goods -> pixels
+
+# One random stream for each use, so that no two of them ever share a picture.
+STREAMS = {"train": 0, "valid": 1, "held_out": 2, "scene": 3}
+
+# Palette: well apart in Lab, and no colour lies between another one and white (the pattern's second tone).
+COLOURS: dict[str, RGB] = {
+    "红": (214, 30, 38), "橙": (245, 124, 12), "黄": (246, 206, 20), "绿": (38, 150, 62),
+    "青": (20, 178, 182), "蓝": (34, 84, 206), "紫": (126, 48, 172), "粉": (246, 112, 178),
+    "棕": (122, 74, 44), "黑": (44, 44, 48),
+}  # fmt: skip
+BACKGROUNDS: dict[str, RGB] = {"白": (252, 252, 252), "米": (243, 228, 198), "浅蓝": (200, 224, 246)}
+# Half the goods' extent as a fraction of the picture, and the pattern's period as a fraction of the picture.
+SIZES: dict[str, tuple[float, float]] = {"大": (0.385, 0.14), "小": (0.25, 0.115)}
+ANGLES = (-6.0, 0.0, 6.0)  # degrees: few and discrete, as lossy coders and the judge both like it
+SHADES = (-0.06, 0.0, 0.06)
+SLOPE = 0.05  # of the light, from top left to bottom right
+STEP = 1 / 32  # positions come in steps: two pixels at 64
+EDGE = 0.016  # width of the outline, fraction of the picture: one pixel at 64
+
+
+# The goods, one part a line in drawing order: kind | paint | points "x y" in hundredths of the half extent.
+# After the paint: "mirror" if the points are the left half, top to bottom; "curve" for a smooth line through
+# them; a number for a stroke of that width.
+GOODS = """
+T恤 | body mirror | 0 -58, -16 -62, -28 -80, -52 -74, -100 -32, -78 0, -54 -20, -54 88
+T恤 | trim curve 9 | -28 -80, -18 -60, 0 -53, 18 -60, 28 -80
+连衣裙 | body mirror | 0 -66, -16 -70, -22 -100, -36 -100, -40 -60, -27 -16, -78 84, -40 96
+连衣裙 | trim 12 | -27 -16, 27 -16
+裤子 | body mirror | 0 -96, -52 -96, -68 96, -12 96, 0 -22
+裤子 | trim 14 | -53 -90, 53 -90
+鞋 | body | -94 42, -90 -52, -30 -58, -14 -30, 14 -14, 66 -4, 92 16, 97 42
+鞋 | light | -98 40, 98 36, 100 50, 96 62, -96 62, -100 50
+鞋 | light 9 | -22 -34, -6 -46
+鞋 | light 9 | -2 -20, 10 -34
+鞋 | light 9 | 22 -10, 32 -26
+包 | trim curve 13 | -38 -18, -34 -62, 0 -90, 34 -62, 38 -18
+包 | body mirror | 0 -20, -70 -20, -80 -8, -96 78, -86 88, 0 88
+包 | light | -12 -16, 12 -16, 12 10, -12 10
+帽子 | body curve | -84 38, -82 -2, -62 -42, -18 -62, 26 -46, 50 -6, 54 38, -14 44
+帽子 | trim curve | 0 40, 56 28, 90 34, 100 50, 60 54, 10 56
+帽子 | trim 11 | -24 -64, -8 -64
+杯子 | trim curve 17 | 40 -40, 84 -38, 92 4, 76 38, 38 46
+杯子 | body | -78 -74, 48 -74, 46 66, 32 80, -62 80, -76 66
+杯子 | light | -80 -76, 50 -76, 50 -60, -80 -60
+雨伞 | trim 9 | 0 -92, 0 74, 8 92, 24 92, 30 76
+雨伞 | body mirror | 0 -82, -56 -66, -90 -28, -100 12, -84 0, -66 -4, -50 0, -34 12, -18 2, 0 -4
+袜子 | body | -50 -70, 14 -70, 16 18, 62 44, 76 66, 66 90, 40 96, -12 82, -46 54, -54 20
+袜子 | trim | -56 -96, 20 -96, 20 -66, -56 -66
+手套 | body | -46 62, -52 -30, -42 -78, -8 -98, 26 -80, 36 -30, 40 0, 60 -26, 80 -22, 80 4, 44 62
+手套 | light | -54 58, 50 58, 50 94, -54 94
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the goods: a filled outline, or a stroke."""
+
+    paint: str
+    """body takes the colour and the pattern, trim a darker shade of the colour, light a near white."""
+    points: np.ndarray
+    """(N, 2), in units of the half extent, origin in the middle of the picture."""
+    width: float
+    """Width of a stroke in units of the half extent; 0 for a filled part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRow:
+    """One caption and picture of the sample."""
+
+    idx: str
+    text: str
+    attributes: Attributes
+    image: Image.Image
+
+
+@cache
+def _pool(split: Split) -> tuple[Attributes, ...]:
+    return tuple(a for a in all_combinations() if held_out(a) == (split == "held_out"))
+
+
+def _mixed(colour: RGB, towards: int, share: float) -> RGB:
+    return tuple(round(c + (towards - c) * share) for c in colour)  # type: ignore[return-value]
+
+
+def _smooth(points: np.ndarray, closed: bool) -> np.ndarray:
+    """A Catmull-Rom curve through (N, 2) points, eight points a segment."""
+    before, after = (points[-1:], points[:2]) if closed else (points[:1], points[-1:])
+    p = np.concatenate([before, points, after])
+    a, b, c, d = (p[i : len(p) - 3 + i, None] for i in range(4))  # (segments, 1, 2)
+    t = np.linspace(0, 1, 8)[:, None]  # (8, 1)
+    curve = b + (c - a) / 2 * t + (a - 2.5 * b + 2 * c - d / 2) * t**2 + (1.5 * (b - c) + (d - a) / 2) * t**3
+    return curve.reshape(-1, 2)
+
+
+@cache
+def _parts(kind: str) -> tuple[Part, ...]:
+    parts = []
+    for line in GOODS.strip().splitlines():
+        name, how, text = line.split(" | ")
+        paint, *rest = how.split()
+        points = np.array([pair.split() for pair in text.split(",")], dtype=np.float64) / 100
+        width = float(rest[-1]) / 100 if rest and rest[-1].isdecimal() else 0.0
+        if "mirror" in rest:
+            points = np.concatenate([points, points[::-1] * (-1, 1)])
+        if "curve" in rest:
+            points = _smooth(points, closed=not width)
+        if name == kind:
+            parts.append(Part(paint=paint, points=points, width=width))
+    return tuple(parts)
+
+
+def _pattern_mask(pattern: str, period: float, place: Placement, canvas: int) -> Image.Image:
+    """Where the second tone goes; it lies on the goods and turns with them. period in half extents."""
+    mask = Image.new("L", (canvas, canvas))
+    pen = ImageDraw.Draw(mask)
+    steps = np.arange(-8, 9)
+    bar = np.array([(-2, -0.25), (2, -0.25), (2, 0.25), (-2, 0.25)]) * (1, period)
+    turns = np.arange(12) * np.pi / 6
+    disc = np.stack([np.cos(turns), np.sin(turns)], 1) * period * 0.29
+    if pattern == "圆点":
+        for row, column in itertools.product(steps, steps):
+            pen.polygon(place(disc + np.array(((column + row % 2 / 2) * 1.1, row * 0.9)) * period), fill=255)
+    for step in steps * period if pattern != "圆点" else ():
+        down, right = np.array((0, step)), np.array((step, 0))
+        if pattern == "条纹":
+            pen.polygon(place(bar + down), fill=255)
+        else:  # a check is a grid of thinner bars
+            pen.polygon(place(bar * (1, 0.62) + down), fill=255)
+            pen.polygon(place(bar[:, ::-1] * (0.62, 1) + right), fill=255)
+    return mask
+
+
+def _goods(a: Attributes, base: RGB, place: Placement, unit: float, canvas: int) -> list[Image.Image]:
+    """The goods in colours (RGB), and the mask that says where they are (L); unit: half extent in pixels."""
+    edge_colour, second = _mixed(base, 0, 0.42), _mixed(base, 255, 0.8)
+    paints = {"body": base, "trim": _mixed(base, 0, 0.22), "light": _mixed(base, 255, 0.9)}
+    colours, mask = Image.new("RGB", (canvas, canvas), edge_colour), Image.new("L", (canvas, canvas))
+    pen, mask_pen = ImageDraw.Draw(colours), ImageDraw.Draw(mask)
+    edge = round(2 * EDGE * canvas)
+    for part in _parts(a.kind):
+        points = place(part.points)
+        ring = points if part.width else [*points, *points[:2]]
+        width = round(part.width * unit)
+        pen.line(ring, fill=edge_colour, width=width + edge, joint="curve")
+        mask_pen.line(ring, fill=255, width=width + edge, joint="curve")
+        if part.width:
+            pen.line(points, fill=paints[part.paint], width=width, joint="curve")
+            continue
+        pen.polygon(points, fill=paints[part.paint])
+        mask_pen.polygon(points, fill=255)
+        if part.paint == "body" and a.pattern != "纯色":
+            inside = Image.new("L", mask.size)
+            ImageDraw.Draw(inside).polygon(points, fill=255)
+            tone = _pattern_mask(a.pattern, SIZES[a.size][1] / SIZES[a.size][0], place, canvas)
+            colours.paste(second, mask=ImageChops.darker(inside, tone))
+    return [colours, mask]
+
+
+def draw(attributes: Attributes, *, rng: np.random.Generator, image_size: int) -> Image.Image:
+    """Draw the goods; the generator gives position, angle, scale, shade and light. Returns an RGB picture."""
+    factor = 4 if image_size <= 64 else 2  # supersampling; PIL's pens have hard edges
+    canvas = image_size * factor
+    unit = SIZES[attributes.size][0] * canvas
+    angle = np.deg2rad(ANGLES[rng.integers(3)])
+    turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))]) * unit
+    centre = canvas * (0.5 + STEP * rng.integers(-1, 1, 2, endpoint=True))
+    shade = SHADES[rng.integers(3)]
+    base = _mixed(COLOURS[attributes.colour], 255 if shade > 0 else 0, abs(shade))
+
+    def place(points: np.ndarray) -> list[tuple[float, float]]:
+        return [(x, y) for x, y in (points @ turn + centre).tolist()]
+
+    colours, mask = (layer.reduce(factor) for layer in _goods(attributes, base, place, unit, canvas))
+    shadow = mask.filter(ImageFilter.GaussianBlur(image_size / 32))
+    shift = image_size // 32
+    alpha = np.asarray(mask, np.float32)[..., None] / 255  # (H, W, 1)
+    dark = np.roll(np.asarray(shadow, np.float32), (shift, shift // 2), (0, 1))[..., None] / 255 * 0.13
+    down = np.linspace(-1, 1, image_size, dtype=np.float32)
+    light = 1 - SLOPE * (down[:, None, None] + down[None, :, None]) / 2
+    floor = np.array(BACKGROUNDS[attributes.background], np.float32) * (1 - 0.012 * (down[:, None, None] + 1))
+    pixels = floor * (1 - dark) * (1 - alpha) + np.asarray(colours, np.float32) * light * alpha
+    return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
+
+
+def stream(use: str, seed: int, index: int) -> np.random.Generator:
+    """The random numbers of one picture; `use` is a key of STREAMS."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, STREAMS[use], index))))
+
+
+def sample_row(seed: int, index: int, *, split: Split, image_size: int = 64) -> SampleRow:
+    """Row `index` of a split. Train and valid never show a held-out combination, held_out nothing else."""
+    rng = stream(split, seed, index)
+    pool = _pool(split)
+    attributes = pool[rng.integers(len(pool))]
+    text = caption(attributes, rng=rng)
+    image = draw(attributes, rng=rng, image_size=image_size)
+    return SampleRow(idx=f"{split}-{seed}-{index}", text=text, attributes=attributes, image=image)

@@ -1,0 +1,64 @@
+"""Checkpoints of EasyNLP and taming-transformers -> a model directory, and a model directory -> EasyNLP."""
+
+import shutil
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from painter_core.files.cache import sync_files
+from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.from_foreign import ConvertOptions, to_painter
+from painter_core.model_files.open import open_model
+from painter_core.model_files.to_easynlp import to_easynlp
+from painter_core.text.tokenizer import load_tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """EasyNLP or taming checkpoint -> model directory, or back."""
+
+    source: str
+    """EasyNLP directory, taming .ckpt, flat .bin, or (with --to easynlp) a model directory."""
+    outputs: str
+    """Directory to write; must not exist."""
+    to: Literal["painter", "easynlp"] = "painter"
+    """Format to write."""
+    vqgan: str | None = None
+    """VQGAN for a source that holds none: a model directory, a taming .ckpt or .bin, or `bundled`."""
+    options: ConvertOptions = field(default_factory=ConvertOptions)
+
+
+def convert(config: ConvertConfig) -> list[str]:
+    """Writes --outputs, whole or not at all, and returns the report.
+
+    Raises:
+        FileExistsError: --outputs exists.
+        ValueError: the source or a flag is wrong; nothing was written.
+    """
+    target = Path(config.outputs)
+    if target.exists():
+        raise FileExistsError(f"--outputs {target}: exists; name another directory, or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.mkdir()
+        vqgan = open_model(config.vqgan) if config.vqgan else None
+        if config.to == "painter":
+            report = to_painter(Path(config.source), temporary, config.options, vqgan)
+        else:
+            report = _to_easynlp(open_model(config.source), temporary, config.options, vqgan)
+        sync_files(temporary)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return report
+
+
+def _to_easynlp(
+    model: ModelDirectory, target: Path, options: ConvertOptions, vqgan: ModelDirectory | None
+) -> list[str]:
+    if (options.n_head, options.image_size, options.text_len) != (None, None, None):
+        raise ValueError("--n-head, --image-size, --text-len: a model directory says these itself")
+    tokenizer = load_tokenizer(options.vocab) if options.vocab else None
+    return to_easynlp(model, target, vqgan=vqgan, tokenizer=tokenizer)

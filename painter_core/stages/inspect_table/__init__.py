@@ -1,0 +1,1 @@
+"""Any table -> what it holds: jobs/inspect_table.py."""

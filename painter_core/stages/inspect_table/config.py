@@ -1,0 +1,42 @@
+"""Flags of jobs/inspect_table.py."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """Any table -> what it holds."""
+
+    tables: str
+    """A table: files, a directory, a glob, or what a job was given as --outputs, also before it was done."""
+    input_schema: str | None = None
+    """Columns of a TSV, in order: name:type:length; by default idx, text and, if there are three,
+    imgbase64."""
+    first_sequence: str = "text"
+    """Column of the caption."""
+    second_sequence: str | None = None
+    """Column of the picture; by default imgbase64, image or gen_imgbase64, if there is one."""
+    skip_first_line: bool = False
+    """Pass over the first line of every TSV, whatever it holds."""
+    vocab: str | None = None
+    """vocab.txt, tokenizer.json or a directory with one, to count tokens; by default the built-in
+    vocabulary."""
+    text_len: int = 32
+    """Tokens of a caption that a model sees."""
+    max_rows: int = 200_000
+    """Read about this many rows, evenly spread; 0 for all."""
+    max_pictures: int = 500
+    """Decode at most about this many pictures of them."""
+    verify: bool = False
+    """Compare every file with what was recorded of it; exit code 3 if one is damaged, missing or surplus.
+    Takes model directories too."""
+    json: str | None = None
+    """Write the report to this file."""
+    outputs: str | None = None
+    """Write up to eight sample pictures to this new directory."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("text_len", 1), ("max_rows", 0), ("max_pictures", 0)):
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag}: got {getattr(self, name)}, expected {least} or more")

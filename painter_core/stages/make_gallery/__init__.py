@@ -1,0 +1,1 @@
+"""Pictures or codes -> an HTML page: jobs/make_gallery.py."""

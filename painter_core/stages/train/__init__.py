@@ -1,0 +1,1 @@
+"""codes -> model: jobs/train.py."""

@@ -1,0 +1,234 @@
+"""What every training worker runs: take up the newest checkpoint, step through the data, save, validate."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from painter_core.files.faults import failpoint
+from painter_core.model_files.directory import write_model
+from painter_core.model_files.open import open_model
+from painter_core.models.gpt import GPT
+from painter_core.runs.ray_train import end_training, resume_from, this_worker, write_outcome
+from painter_core.stages.codes_table import open_samples
+from painter_core.stages.train.plan import TrainPlan
+from painter_core.text.tokenizer import load_tokenizer
+from painter_core.training.checkpoints import publish, save_checkpoint
+from painter_core.training.data_order import dropped_captions, epoch_order, rank_share
+from painter_core.training.gpt import flops_per_sample, start_from_codebook, train_step, validate
+from painter_core.training.metrics import MetricsLog
+from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
+from painter_core.training.samples import Samples
+from painter_core.training.worker import Worker
+
+log = logging.getLogger(__name__)
+
+PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, from the data sheets
+
+
+class _Run:
+    """A worker's model, optimizer, data and position."""
+
+    def __init__(self, plan: TrainPlan) -> None:
+        self.plan, self.config = plan, plan.config
+        self.worker = this_worker(self.config.precision)
+        self.tokenizer = load_tokenizer(plan.tokenizer_dir)
+        self.train = self._samples(plan.train_table)
+        self.valid = self._samples(plan.valid_table) if plan.valid_table else None
+        self.gpt = self._start_model().to(self.worker.device)
+        self.optimizers = make_optimizers(self.gpt, self.config)
+        self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
+        self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self.dropped: np.ndarray | None = None
+        self._resume()
+        self.model = self._wrapped()
+
+    def _samples(self, table: str) -> Samples:
+        config = self.plan.gpt
+        return open_samples(
+            table, self.tokenizer, text_len=config.text_len, codebook_size=config.codebook_size
+        )
+
+    def _start_model(self) -> GPT:
+        torch.manual_seed(self.config.random_seed)
+        if self.config.pretrained_model_name_or_path:
+            return open_model(self.config.pretrained_model_name_or_path).load_gpt().train()
+        gpt = GPT(self.plan.gpt)
+        start_from_codebook(gpt, open_model(self.plan.vqgan_dir).load_vqgan().quantize.embedding.weight)
+        return gpt
+
+    def _resume(self) -> None:
+        found = resume_from(self.plan.root, self.worker)
+        if found is None:
+            return
+        path, state = found
+        self.gpt.load_state_dict(open_model(str(path)).load_gpt().state_dict())
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+        torch.set_rng_state(state["rng"])
+        self.step, self.best_loss = state["step"], state["best_loss"]
+
+    def _wrapped(self) -> nn.Module:
+        model: nn.Module = self.gpt
+        wanted = self.config.compile
+        if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
+            model = cast(nn.Module, torch.compile(model))
+        if self.worker.world_size > 1:
+            devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
+            model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
+        return model
+
+    def next_rows(self) -> tuple[int, int, np.ndarray]:
+        """Epoch, position in it, and the global batch of the next step."""
+        epoch, step = divmod(self.step, self.plan.steps_per_epoch)
+        if self.order[0] != epoch:
+            seed, share = self.config.random_seed, self.config.caption_dropout
+            self.order = (epoch, epoch_order(seed, epoch, len(self.train)))
+            self.dropped = dropped_captions(seed, epoch, len(self.train), share) if share else None
+        start = step * self.plan.global_batch_size
+        return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
+
+    def update(self, rows: np.ndarray) -> tuple[float, float, float]:
+        """Does a step on a global batch: its learning rate, loss and gradient norm."""
+        rate = learning_rate(self.config, self.step, self.plan.num_steps)
+        set_learning_rate(self.optimizers, rate)
+        if failpoint("train_forward", step=self.step + 1):
+            self.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
+        args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.dropped)
+        return rate, *train_step(*args)
+
+    def save(self) -> None:
+        """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
+        self.gpt.eval()
+        if self.valid is not None:
+            self.valid_loss = validate(self.gpt, self.valid, self.worker, self.config.micro_batch_size)
+        self.gpt.train()
+        if self.worker.rank == 0:
+            # without a validation table the newest counts as the best
+            self.is_best = self.valid is None or self.valid_loss <= self.best_loss
+            if self.is_best and self.valid is not None:
+                self.best_loss = self.valid_loss
+            path = save_checkpoint(self.plan.root, self.step, self._write, keep=self.config.keep_checkpoints)
+            if self.is_best:
+                publish(self.plan.root / "best", path)
+        failpoint("train_saved", step=self.step, rank=self.worker.rank)
+
+    def _write(self, directory: Path) -> None:
+        vqgan = open_model(self.plan.vqgan_dir).path
+        write_model(directory, vqgan=vqgan, gpt=self.gpt, tokenizer=self.tokenizer, card=self._card())
+        (directory / "training").mkdir()
+        epoch, step = divmod(self.step, self.plan.steps_per_epoch)
+        torch.save(
+            {
+                "step": self.step,
+                "epoch": epoch,
+                "position": step * self.plan.global_batch_size,
+                "best_loss": self.best_loss,
+                "is_best": self.is_best,
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "rng": torch.get_rng_state(),
+            },
+            directory / "training" / "state.pt",
+        )
+
+    def _card(self) -> str:
+        identity = json.dumps(self.plan.identity, ensure_ascii=False, indent=1)
+        return (
+            "# Text-to-image model\n\nWritten by `jobs/train.py`.\n\n"
+            f"Step {self.step:,} of {self.plan.num_steps:,}, {self.plan.num_samples:,} training "
+            "samples, global batch "
+            f"{self.plan.global_batch_size}, precision {self.worker.precision}, validation loss "
+            f"{self.valid_loss:.4f} nats a code.\nIt has no safety filter: it paints what its data shows.\n\n"
+            f"```json\n{identity}\n```\n"
+        )
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """The function that Ray Train runs in every worker."""
+    run = _Run(config["plan"])
+    plan, worker = run.plan, run.worker
+    # every worker starts to log only after all have read the checkpoint
+    metrics = MetricsLog(plan.root, resume_step=run.step) if worker.rank == 0 else None
+    log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
+    window = _Window()
+    while run.step < plan.num_steps:
+        epoch, position, rows = run.next_rows()
+        rate, loss, norm = run.update(rows)
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            _stop(
+                plan,
+                worker,
+                f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
+                "the last checkpoint is good. Try a lower --learning-rate",
+            )
+            return
+        run.step += 1
+        window.add(loss, len(rows))
+        share = rank_share(rows, worker.rank, worker.world_size).tolist()
+        failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
+        last = run.step == plan.num_steps
+        if metrics and (run.step % run.config.logging_steps == 0 or last):
+            place = {"epoch": epoch, "position": position, **window.speed(plan, worker)}
+            metrics.log(run.step, train_loss=window.loss(), lr=rate, grad_norm=norm, **place)
+            window = _Window()
+        if run.step % run.config.save_checkpoint_steps == 0 or last:
+            run.save()
+            if metrics and run.valid is not None:
+                metrics.log(run.step, valid_loss=run.valid_loss)
+            window.restart()
+    _finish(run, metrics)
+
+
+class _Window:
+    """Losses and time since the last line of metrics."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._samples = 0
+        self._seconds = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out the time that passed since the last step (saving)."""
+        self._mark = time.monotonic()
+
+    def add(self, loss: float, samples: int) -> None:
+        now = time.monotonic()
+        self._losses.append(loss)
+        self._samples += samples
+        self._seconds += now - self._mark
+        self._mark = now
+
+    def loss(self) -> float:
+        return float(np.mean(self._losses))
+
+    def speed(self, plan: TrainPlan, worker: Worker) -> dict[str, float]:
+        """Samples and tokens a second over all workers; the share of the GPUs' peak where it is known."""
+        rate = self._samples / max(self._seconds, 1e-9)
+        found = {"samples_per_s": rate, "tokens_per_s": rate * (plan.gpt.block_size - 1)}
+        name = torch.cuda.get_device_name() if worker.device.type == "cuda" else ""
+        peak = next((v for k, v in PEAK_FLOPS.items() if k in name), None)
+        if peak:
+            found["mfu"] = rate * flops_per_sample(plan.gpt) / (peak * worker.world_size)
+        return found
+
+
+def _stop(plan: TrainPlan, worker: Worker, message: str) -> None:
+    """Ends the run without an exception: Ray would try it again, to the same end."""
+    if worker.rank == 0:
+        write_outcome(plan.root, {"error": message})
+
+
+def _finish(run: _Run, metrics: MetricsLog | None) -> None:
+    if run.worker.rank != 0:
+        return
+    assert metrics is not None
+    metrics.close()
+    outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
+    finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
+    end_training(run.plan.root, finite)

@@ -1,0 +1,232 @@
+"""Ray Train around painter_core.training.gpt: plan, workers, checkpoints, metrics.
+
+The order of samples is a function of (seed, epoch) and the global batch is fixed when a run begins; the
+checkpoint holds the global position. So a run that is resumed, also with another number of workers, sees
+every sample of the epoch once.
+"""
+
+import dataclasses
+import logging
+import math
+from pathlib import Path
+from typing import Any, NoReturn
+
+from painter_core.errors import Complete
+from painter_core.files.storage import absolute, join
+from painter_core.model_files.directory import ModelDirectory, weights_bytes
+from painter_core.model_files.expected import check_expected
+from painter_core.model_files.open import name_for_workers, open_model
+from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.vqgan import VQGANConfig
+from painter_core.runs.outcome import Outcome
+from painter_core.runs.ray_train import Workers, find_workers
+from painter_core.runs.training_run import TrainingRun, as_json, split_tables
+from painter_core.stages.codes_table import codes_manifest, open_vqgan
+from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
+from painter_core.training.data_order import steps_per_epoch
+from painter_core.training.gpt_config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainPlan:
+    """What a run is to do: made by the driver, read by every worker."""
+
+    config: TrainConfig
+    root: Path
+    """Where it writes: --checkpoint-dir, or a directory beside it that will replace it."""
+    gpt: GPTConfig
+    train_table: str
+    valid_table: str | None
+    identity: dict[str, Any]
+    """What must be the same when the run is taken up again."""
+    global_batch_size: int
+    num_samples: int
+    workers: Workers
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates an epoch."""
+        return steps_per_epoch(self.num_samples, self.global_batch_size)
+
+    @property
+    def num_steps(self) -> int:
+        """Updates of the whole run."""
+        return max(1, math.ceil(self.steps_per_epoch * self.config.epoch_num))
+
+    @property
+    def tokenizer_dir(self) -> Path:
+        """Where the driver saved the tokenizer."""
+        return self.root / "_run" / "tokenizer"
+
+    @property
+    def vqgan_dir(self) -> str:
+        """The VQGAN that made the codes."""
+        return join(self.train_table, "_run", "vqgan")
+
+
+def make_plan(config: TrainConfig, outcome: Outcome) -> tuple[TrainPlan, TrainingRun]:
+    """Checks tables, model and resources; writes _run/plan.json, or takes it up again.
+
+    Args:
+        config: with codes tables only.
+        outcome: of the process.
+
+    Raises:
+        ValueError: wrong flags or inputs, nothing was written.
+        Refused: --checkpoint-dir holds a run with other settings.
+        Complete: there is nothing to do.
+    """
+    config = _for_workers(config)
+    run = training_run(config, outcome)
+    run.check_place()
+    tables = split_tables(config.tables)
+    manifests = _codes_manifests(tables)
+    start = find_start(config, open_vqgan(tables[0]))
+    workers = find_workers(config.num_workers, config.use_gpu)
+    samples = sum(p["rows"] for p in manifests[0]["parts"])
+    batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
+    if samples < 1:
+        raise ValueError(f"--tables {tables[0]}: no rows")
+    identity = _identity(config, manifests, start)
+    stored = run.take_up(
+        identity,
+        {"global_batch_size": min(batch, samples), "config": dataclasses.asdict(config)},
+        overwrite=config.overwrite,
+        dry_run=config.dry_run,
+        needed_bytes=(config.keep_checkpoints + 1) * 3 * weights_bytes(GPT, start.gpt),
+        reads=[*tables, config.pretrained_model_name_or_path or ""],
+    )
+    plan = TrainPlan(
+        config=config,
+        root=run.root,
+        gpt=start.gpt,
+        train_table=tables[0],
+        valid_table=tables[1] if len(tables) > 1 else None,
+        identity=identity,
+        # the batches of a run stay the same, also when it goes on with other workers
+        global_batch_size=stored["global_batch_size"],
+        num_samples=samples,
+        workers=workers,
+    )
+    if config.dry_run:
+        dry_run(plan.config, plan.gpt, workers, f"{plan.num_steps} steps of {plan.global_batch_size} samples")
+    plan.tokenizer_dir.mkdir(parents=True, exist_ok=True)
+    start.tokenizer.save(plan.tokenizer_dir)
+    return plan, run
+
+
+def dry_run(config: TrainConfig, gpt: GPTConfig, workers: Workers, what: str) -> NoReturn:
+    """Does one step in this process and ends it; nothing is written."""
+    from painter_core.stages.train.dry_run import gpt_step
+
+    gpt_step(config, gpt, use_gpu=workers.use_gpu)
+    log.info("dry run: nothing written; a run is %s, with %d workers", what, workers.most)
+    raise Complete(0)
+
+
+def training_run(config: TrainConfig, outcome: Outcome) -> TrainingRun:
+    """The run in --checkpoint-dir."""
+    return TrainingRun("train", "--checkpoint-dir", absolute(config.checkpoint_dir), outcome)
+
+
+def _for_workers(config: TrainConfig) -> TrainConfig:
+    """Relative paths made absolute."""
+    pretrained = config.pretrained_model_name_or_path
+    return dataclasses.replace(
+        config,
+        tables=",".join(absolute(table) for table in split_tables(config.tables)),
+        checkpoint_dir=absolute(config.checkpoint_dir),
+        pretrained_model_name_or_path=name_for_workers(pretrained) if pretrained else None,
+    )
+
+
+def _codes_manifests(tables: list[str]) -> list[dict[str, Any]]:
+    """The manifests of tables of one VQGAN."""
+    manifests = [codes_manifest(table) for table in tables]
+    if len({m["identity"]["vqgan_sha256"] for m in manifests}) > 1:
+        shas = " and ".join(m["identity"]["vqgan_sha256"][:16] for m in manifests)
+        raise ValueError(
+            f"--tables: the codes were made by different VQGANs (sha256 {shas}); compute one of them again"
+        )
+    return manifests
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run begins with."""
+
+    gpt: GPTConfig
+    tokenizer: Tokenizer
+    pretrained_sha256: str | None
+    """Of the GPT's weights; None for a new model."""
+
+
+def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:
+    """Geometry, tokenizer and weights of a run on the codes of a VQGAN.
+
+    Raises:
+        ValueError: the pretrained model, the VQGAN and the flags do not fit together.
+    """
+    assert vqgan.vqgan is not None
+    name = config.pretrained_model_name_or_path
+    start = _pretrained(name, vqgan) if name else _new(config, vqgan.vqgan)
+    if config.sequence_length not in (None, start.gpt.block_size):
+        raise ValueError(
+            f"--sequence-length {config.sequence_length}: the model has {start.gpt.block_size} positions"
+        )
+    check_expected(config.expect, vqgan=vqgan.vqgan, gpt=start.gpt)
+    return start
+
+
+def _new(config: TrainConfig, vqgan: VQGANConfig) -> Start:
+    tokenizer = load_tokenizer(config.vocab) if config.vocab else builtin_tokenizer()
+    gpt = config.new_gpt(
+        text_vocab_size=tokenizer.vocab_size, codebook_size=vqgan.codebook_size, image_len=vqgan.image_len
+    )
+    return Start(gpt=gpt, tokenizer=tokenizer, pretrained_sha256=None)
+
+
+def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
+    assert vqgan.vqgan is not None
+    image_len, codebook_size = vqgan.vqgan.image_len, vqgan.vqgan.codebook_size
+    model = open_model(name)
+    if model.gpt is None:
+        raise ValueError(f"--pretrained-model-name-or-path {name}: holds no GPT")
+    if (model.gpt.image_len, model.gpt.codebook_size) != (image_len, codebook_size):
+        raise ValueError(
+            f"--pretrained-model-name-or-path {name}: writes {model.gpt.image_len} codes out of "
+            f"{model.gpt.codebook_size}, the tables hold {image_len} out of {codebook_size}"
+        )
+    if model.vqgan is not None and model.vqgan_sha256() != vqgan.vqgan_sha256():
+        raise ValueError(
+            f"--pretrained-model-name-or-path {name}: its VQGAN (sha256 {model.vqgan_sha256()[:16]}) is not "
+            f"the one that made the codes ({vqgan.vqgan_sha256()[:16]}); precompute with --vqgan {name}"
+        )
+    model.check_weights()
+    return Start(gpt=model.gpt, tokenizer=model.load_tokenizer(), pretrained_sha256=model.gpt_sha256())
+
+
+def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start) -> dict[str, Any]:
+    """What must be the same when a run is taken up again."""
+    settings = (
+        "optimizer",
+        "learning_rate",
+        "epoch_num",
+        "weight_decay",
+        "warmup_proportion",
+        "max_grad_norm",
+        "caption_dropout",
+        "random_seed",
+    )
+    identity = {
+        "stage": "train",
+        "tables": [m["fingerprint"] for m in manifests],
+        "rows": [m["rows_out"] for m in manifests],
+        "gpt": dataclasses.asdict(start.gpt),
+        "tokenizer_sha256": start.tokenizer.sha256,
+        "pretrained_sha256": start.pretrained_sha256,
+        **{name: getattr(config, name) for name in settings},
+    }
+    return as_json(identity)

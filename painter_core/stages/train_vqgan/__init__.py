@@ -1,0 +1,1 @@
+"""pictures -> VQGAN: jobs/train_vqgan.py."""

@@ -1,0 +1,181 @@
+"""Ray Train around painter_core.training.vqgan: plan, workers, checkpoints, metrics.
+
+As with the GPT, the order of pictures is a function of (seed, epoch) and the checkpoint holds the global
+position. Rows of a global batch that are left over at the end of an epoch are passed over, so that all ranks
+see batches of one size.
+"""
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any, NoReturn
+
+from painter_core.errors import Complete
+from painter_core.files.storage import absolute, file_sha256, redact
+from painter_core.model_files.directory import ModelDirectory, weights_bytes
+from painter_core.model_files.open import name_for_workers, open_model
+from painter_core.models.perceptual import MIN_SIDE_PX
+from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.runs.outcome import Outcome
+from painter_core.runs.ray_train import Workers, find_workers
+from painter_core.runs.training_run import TrainingRun, as_json, split_tables
+from painter_core.tables.columns import Columns, parse_input_schema
+from painter_core.tables.inputs import InputFile, find_files
+from painter_core.tables.units import plan_units
+from painter_core.training.perceptual_weights import load_perceptual, perceptual_files
+from painter_core.training.vqgan_config import VQGANTrainConfig
+
+log = logging.getLogger(__name__)
+
+NOT_IDENTITY = (
+    "outputs",
+    "tables",
+    "num_workers",
+    "use_gpu",
+    "compile",
+    "overwrite",
+    "dry_run",
+    "logging_steps",
+    "save_checkpoint_steps",
+    "keep_checkpoints",
+    "max_reject_fraction",
+    "geometry",
+    "perceptual_weights",
+    "micro_batch_size",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VQGANPlan:
+    """What a run is to do: made by the driver, read by every worker."""
+
+    config: VQGANTrainConfig
+    root: Path
+    """Where it writes: --outputs, or a directory beside it that will replace it."""
+    vqgan: VQGANConfig
+    train_table: str
+    valid_table: str | None
+    identity: dict[str, Any]
+    global_batch_size: int
+    workers: Workers
+
+    @property
+    def columns(self) -> Columns:
+        """What is read of the tables."""
+        return _columns(self.config)
+
+
+def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, TrainingRun]:
+    """Checks tables, weights and resources; writes _run/plan.json, or takes it up again.
+
+    Args:
+        config: as given.
+        outcome: of the process.
+
+    Raises:
+        ValueError: wrong flags or inputs, nothing was written.
+        Refused: --outputs holds a run with other settings.
+        Complete: there is nothing to do.
+    """
+    run = TrainingRun("train_vqgan", "--outputs", absolute(config.outputs), outcome)
+    run.check_place()
+    # workers have another working directory
+    start_name = name_for_workers(config.vqgan) if config.vqgan else None
+    config = dataclasses.replace(config, outputs=absolute(config.outputs), vqgan=start_name)
+    tables = [absolute(table) for table in split_tables(config.tables)]
+    start = _find_start(config)
+    geometry = start.vqgan if start and start.vqgan else config.geometry
+    config, perceptual_sha256 = _find_perceptual(config, geometry)
+    workers = find_workers(config.num_workers, config.use_gpu)
+    batch = config.micro_batch_size * workers.most
+    files = _find_rows(config, tables, batch)
+    identity = {
+        "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
+        "geometry": dataclasses.asdict(geometry),
+        "start_sha256": start.vqgan_sha256() if start else None,
+        "perceptual_sha256": perceptual_sha256,
+    }
+    identity = as_json(_settings(config) | identity)
+    stored = run.take_up(
+        identity,
+        {"global_batch_size": batch},
+        overwrite=config.overwrite,
+        dry_run=config.dry_run,
+        needed_bytes=(config.keep_checkpoints + 1) * 5 * weights_bytes(VQGAN, geometry),
+        reads=[*tables, config.vqgan or "", *(config.perceptual_weights or "").split(",")],
+    )
+    if config.dry_run:
+        _dry_run(config, geometry, workers)
+    plan = VQGANPlan(
+        config=config,
+        root=run.root,
+        vqgan=geometry,
+        train_table=tables[0],
+        valid_table=tables[1] if len(tables) > 1 else None,
+        identity=identity,
+        global_batch_size=stored["global_batch_size"],
+        workers=workers,
+    )
+    return plan, run
+
+
+def _settings(config: VQGANTrainConfig) -> dict[str, Any]:
+    """The flags that must be the same when a run is taken up again."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY}
+    return {"stage": "train_vqgan", **settings}
+
+
+def _find_start(config: VQGANTrainConfig) -> ModelDirectory | None:
+    """The VQGAN to begin with, its weights checked; None for a new one."""
+    if config.vqgan is None:
+        return None
+    start = open_model(config.vqgan)
+    if start.vqgan is None:
+        raise ValueError(f"--vqgan {config.vqgan}: holds no VQGAN")
+    start.check_weights()
+    return start
+
+
+def _find_perceptual(
+    config: VQGANTrainConfig, geometry: VQGANConfig
+) -> tuple[VQGANTrainConfig, list[str] | None]:
+    """The config with absolute paths, and the sha256 of each file; ValueError if the files will not do."""
+    if config.perceptual_weights is None:
+        return config, None
+    if geometry.image_size < MIN_SIDE_PX:
+        raise ValueError(
+            f"--perceptual-weights: for pictures of at least {MIN_SIDE_PX} px, got {geometry.image_size}"
+        )
+    files = perceptual_files(config.perceptual_weights)
+    load_perceptual(files)  # what is wrong with them is said before anything is written
+    names = ",".join(map(str, files))
+    return dataclasses.replace(config, perceptual_weights=names), [file_sha256(file) for file in files]
+
+
+def _find_rows(config: VQGANTrainConfig, tables: list[str], batch: int) -> list[list[InputFile]]:
+    """The files of each table, their columns checked; ValueError if one global batch has more rows."""
+    columns, files = _columns(config), [find_files(table) for table in tables]
+    for table, group in zip(tables, files, strict=True):
+        units = plan_units(group, columns, micro_batch_size=1, limit=None)
+        rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in group)
+        log.info("%s: %d files, %s bytes, %s rows", redact(table), len(group), f"{size:,}", f"{rows:,}")
+        if table == tables[0] and rows < batch:
+            raise ValueError(
+                f"--tables {redact(table)}: {rows} rows are fewer than one global batch ({batch}); use a "
+                "smaller --micro-batch-size"
+            )
+    return files
+
+
+def _dry_run(config: VQGANTrainConfig, geometry: VQGANConfig, workers: Workers) -> NoReturn:
+    from painter_core.stages.train_vqgan.dry_run import vqgan_step
+
+    vqgan_step(config, geometry, use_gpu=workers.use_gpu)
+    steps, most = config.max_steps, workers.most
+    log.info("dry run: nothing written; a run is %d steps, with %d workers", steps, most)
+    raise Complete(0)
+
+
+def _columns(config: VQGANTrainConfig) -> Columns:
+    """What is read of the tables."""
+    return Columns(schema=parse_input_schema(config.input_schema), image=config.second_sequence)

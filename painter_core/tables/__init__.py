@@ -1,0 +1,1 @@
+"""A table on disk: inputs -> units -> rows -> parts -> manifest. Knows no Ray and no model."""

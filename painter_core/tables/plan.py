@@ -1,0 +1,74 @@
+"""The plan of a run: what is to be done, and what must be the same when it is resumed (plan.json)."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from painter_core.files.storage import redact, sha256
+from painter_core.tables.inputs import InputFile
+from painter_core.tables.units import UNIT_FIELDS, Unit, unit_values
+
+FORMAT = 1
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """sha256 of what makes the rows: stage, weights, tokenizer, preprocessing, seed, sampling, format."""
+    return sha256(json.dumps(identity, sort_keys=True).encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is to do; plan.json."""
+
+    stage: str
+    identity: dict[str, Any]
+    """What makes the rows: its sha256 is the fingerprint."""
+    settings: dict[str, Any]
+    """What else must be the same when a run is resumed: tables, columns, micro-batch, precision."""
+    files: list[InputFile]
+    units: list[Unit]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest."""
+        return fingerprint(self.identity)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows (physical lines) in all units."""
+        return sum(u.num_rows for u in self.units)
+
+    def to_json(self) -> dict[str, Any]:
+        """Units as lists, since there may be 100,000 of them."""
+        return {
+            "format": FORMAT,
+            "stage": self.stage,
+            "fingerprint": self.fingerprint,
+            "identity": self.identity,
+            "settings": self.settings,
+            "files": [dataclasses.asdict(f) | {"path": redact(f.path)} for f in self.files],
+            "unit_fields": list(UNIT_FIELDS),
+            "units": [list(unit_values(u)) for u in self.units],
+        }
+
+
+def differences(old: dict[str, Any], plan: Plan) -> list[str]:
+    """What differs between a stored plan and a new one, for a person."""
+    new = plan.to_json()
+    found = []
+    for part in ("stage", "identity", "settings", "files"):
+        if part in ("identity", "settings"):
+            keys = sorted(set(old[part]) | set(new[part]))
+            found += [
+                f"{k}: was {old[part].get(k)!r}, is {new[part].get(k)!r}"
+                for k in keys
+                if old[part].get(k) != new[part].get(k)
+            ]
+        elif old[part] != new[part]:
+            found.append(
+                f"{part} changed" if part == "files" else f"{part}: was {old[part]!r}, is {new[part]!r}"
+            )
+    if not found and old["units"] != new["units"]:
+        found.append("the units changed (another version of the planner)")
+    return found

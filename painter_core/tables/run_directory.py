@@ -1,0 +1,138 @@
+"""A table directory of ours: its plan, parts, commit records, rejects, manifest and summary.
+
+    part-000000.parquet            one a unit
+    rejects/part-000000.parquet    only for units with rejects
+    _run/plan.json                 what was to be done; written before any work
+    _run/commits/000000.json       written after the part; a unit without one was not done
+    manifest.json, _SUCCESS        written last, after rows_in == rows_out + rows_rejected over all units
+    summary.json                   how the last run ended
+
+`outputs` that end in .tsv or .parquet are one file, made at the end; the directory is then `outputs`.run
+beside it. While a run replaces another one (--overwrite), all this stands in a directory beside, with .new to
+its name (painter_core.runs.replacement).
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from fsspec.spec import AbstractFileSystem
+
+from painter_core.errors import Refused
+from painter_core.files.storage import filesystem, join, read_json, redact, write_json
+from painter_core.tables.records import read_sealed
+
+SINGLE_FILE = (".tsv", ".parquet")
+OURS = re.compile(
+    r"\.?part-\d{6,}\.parquet(\.[0-9a-f]{32}\.tmp)?|rejects|_run|_SUCCESS|(manifest|summary|score)\.json|score\.md"
+)
+# what a kill leaves of the first files that a run writes
+UNFINISHED = re.compile(r"\.+(plan\.json|replaces\.json|painter)[-.][-.0-9a-z]+")
+
+
+def part_name(unit: int) -> str:
+    """File name of a unit's part, in the table and in rejects/."""
+    return f"part-{unit:06d}.parquet"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where a run writes."""
+
+    outputs: str
+    """`--outputs` as given."""
+    beside: bool = False
+    """Whether it is the place of a run that is to replace the one in `outputs`."""
+
+    @property
+    def single_file(self) -> str | None:
+        """The suffix, if the output is one file."""
+        return next((s for s in SINGLE_FILE if self.outputs.endswith(s)), None)
+
+    @property
+    def url(self) -> str:
+        """The table directory."""
+        root = self.outputs + ".run" if self.single_file else self.outputs.rstrip("/")
+        return root + ".new" if self.beside else root
+
+    def path(self, *parts: str) -> tuple[Any, str]:
+        """File system and path of something in the directory."""
+        fs, root = filesystem(self.url)
+        return fs, join(root, *parts) if parts else root
+
+    def read_json(self, *parts: str) -> Any:
+        """A JSON file of the directory; None if there is none."""
+        fs, path = self.path(*parts)
+        return read_json(fs, path) if fs.exists(path) else None
+
+    def read_record(self, unit: int) -> Any:
+        """A unit's commit record; None if there is none. ValueError if it was changed."""
+        fs, path = self.path("_run", "commits", f"{unit:06d}.json")
+        return read_sealed(fs, path) if fs.exists(path) else None
+
+    def uncommit(self, unit: int) -> None:
+        """Makes a unit one that was not done; the record goes first, so that a kill leaves no half of it."""
+        fs, path = self.path("_run", "commits", f"{unit:06d}.json")
+        fs.rm_file(path)
+        for parts in ((part_name(unit),), ("rejects", part_name(unit))):
+            if fs.exists(self.path(*parts)[1]):
+                fs.rm_file(self.path(*parts)[1])
+
+    def write_json(self, value: Any, *parts: str) -> None:
+        """Writes a JSON file of the directory, whole or not at all."""
+        write_json(*self.path(*parts), value)
+
+    def is_complete(self) -> bool:
+        """Whether a run reached its end here."""
+        return all(self.path()[0].exists(self.path(name)[1]) for name in ("manifest.json", "_SUCCESS"))
+
+    def committed(self) -> set[int]:
+        """Numbers of the units that have a commit record, and the part that it speaks of."""
+        numbers = [
+            {int(found[1]) for name in self._names(*parts) if (found := re.fullmatch(pattern, name))}
+            for parts, pattern in (
+                (("_run", "commits"), r"(\d{6,})\.json"),
+                ((), r"part-(\d{6,})\.parquet"),
+            )
+        ]
+        return numbers[0] & numbers[1]
+
+    def _names(self, *parts: str) -> list[str]:
+        fs, path = self.path(*parts)
+        return (
+            [n.rstrip("/").rsplit("/", 1)[-1] for n in fs.ls(path, detail=False)] if fs.exists(path) else []
+        )
+
+    def check_foreign(self) -> None:
+        """Raises Refused if something that is not ours stands where the output is to go."""
+        fs, path = self.path()
+        if dataclasses.replace(self, beside=True).read_json("_run", "replaces.json"):
+            return  # a run of ours stood here, and may be half removed
+        if self.single_file:
+            out_fs, out = filesystem(self.outputs)
+            if out_fs.exists(out) and not fs.exists(path):
+                raise Refused(
+                    f"{redact(self.outputs)} exists and was not made by this job; move it or name "
+                    "another --outputs"
+                )
+        if not fs.exists(path):
+            return
+        if fs.isfile(path):
+            raise Refused(f"{redact(self.url)} is a file; name another --outputs")
+        stored = self.read_json("_run", "plan.json")
+        name = foreign_name(fs, path) if stored is None else "" if "units" in stored else "_run"
+        if name:
+            raise Refused(
+                f"{redact(self.url)} holds files of another kind ({name}); name an empty or new --outputs"
+            )
+
+
+def foreign_name(fs: AbstractFileSystem, root: str) -> str:
+    """The name of something in a directory without a plan that no run left there in its first moments."""
+    for directory in (root, join(root, "_run")):
+        for name in sorted(fs.ls(directory, detail=False)) if fs.exists(directory) else []:
+            base = name.rstrip("/").rpartition("/")[2]
+            if base != "_run" and not UNFINISHED.fullmatch(base):
+                return base
+    return ""

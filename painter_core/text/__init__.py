@@ -1,0 +1,1 @@
+"""Captions: text ids, and text that is safe to show."""

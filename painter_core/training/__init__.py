@@ -1,0 +1,1 @@
+"""Steps, optimizers, data order and checkpoints of training. Knows no Ray and no table."""

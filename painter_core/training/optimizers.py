@@ -1,0 +1,55 @@
+"""The optimizers of a GPT and the schedule of their learning rate."""
+
+import torch
+from torch import Tensor, nn
+
+from painter_core.models.gpt import GPT
+from painter_core.training.gpt_config import TrainConfig
+
+# of the learning rate; on the sample 4 learned faster than 1, at which updates are as large as AdamW's
+MUON_RATE = 4.0
+
+
+def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
+    """Of the update after `step` finished ones: linear warm-up, then linear to 0."""
+    warmup = int(config.warmup_proportion * num_steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return config.learning_rate * (num_steps - step) / max(1, num_steps - warmup)
+
+
+def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the matrices of the blocks and AdamW for the rest. Only weight
+    matrices of linear layers are decayed. A group's `rate` is its share of the scheduled learning rate."""
+    linear = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
+    by_muon = [m.weight for m in model.blocks.modules() if isinstance(m, nn.Linear)]
+    by_muon = by_muon if config.optimizer == "muon" else []
+    muon_ids, decayed_ids = {id(p) for p in by_muon}, {id(p) for p in linear}
+    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    for p in model.parameters():
+        if id(p) not in muon_ids:
+            groups[id(p) in decayed_ids].append(p)
+    adamw = torch.optim.AdamW(
+        [
+            {"params": groups[True], "weight_decay": config.weight_decay, "rate": 1.0},
+            {"params": groups[False], "weight_decay": 0.0, "rate": 1.0},
+        ],
+        lr=config.learning_rate,
+        fused=True,
+    )
+    if not by_muon:
+        return [adamw]
+    muon = torch.optim.Muon(
+        [{"params": by_muon, "rate": MUON_RATE}],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return [muon, adamw]
+
+
+def set_learning_rate(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
+    """For the next update."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * group["rate"]

@@ -1,0 +1,37 @@
+"""Captions and codes of a table as arrays, and batches of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Captions and codes of a table, memory-mapped."""
+
+    text_ids: np.ndarray
+    """int32 (n, text_len), offset by codebook_size."""
+    codes: np.ndarray
+    """uint16 (n, image_len)."""
+    pad_id: int
+    """Text id of [PAD]: an empty caption is nothing else."""
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def batch(
+        self, rows: np.ndarray, device: torch.device, dropped: np.ndarray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """int64 text ids (B, text_len) and codes (B, image_len) of some rows, on the device; `dropped`, a
+        bool for every row of the table, says whose caption is left out."""
+        # a memory map is read faster in order, and the order within a batch does not matter
+        order = np.sort(rows)
+        text = torch.from_numpy(self.text_ids[order].astype(np.int64))
+        if dropped is not None:
+            text[torch.from_numpy(dropped[order])] = self.pad_id
+        codes = torch.from_numpy(self.codes[order].astype(np.int64))
+        if device.type == "cuda":
+            text, codes = text.pin_memory(), codes.pin_memory()
+        return text.to(device, non_blocking=True), codes.to(device, non_blocking=True)

@@ -1,0 +1,40 @@
+"""How well a VQGAN gives pictures back: figures, and a picture for people."""
+
+import numpy as np
+import torch
+
+from painter_core.images.pixels import to_pixels, to_uint8
+from painter_core.models.vqgan import VQGAN
+
+
+@torch.inference_mode()
+def validate(vqgan: VQGAN, pictures: np.ndarray, batch_size: int = 32) -> dict[str, float]:
+    """L1 in units of [-1, 1] and PSNR in dB, over pixels as saved, and how much of the codebook is used.
+
+    Args:
+        pictures: uint8 (n, S, S, 3).
+    """
+    device = vqgan.quantize.embedding.weight.device
+    errors, squares, counts = [], [], torch.zeros(vqgan.config.codebook_size)
+    for start in range(0, len(pictures), batch_size):
+        batch = pictures[start : start + batch_size]
+        codes = vqgan.encode(to_pixels(batch).to(device))
+        counts += torch.bincount(codes.flatten().cpu(), minlength=len(counts))
+        error = to_uint8(vqgan.decode(codes)).astype(np.float64) - batch
+        errors.append(np.abs(error).mean(axis=(1, 2, 3)) / 127.5)
+        squares.append((error**2).mean(axis=(1, 2, 3)))
+    shares = counts[counts > 0] / counts.sum()
+    return {
+        "valid_l1": float(np.mean(np.concatenate(errors))),
+        "valid_psnr": float(np.mean(10 * np.log10(255**2 / np.maximum(np.concatenate(squares), 1e-9)))),
+        "valid_usage": float((counts > 0).float().mean()),
+        "valid_perplexity": float(torch.exp(-(shares * shares.log()).sum())),
+    }
+
+
+def contact_sheet(vqgan: VQGAN, pictures: np.ndarray) -> np.ndarray:
+    """Originals above reconstructions, uint8 (2 S, n S, 3)."""
+    device = vqgan.quantize.embedding.weight.device
+    with torch.inference_mode():
+        rec = to_uint8(vqgan.decode(vqgan.encode(to_pixels(pictures).to(device))))
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in (pictures, rec)])

@@ -1,0 +1,50 @@
+"""A training worker: its rank, device and precision."""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from painter_core.compute.devices import resolve_training_precision
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """Who takes part: this rank, how many there are, and how it computes."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
+
+    def total(self, value: Tensor) -> Tensor:
+        """Sum over all ranks."""
+        if self.world_size > 1:
+            dist.all_reduce(value)
+        return value
+
+
+def lone_worker(precision: Literal["auto", "fp32", "bf16"], *, use_gpu: bool) -> Worker:
+    """A worker without others; on a CPU if this node, unlike the workers', has no GPU."""
+    device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(os.cpu_count() or 1)
+    precision = resolve_training_precision(precision, device)
+    return Worker(rank=0, world_size=1, device=device, precision=precision)
+
+
+def log_step(num_samples: int, seconds: float, worker: Worker) -> None:
+    """Says how fast one step of a dry run was."""
+    log.info(
+        "dry run: one step of one worker, %d samples, on %s in %s: %.2f s, %.1f samples/s",
+        num_samples,
+        worker.device,
+        worker.precision,
+        seconds,
+        num_samples / seconds,
+    )

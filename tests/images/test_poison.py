@@ -1,0 +1,241 @@
+"""Pictures that kill or hang their decoder (case 23, T5), and a library that is at fault (T8)."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from painter_core.errors import Reject
+from painter_core.images.isolate import decoder
+from painter_core.runs.run_config import RunConfig
+from painter_core.sample.pictures import sample_row
+from painter_core.stages.evaluate import EvaluateConfig, JudgePictures
+from painter_core.stages.inspect_table.verify import find_problems
+from painter_core.stages.precompute_codes import PrecomputeConfig
+from painter_core.stages.train_vqgan.pictures import open_pictures
+from painter_core.tables.columns import Columns
+from painter_core.tables.unit_row import pack, unpack
+from schemas import rejects
+from tests.support.jobs import ROWS, Jobs, sample_cell, table_bytes
+
+TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubler:
+    """A decoder for these tests: digits -> twice their number."""
+
+    def __call__(self, cell: str | bytes | None, notes: Counter[str]) -> np.ndarray:
+        if not cell:
+            raise Reject("img_empty", "no bytes", "picture")
+        notes["b64_padding"] += 1
+        print("a library talks")
+        return np.array([[2 * int(cell)]], np.uint8)
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch):
+    def set_rows(rows: str) -> None:
+        monkeypatch.setenv("PAINTER_ENABLE_FAULTS", "1")
+        monkeypatch.setenv("PAINTER_POISON", rows)
+
+    return set_rows
+
+
+def decode_all(cells: list[str | None]) -> tuple[list[object], Counter[str]]:
+    """Values, or reasons, of the cells of rows 0, 1, ..."""
+    found: list[object] = []
+    notes: Counter[str] = Counter()
+    with decoder(Doubler(), timeout_s=TIMEOUT_S, in_child=True) as decode:
+        for row, cell in enumerate(cells):
+            try:
+                found.append(int(decode(cell, notes, row=row)[0, 0]))
+            except Reject as error:
+                found.append(error.reason)
+    return found, notes
+
+
+def test_a_child_decodes_as_the_worker_does() -> None:
+    cells = ["1", None, "7", "100"]
+    assert decode_all(cells) == ([2, "img_empty", 14, 200], Counter(b64_padding=3))
+    with decoder(Doubler()) as decode:
+        assert [int(decode(cell, Counter(), row=0)[0, 0]) for cell in cells if cell] == [2, 14, 200]
+
+
+def test_rows_that_kill_or_hang_are_set_aside_and_the_others_come_out(poisoned) -> None:
+    poisoned("1:exit,2:hang,4:exit")
+    began = time.monotonic()
+    found, notes = decode_all([str(i) for i in range(6)])
+    assert found == [0, "worker_crash", "decode_timeout", 6, "worker_crash", 10]
+    assert notes == {"b64_padding": 3}
+    assert time.monotonic() - began < 30
+
+
+def test_no_child_is_left_behind(poisoned) -> None:
+    def children() -> list[str]:
+        mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        return [pid for pid in mine if b"images.isolate" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    with decoder(Doubler(), in_child=True) as decode:
+        decode("1", Counter(), row=0)
+        (first,) = children()
+        poisoned("1:exit")  # this one's environment is older
+        decode("1", Counter(), row=1)
+        assert children() == [first]
+    assert children() == []
+    with pytest.raises(RuntimeError), decoder(Doubler(), in_child=True) as decode:
+        decode("no number", Counter(), row=0)
+    assert children() == []
+
+
+def test_a_hang_in_the_worker_itself_is_ended(poisoned, tmp_path: Path) -> None:
+    """The first attempt: the kernel ends the process, so that Ray starts the task again."""
+    poisoned("0:hang")
+    code = (
+        "from tests.images.test_poison import *\n"
+        "with decoder(Doubler(), timeout_s=0.2) as decode: decode('1', Counter(), row=0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == -signal.SIGALRM
+
+
+def test_a_bug_is_no_bad_row() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)decoding row 1: .*invalid literal for int"):
+        decode_all(["0", "x"])
+
+
+def test_a_unit_is_the_same_wherever_it_is_decoded(poisoned) -> None:
+    """Pixels, rejects and warnings: in the worker, in a child, and done again where a row is poison."""
+    cells = [sample_cell(0), "data:;base64," + sample_cell(1), "!", sample_cell(2)[:400], sample_cell(3)]
+    places = {"file": "t.tsv", "text": "红"}
+    rows = [places | {"row": i, "byte_offset": i, "idx": str(i), "image": c} for i, c in enumerate(cells)]
+    unit = {"unit": 0, "rows_in": len(rows), "warnings": "{}", "rejects": pack(rejects.SCHEMA.empty_table())}
+    unit["table"] = pack(pa.Table.from_pylist(rows))
+    decode = PrecomputeConfig(run=RunConfig(tables="", outputs="")).decoder(32)
+    here = decode(unit)
+    decode = dataclasses.replace(decode, in_child=True)
+    assert decode(unit) == here
+    assert json.loads(here["warnings"]) == {"b64_data_uri": 1}
+    poisoned("1:exit")
+    first, again = decode(unit), decode(unit)
+    assert first == again
+    assert unpack(first["rejects"])["reason"].to_pylist() == ["worker_crash", "b64_invalid", "img_truncated"]
+    assert unpack(first["table"])["idx"].to_pylist() == ["0", "4"]
+
+
+def test_the_cache_of_a_vqgan_training_leaves_poison_out(
+    poisoned, write_pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "cache"))
+    columns = Columns(schema=("idx", "text", "imgbase64"), image="imgbase64")
+    options = {"image_size": 16, "resize": "bilinear", "alpha": "white", "max_reject_fraction": 0.5}
+    table = str(write_pairs(tmp_path / "t.tsv", 20))
+    poisoned("3:exit")
+    pictures = np.array(open_pictures(table, columns, **options))
+    monkeypatch.delenv("PAINTER_POISON")
+    monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "other"))
+    whole = open_pictures(table, columns, **options)
+    assert (len(whole), pictures.shape) == (20, (19, 16, 16, 3))
+    assert (pictures == np.delete(whole, 2, axis=0)).all()
+
+
+def test_evaluation_leaves_poison_out(poisoned) -> None:
+    captions = [sample_row(5, i, split="train").text for i in range(4)]
+    places = {"file": "t.tsv", "byte_offset": 0}
+    rows = [
+        places | {"row": i, "idx": str(i), "text": text, "image": sample_cell(i)}
+        for i, text in enumerate(captions)
+    ]
+    unit = {"unit": 0, "rows_in": 4, "warnings": "{}", "rejects": pack(rejects.SCHEMA.empty_table())}
+    unit["table"] = pack(pa.Table.from_pylist(rows))
+    run = RunConfig(tables="", outputs="")
+    config = EvaluateConfig(run=run, attributes=True)
+    here, child = (JudgePictures(config=config, in_child=child)(unit) for child in (False, True))
+    assert here == child
+    poisoned("2:exit")
+    done = JudgePictures(config=config, in_child=True)(unit)
+    assert unpack(done["rejects"])["reason"].to_pylist() == ["worker_crash"]
+    judged = unpack(here["scores"]).to_pylist()
+    assert unpack(done["scores"]).to_pylist() == [judged[i] for i in (0, 1, 3)]
+
+
+def test_poison_rows_cost_themselves(
+    jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, tmp_path: Path
+) -> None:
+    """T5: rows 5 and 40 end any process that decodes them."""
+    out = tmp_path / "codes"
+    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out, "--max-reject-fraction", 0.02)
+    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "5:exit,7:exit,40:exit"}
+    # a dry run decodes in the driver, which lives
+    assert "'worker_crash': 3" in jobs.run("precompute_codes", *flags, "--dry-run", **faults)
+    began = time.monotonic()
+    jobs.run("precompute_codes", *flags, **faults)
+    print(f"{time.monotonic() - began:.0f} s")
+    assert time.monotonic() - began < 60
+    lines = pq.read_table([*sorted((out / "rejects").glob("*.parquet"))]).to_pylist()
+    assert {line["row"]: (line["idx"], line["reason"]) for line in lines} == {
+        row: (f"r{row - 1}", "worker_crash") for row in (5, 7, 40)
+    }
+    whole = pa.concat_tables(pq.read_table(p) for p in sorted(codes.glob("part-*.parquet"))).to_pylist()
+    left = pa.concat_tables(pq.read_table(p) for p in sorted(out.glob("part-*.parquet"))).to_pylist()
+    assert left == [row for i, row in enumerate(whole, 1) if i not in (5, 7, 40)]
+
+
+@pytest.mark.slow
+def test_a_row_that_hangs_costs_itself(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path) -> None:
+    """15 s in the worker, 15 s in the child that the second attempt starts."""
+    out = tmp_path / "codes"
+    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
+    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "7:hang"}
+    jobs.run("precompute_codes", *flags, **faults)
+    (line,) = pq.read_table(out / "rejects").to_pylist()
+    assert (line["row"], line["reason"], line["detail"]) == (7, "decode_timeout", "not decoded within 15 s")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["rows_in"], manifest["rows_out"]) == (ROWS, ROWS - 1)
+    assert json.loads((out / "summary.json").read_text())["seconds"] < 90
+
+
+@pytest.mark.slow
+def test_a_library_at_fault_is_a_bug_of_the_job(
+    jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, tmp_path: Path
+) -> None:
+    """T8: no unit counts as done, and the same command does it all once the library is mended."""
+    out = tmp_path / "codes"
+    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
+    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "*:bug"}
+    printed = jobs.run("precompute_codes", *flags, code=1, **faults)
+    assert "no_such_function" in printed
+    assert json.loads((out / "summary.json").read_text())["exit_code"] == 1
+    assert table_bytes(out) == {}
+    assert not (out / "rejects").exists()
+    jobs.run("precompute_codes", *flags)
+    assert table_bytes(out) == table_bytes(codes)
+
+
+@pytest.mark.slow
+def test_a_library_that_rejects_everything_trips_the_breaker(
+    jobs: Jobs, write_pairs, tiny_vqgan: Path, tmp_path: Path
+) -> None:
+    """Case 104, T8: exit code 3 after 1,000 rows, one reason named; mended, those rows come out after all."""
+    pairs, out = write_pairs(tmp_path / "pairs.tsv", 1040), tmp_path / "codes"
+    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
+    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "*:reject"}
+    printed = jobs.run("precompute_codes", *flags, code=3, **faults)
+    assert "rows were rejected as img_truncated: this is not your data" in printed
+    assert json.loads((out / "summary.json").read_text())["breaker"] == "img_truncated"
+    assert not (out / "manifest.json").exists()
+    jobs.run("precompute_codes", *flags)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["rows_out"], manifest["rows_rejected"]) == (1040, 0)
+    assert find_problems(str(out)) == []

@@ -1,0 +1,63 @@
+"""Jobs on a cluster that says it has a GPU: the operators' other resources, not the GPU's arithmetic.
+
+Ray believes the number that a node is started with; torch finds no GPU, so its workers compute on the CPU.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.jobs import ROOT, Jobs, table_bytes
+
+CLUSTER = """
+import os, subprocess, sys
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(
+    initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1, "include_dashboard": False}
+)
+try:
+    job = [sys.executable, *sys.argv[1:]]
+    code = subprocess.run(job, env=os.environ | {"RAY_ADDRESS": cluster.address}).returncode
+finally:
+    cluster.shutdown()
+sys.exit(code)
+"""
+COMPUTED = ("--precision", "fp32", "--micro-batch-size", "16")
+
+
+def run_with_gpu(jobs: Jobs, name: str, *flags: object) -> str:
+    """What a job printed that ran on a cluster of its own, of one node with one GPU."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
+    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PAINTER_CACHE": str(jobs.cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", CLUSTER, ROOT / "jobs" / f"{name}.py", *map(str, flags)],
+        env=clean, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_precompute_and_generate(
+    jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, model: Path, tmp_path: Path
+) -> None:
+    made = ("--tables", pairs, "--vqgan", tiny_vqgan, *COMPUTED)
+    printed = run_with_gpu(jobs, "precompute_codes", *made, "--outputs", tmp_path / "codes")
+    assert "1..1 model workers, 1 GPUs each" in printed
+    assert "model on the GPU, precision fp32" in printed
+    assert table_bytes(tmp_path / "codes") == table_bytes(codes)
+
+    prompts = tmp_path / "prompts.tsv"
+    prompts.write_text("".join(f"p{i}\t红色的{i}号杯子\n" for i in range(40)), encoding="utf-8")
+    painted = ("--tables", prompts, "--checkpoint-dir", model, *COMPUTED)
+    run_with_gpu(jobs, "generate", *painted, "--outputs", tmp_path / "gpu")
+    jobs.run("generate", *painted, "--outputs", tmp_path / "cpu")
+    assert table_bytes(tmp_path / "gpu") == table_bytes(tmp_path / "cpu")
+    assert sum(pq.read_metadata(p).num_rows for p in (tmp_path / "gpu").glob("*.parquet")) == 40

@@ -1,0 +1,93 @@
+"""The benchmarks run, and their baselines compute what ours do; how fast is for `make bench` to say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import easynlp, limits
+from benchmarks.measure import Timing, rows
+from painter_core.models.cached_gpt import CachedGPT
+from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.painting.sampling import SamplingConfig, sample_codes
+from painter_core.training.gpt import flops_per_sample
+from tests.support.jobs import ROOT, TINY_VQGAN, Jobs
+
+GPT_TINY = GPTConfig(
+    text_vocab_size=40, codebook_size=64, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=32
+)
+FEWEST_ROWS = {"encode": 3, "train-base": 3, "generate-base-16": 5, "generate-large-1": 4, "reading": 2}
+
+
+def run(*flags: str, **options: object) -> None:
+    """The command in its short mode."""
+    command = [sys.executable, "-m", "benchmarks", "--short", *flags]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_parts_run(tmp_path: Path) -> None:
+    parts = ",".join((*FEWEST_ROWS, "decode", "picture-files", "cells", "captions", "collation"))
+    run("--in-process", "--parts", parts, "--json", str(tmp_path / "table.json"))
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert found["machine"]["short"]
+    assert len(found["rows"]) >= sum(FEWEST_ROWS.values())
+    assert all(row["rate"] > 0 and row["unit"].endswith("/s") for row in found["rows"])
+
+
+@pytest.mark.slow
+def test_jobs_run(jobs: Jobs, tmp_path: Path) -> None:
+    run("--parts", "job", "--json", str(tmp_path / "table.json"), env=jobs.environment)
+    found = json.loads((tmp_path / "table.json").read_text())["rows"]
+    pairs = ["decoding in one process", "under Ray", *["bare loop", "under Ray"] * 3]
+    assert [row["variant"] for row in found] == pairs
+
+
+@pytest.mark.slow
+def test_growth_runs(jobs: Jobs, tmp_path: Path) -> None:
+    sizes = ("--rows", "100,2000", "--units", "40")
+    flags = (*sizes, "--json", tmp_path / "table.json", "--svg", tmp_path / "plot.svg")
+    command = [sys.executable, "-m", "benchmarks.growth", *map(str, flags)]
+    subprocess.run(command, cwd=ROOT, env=jobs.environment, timeout=300, check=True)
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert [(size["rows"], size["units"]) for size in found["jobs"]] == [(100, 7), (2000, 32)]
+    assert [plan["units"] for plan in found["plans"]] == [40]
+    assert (tmp_path / "plot.svg").read_text().count("<circle") == 4
+
+
+@torch.inference_mode()
+def test_the_baseline_computes_the_same() -> None:
+    torch.manual_seed(0)
+    vqgan = VQGAN(TINY_VQGAN).eval()
+    torch.nn.init.normal_(vqgan.quantize.embedding.weight, std=0.3)
+    pixels = torch.rand(2, 3, TINY_VQGAN.image_size, TINY_VQGAN.image_size) * 2 - 1
+    codes = vqgan.encode(pixels)
+    assert torch.equal(easynlp.encode(vqgan, pixels), codes)
+    torch.testing.assert_close(easynlp.decode(vqgan, codes), vqgan.decode(codes), atol=1e-4, rtol=0)
+    gpt = GPT(GPT_TINY).eval()
+    text = torch.randint(64, 104, (3, 4))
+    greedy = sample_codes(CachedGPT(gpt, torch.float32), text, torch.zeros(3, 9), SamplingConfig(top_k=1))
+    assert torch.equal(easynlp.generate(gpt, text, top_k=1), greedy)
+
+
+def test_the_arithmetic_is_that_of_the_published_sizes() -> None:
+    base = GPTConfig()
+    assert limits.vqgan_flops(VQGANConfig(), decoder=False) == pytest.approx(140.6e9, rel=0.01)
+    assert limits.vqgan_flops(VQGANConfig(), decoder=True) == pytest.approx(252.7e9, rel=0.01)
+    assert limits.generation_flops(base) == pytest.approx(56.7e9, rel=0.02)
+    assert limits.generation_bytes(base, 64, "bf16") * 64 == pytest.approx(146e9, rel=0.02)
+    assert flops_per_sample(base) == pytest.approx(170.1e9, rel=0.01)
+
+
+def test_ratios_compare_rounds() -> None:
+    timings = {"a": Timing([4.0, 8.0, 2.0], None), "b": Timing([2.0, 2.0, 2.0], None)}
+    first, second = rows("part", timings, items=16, unit="row")
+    assert (first.ratio, second.ratio) == (1.0, 2.0)
+    assert (second.rate, second.unit, second.spread) == (8.0, "row/s", 0.0)
+    assert first.spread == 1.5
