@@ -17,11 +17,13 @@ from benchmarks.models import vqgan_config
 from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import decode_image
 from painter_core.models.vqgan import VQGANConfig
-from painter_core.runs.run_config import RunConfig
-from painter_core.runs.table_run import Job
+from painter_core.runs.cluster import start_ray
+from painter_core.runs.flags import ModelFlags, TableFlags
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Actors, Parts, Tasks
+from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.parts import codes_table
 from painter_core.stages.precompute_codes import PrecomputeConfig
-from painter_core.tables.part_writer import PartWriter
 
 DECODED = 2048  # pictures, for the rate of decoding alone
 
@@ -53,8 +55,8 @@ def feeding(setup: Setup, peaks: Peaks) -> Iterator[Row]:
         alone = len(cells) / (time.perf_counter() - began)
         part = f"pictures fed, JPEG {size} x {size}"
         yield Row(part=part, variant="decoding in one process", rate=alone, unit="picture/s", ratio=1.0)
-        run = RunConfig(tables=str(table), outputs=str(outputs), micro_batch_size=16)
-        _run(PrecomputeConfig(run=run), geometry)
+        flags = TableFlags(tables=str(table), outputs=str(outputs))
+        _run(PrecomputeConfig(table=flags, model=ModelFlags(micro_batch_size=16)), geometry)
         rate, cpus = steady_rate(outputs), os.cpu_count() or 1
         note = f"{rate / (cpus * alone):.0%} of {cpus} such processes"
         share = rate / alone
@@ -63,17 +65,19 @@ def feeding(setup: Setup, peaks: Peaks) -> Iterator[Row]:
 
 def _run(config: PrecomputeConfig, geometry: VQGANConfig) -> None:
     """The job in this process, which becomes the driver."""
-    workers: Any = NoModel  # Ray's annotation of map() knows functions only
-    with Job("precompute", config.run, config.columns()) as job:
-        job.start()
-        job.make_plan({"model": "none"}, {})
-        writer = PartWriter(directory=job.directory, build=codes_table)
-        job.execute(
-            lambda: (
-                job.read()
-                .map(config.decoder(geometry.image_size).__call__, **job.resources.tasks(1.0))
-                .map(workers, fn_constructor_args=(geometry,), **job.resources.actors(len(job.pending)))
-                .map(writer.__call__, **job.resources.tasks(0.5))
-            ),
-            extra={"table": "codes", "image_len": geometry.image_len},
+    with Run(config.paths()) as run:
+        cluster = start_ray()
+        job = TableJob(
+            stage="precompute",
+            table="codes",
+            flags=config.table,
+            columns=config.input.columns(),
+            identity={"model": "none"},
+            model=config.model,
+            manifest={"image_len": geometry.image_len},
+        )
+        TableRun(job, run, cluster).execute(
+            Tasks(operator=config.decoder(geometry.image_size)),
+            Actors(operator=NoModel, arguments={"geometry": geometry}),
+            parts=Parts(build=codes_table),
         )

@@ -5,6 +5,7 @@ to a hundred thousand units. Prints two tables; --svg draws the first.
 """
 
 import argparse
+import dataclasses
 import io
 import json
 import shutil
@@ -14,22 +15,23 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.jobs import steady_rate
 from benchmarks.measure import Setup, machine, resident_peak
-from painter_core.runs.run_config import RunConfig
-from painter_core.runs.table_run import Job
+from painter_core.runs.cluster import start_ray
+from painter_core.runs.flags import ModelFlags, TableFlags
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Parts, Tasks
+from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.parts import codes_table
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
-from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.plan import Plan, differences
 from painter_core.tables.run_directory import RunDirectory
-from painter_core.tables.unit_row import pack, unpack
+from painter_core.tables.unit_row import UnitRow
 from painter_core.tables.units import UNIT_ROWS, group_units, plan_units
 
 IMAGE_LEN = 256
@@ -52,12 +54,12 @@ class Size:
     """Largest resident memory of the driver."""
 
 
-def simulate(row: dict[str, Any]) -> dict[str, Any]:
+def simulate(row: UnitRow) -> UnitRow:
     """The model stage: codes as random as a trained VQGAN's, a function of the unit."""
-    count = row["rows_in"] * IMAGE_LEN
-    codes = np.random.default_rng(int(row["unit"])).integers(0, 16384, count, np.uint16)
-    table = unpack(row["table"]).select(list(SCHEMA))
-    return row | {"table": pack(table), "codes": codes.tobytes(), "image_len": IMAGE_LEN, "model_s": 0.0}
+    codes = np.random.default_rng(row.unit).integers(0, 16384, row.rows_in * IMAGE_LEN, np.uint16)
+    table = row.table.select(list(SCHEMA))
+    payload = {"codes": codes.tobytes(), "image_len": IMAGE_LEN, "model_s": 0.0}
+    return dataclasses.replace(row, table=table, payload=payload)
 
 
 def write_table(path: Path, rows: int) -> Path:
@@ -70,21 +72,18 @@ def write_table(path: Path, rows: int) -> Path:
 
 def run_job(table: Path, outputs: Path) -> None:
     """The job in this process, which becomes the driver."""
-    config = RunConfig(tables=str(table), outputs=str(outputs), micro_batch_size=16)
-    with Job("precompute", config, COLUMNS) as job:
-        job.start()
-        job.make_plan({"model": "simulated"}, {})
-        job.execute(
-            lambda: (
-                job.read()
-                .map(simulate, **job.resources.tasks(1.0))
-                .map(
-                    PartWriter(directory=job.directory, build=codes_table).__call__,
-                    **job.resources.tasks(0.5),
-                )
-            ),
-            extra={"table": "codes", "image_len": IMAGE_LEN},
+    with Run({}) as run:
+        cluster = start_ray()
+        job = TableJob(
+            stage="precompute",
+            table="codes",
+            flags=TableFlags(tables=str(table), outputs=str(outputs)),
+            columns=COLUMNS,
+            identity={"model": "simulated"},
+            model=ModelFlags(micro_batch_size=16),
+            manifest={"image_len": IMAGE_LEN},
         )
+        TableRun(job, run, cluster).execute(Tasks(operator=simulate), parts=Parts(build=codes_table))
 
 
 def measure_size(rows: int, folder: Path) -> Size:
@@ -120,7 +119,7 @@ def plan_and_resume(units: int, folder: Path) -> dict[str, float]:
         (folder / "out" / "_run" / "commits" / f"{number:06d}.json").touch()
         (folder / "out" / f"part-{number:06d}.parquet").touch()
     began = time.perf_counter()
-    assert not differences(directory.read_json("_run", "plan.json"), plan)
+    assert not differences(directory.read_json("_run", "plan.json"), plan.to_json())
     done = directory.committed()
     pending = group_units([u for u in plan.units if u.number not in done])
     resumed = time.perf_counter() - began

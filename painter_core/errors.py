@@ -1,7 +1,6 @@
 """How a row or a run may fail.
 
-A row: Reject. A run: ValueError before anything is written (exit code 2), Stop (its own code), Refused (4),
-Complete (0).
+A row: Reject. A run: ValueError before anything is written (exit code 2), Refused (4), Stop (its own code).
 """
 
 from schemas import rejects
@@ -39,7 +38,3 @@ class Stop(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-class Complete(SystemExit):
-    """There is nothing to do: the output is complete."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:  # every job reads this file, also those that need no model
     pass
 
-Job = Literal["precompute", "train", "generate"]
-MODE: dict[Job, str] = {"precompute": "train", "train": "train", "generate": "predict"}
+EasynlpJob = Literal["precompute", "train", "generate"]
+MODE: dict[EasynlpJob, str] = {"precompute": "train", "train": "train", "generate": "predict"}
 APP = "text2image_generation"
 RENAMED = {
     "train_batch_size": "micro-batch-size",
@@ -65,7 +65,7 @@ GEOMETRY = {
 OF_VQGAN = ("image_size", "image_len", "codebook_size")
 # flags of train, where no pretrained model says them
 OF_NEW_GPT = ("text_len", "n_layer", "n_head", "n_embd")
-PARAMETER_FLAGS: dict[Job, dict[str, str]] = {
+PARAMETER_FLAGS: dict[EasynlpJob, dict[str, str]] = {
     "precompute": {"pretrain_model_name_or_path": "vqgan", "vqgan_ckpt_path": "vqgan"},
     "train": {"pretrain_model_name_or_path": "pretrained-model-name-or-path", "vqgan_ckpt_path": "vqgan"},
     "generate": {"max_generated_num": "max-generated-num"},
@@ -86,7 +86,7 @@ REFUSED_PARAMETERS = {
 class _Line:
     """A command line while it is translated."""
 
-    job: Job
+    job: EasynlpJob
     kept: list[str] = field(default_factory=list)
     """Tokens that pass through."""
     given: dict[str, str] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class _Line:
             self.added[key] = value
 
 
-def translate(argv: list[str], job: Job) -> list[str]:
+def translate(argv: list[str], job: EasynlpJob) -> list[str]:
     """A command line in our flags.
 
     Args:
@@ -140,7 +140,7 @@ def translate(argv: list[str], job: Job) -> list[str]:
     return [*line.kept, *flags]
 
 
-def _split(argv: list[str], job: Job) -> _Line:
+def _split(argv: list[str], job: EasynlpJob) -> _Line:
     line, tokens = _Line(job=job), list(argv)
     while tokens:
         token = tokens.pop(0)

@@ -41,9 +41,10 @@ def decoder(
     Args:
         decode: what may crash or hang.
         timeout_s: longest time for a cell.
-        in_child: whether to decode in another process; by default from the second attempt of a Ray task on.
+        in_child: whether to decode in another process; by default where Ray would not start this one again:
+            from the second attempt of a task on, and in a driver.
     """
-    if attempt() == 0 if in_child is None else not in_child:
+    if may_die() if in_child is None else not in_child:
         worker = _Worker(decode, timeout_s)
         try:
             yield worker.decode
@@ -57,13 +58,14 @@ def decoder(
         child.end()
 
 
-def attempt() -> int:
-    """How often the Ray task that this runs in was begun before; 0 outside of Ray."""
+def may_die() -> bool:
+    """Whether this process is one that Ray starts again: a task's first attempt. True without Ray too."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return 0
+        return True
     # Ray has no public name for it; its versions are pinned, and a test holds it to this
-    return ray._private.worker.global_worker.core_worker.get_current_task_attempt_number()
+    worker = ray._private.worker.global_worker
+    return worker.mode == ray.WORKER_MODE and worker.core_worker.get_current_task_attempt_number() == 0
 
 
 def set_alarm(seconds: float) -> None:

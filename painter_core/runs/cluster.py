@@ -8,13 +8,57 @@ import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import dataclass
 
 # glibc gives a large tensor back to the system when it is freed and takes new pages, all zeroed, for the next
 # one: up to half of a model's time on a CPU (benchmarks/RESULTS.md). It reads this when a process starts.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_ARENA_MAX": "1"}
 
 
-def start_ray() -> None:
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What the whole cluster has."""
+
+    cpus: float
+    gpus: float
+    memory_bytes: float
+
+
+def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
+    """`N` or `MIN,MAX` as (min, max)."""
+    if text is None:
+        return None
+    try:
+        low, high = ([int(t) for t in text.split(",")] * 2)[:2]
+    except ValueError:
+        low = high = 0
+    if not 1 <= low <= high or text.count(",") > 1:
+        raise ValueError(f"{flag}: got {text!r}, expected N or MIN,MAX, at least 1")
+    return low, high
+
+
+def wanted_workers(
+    flag: str, text: str | None, room: int, kind: str, *, default: tuple[int, int]
+) -> tuple[int, int]:
+    """How many workers there are to be, at least and at most.
+
+    Args:
+        flag: for the message.
+        text: its value, `N` or `MIN,MAX`.
+        room: how many the cluster takes now.
+        kind: of workers, for the message.
+        default: without the flag.
+
+    Raises:
+        ValueError: there is no room for the least. The most may exceed it: a cluster can grow.
+    """
+    least, most = parse_range(flag, text) or default
+    if least > room:
+        raise ValueError(f"{flag} {least}: the cluster has room for {room} {kind}")
+    return least, most
+
+
+def start_ray() -> Cluster:
     """Connects to the cluster that the job was submitted to, or starts a local one on the loopback.
 
     Ray reads these variables when it is imported, so it is imported after they are set, here and nowhere
@@ -23,34 +67,18 @@ def start_ray() -> None:
     submitted = "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     if not submitted:
         assert "ray" not in sys.modules
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray ends workers that idle for a second: almost every task but a model's would start a process
-        os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
-        # nobody can see these without a dashboard, and every process of Ray's spends 1 % of a CPU on them
-        os.environ.setdefault("RAY_enable_metrics_collection", "0")
-        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
-        for name, value in KEEP_MEMORY.items():
-            os.environ.setdefault(name, value)
-        if "RAY_AUTH_MODE" not in os.environ:
-            # a token of this run's own: Ray would write one for all clusters to the home directory
-            token = os.path.join(tempfile.mkdtemp(prefix="painter-"), "token")
-            with open(os.open(token, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-                file.write(os.urandom(32).hex())
-            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token)
-            atexit.register(shutil.rmtree, os.path.dirname(token), ignore_errors=True)
+        _set_variables()
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 
-    ours = {name: value for name, value in os.environ.items() if name.startswith("PAINTER_")}
     if submitted:
+        ours = {name: value for name, value in os.environ.items() if name.startswith("PAINTER_")}
         # workers on other nodes know nothing of this process' environment
         ray.init(log_to_driver=False, runtime_env={"env_vars": ours} if ours else None)
     else:
-        cpus = max(2, os.cpu_count() or 2)
         ray.init(
             address="local",
-            num_cpus=cpus,
+            num_cpus=max(2, os.cpu_count() or 2),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
@@ -60,10 +88,25 @@ def start_ray() -> None:
         )
     # `ray job stop` sends SIGTERM, and SIGKILL 3 s later; a handler from before ray.init() would never run
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    found = ray.cluster_resources()
+    return Cluster(cpus=found.get("CPU", 0), gpus=found.get("GPU", 0), memory_bytes=found.get("memory", 0))
 
 
-def cluster_resources() -> dict[str, float]:
-    """CPU, GPU and memory of the whole cluster."""
-    import ray
-
-    return ray.cluster_resources()
+def _set_variables() -> None:
+    """The environment of a local Ray."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray ends workers that idle for a second: almost every task but a model's would start a process
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
+    # nobody can see these without a dashboard, and every process of Ray's spends 1 % of a CPU on them
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+    for name, value in KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)
+    if "RAY_AUTH_MODE" not in os.environ:
+        # a token of this run's own: Ray would write one for all clusters to the home directory
+        token = os.path.join(tempfile.mkdtemp(prefix="painter-"), "token")
+        with open(os.open(token, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write(os.urandom(32).hex())
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=token)
+        atexit.register(shutil.rmtree, os.path.dirname(token), ignore_errors=True)

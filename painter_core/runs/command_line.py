@@ -8,47 +8,45 @@ resume.
 import logging
 import os
 import sys
+import textwrap
 from typing import NoReturn, TypeVar
 
 import tyro
 
-from painter_core.easynlp.flags import Job, translate
+from painter_core.easynlp.flags import EasynlpJob, translate
 from painter_core.files.storage import is_local
 
 log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
 
-
-def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
-    """`N` or `MIN,MAX` as (min, max)."""
-    if text is None:
-        return None
-    try:
-        low, high = ([int(t) for t in text.split(",")] * 2)[:2]
-    except ValueError:
-        low = high = 0
-    if not 1 <= low <= high or text.count(",") > 1:
-        raise ValueError(f"{flag}: got {text!r}, expected N or MIN,MAX, at least 1")
-    return low, high
+COMMANDS = ("python ", "ray ")
 
 
-def parse(kind: type[Config], description: str | None, job: Job | None = None) -> Config:
+def parse(kind: type[Config], doc: str | None, *, easynlp: EasynlpJob | None = None) -> Config:
     """The config of a job from the command line; a wrong flag or value ends the process with code 2.
 
     Args:
         kind: the config's class.
-        description: for --help.
-        job: the one of EasyNLP's that it stands for: its command lines are taken too.
+        doc: the job's docstring, for --help; its paragraphs that begin with a command are shown last, as they
+            are typed.
+        easynlp: the job of EasyNLP's that it stands for, whose command lines are taken too.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
+    paragraphs = textwrap.dedent(doc or "").strip().split("\n\n")
+    examples = [p for p in paragraphs if p.startswith(COMMANDS)]
+    description = "\n\n".join(p for p in paragraphs if p not in examples)
     try:
-        argv = translate(sys.argv[1:], job) if job else sys.argv[1:]
+        argv = translate(sys.argv[1:], easynlp) if easynlp else sys.argv[1:]
         return tyro.cli(kind, args=argv, description=description, config=(tyro.conf.OmitArgPrefixes,))
     except ValueError as error:
         fail(2, str(error))
+    except SystemExit as end:
+        if end.code == 0 and examples:  # --help; tyro would break a command across lines
+            print("\nexamples:\n\n" + "\n\n".join(textwrap.indent(p, "  ") for p in examples) + "\n")
+        raise
 
 
 def fail(code: int, message: str) -> NoReturn:

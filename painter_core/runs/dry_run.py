@@ -1,41 +1,29 @@
 """--dry-run: a few rows really done, in the driver's process, and what the whole run would take by that."""
 
 import dataclasses
-import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-
+from painter_core.runs.steps import Parts, Step, run_here
 from painter_core.tables.parquet import parquet_bytes
 from painter_core.tables.plan import Plan
 from painter_core.tables.reader import UnitReader
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import Unit
 
 log = logging.getLogger(__name__)
 
 SAMPLE_ROWS = 50
 
-Step = Callable[[dict[str, Any]], dict[str, Any]]
-
 
 def run_sample(
-    plan: Plan,
-    reader: UnitReader,
-    steps: Sequence[Step],
-    build: Callable[[dict[str, Any]], pa.Table],
-    *,
-    num_workers: int,
+    plan: Plan, reader: UnitReader, steps: Sequence[Step], parts: Parts, *, num_workers: int
 ) -> float:
     """Does the first rows of a plan, writes nothing, and logs the estimate.
 
     Args:
-        steps: the operators between reading and writing.
-        build: the part's table of a unit's row.
+        steps: between reading and writing.
         num_workers: model workers of the run.
 
     Returns:
@@ -45,15 +33,12 @@ def run_sample(
     rows = rows_out = size = 0
     rejected: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
-    for unit in _first_rows(plan.units):
-        for row in reader.read([unit]):
-            for step in steps:
-                row = step(row)
-            size += len(parquet_bytes(build(row)))
-            rows += row["rows_in"]
-            rows_out += unpack(row["table"]).num_rows
-            rejected.update(unpack(row["rejects"]).column("reason").to_pylist())
-            warnings.update(json.loads(row["warnings"]))
+    for row in run_here(reader.read(_first_rows(plan.units)), steps):
+        size += len(parquet_bytes(parts.build(row)))
+        rows += row.rows_in
+        rows_out += len(row.table)
+        rejected.update(row.rejects.column("reason").to_pylist())
+        warnings.update(row.warnings)
     seconds = time.monotonic() - began
     share = plan.num_rows / max(rows, 1)
     log.info(

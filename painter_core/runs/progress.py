@@ -1,6 +1,6 @@
 """How far a table is: counts of the units that came in, the log's line, the circuit breaker, summary.json."""
 
-import ast
+import json
 import logging
 import threading
 import time
@@ -11,7 +11,7 @@ from typing import Any
 
 from painter_core.errors import Stop
 from painter_core.files.storage import redact
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import TableFlags
 from painter_core.tables.inputs import InputFile
 from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.units import Unit
@@ -87,7 +87,7 @@ class Progress:
         self._added = time.monotonic()
         del self._left[record["unit"]]
         self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
-        self._rejected.update(ast.literal_eval(record["rejected"]))
+        self._rejected.update(json.loads(record["rejected"]))
         rows = self._counts["rows_in"]
         if rows < BREAKER_ROWS or rows - record["rows_in"] >= BREAKER_ROWS:
             return
@@ -153,19 +153,19 @@ def drop_what_broke(directory: RunDirectory) -> None:
             directory.uncommit(unit)
 
 
-def check_ceiling(records: list[dict[str, Any]], config: RunConfig, directory: str) -> None:
+def check_ceiling(records: list[dict[str, Any]], flags: TableFlags, directory: str) -> None:
     """Raises Stop if more rows were rejected than --max-reject-fraction allows.
 
     Args:
         records: commit records of all units.
         directory: of the table, for the message.
     """
-    rows, ceiling = sum(record["rows_in"] for record in records), config.max_reject_fraction
+    rows, ceiling = sum(record["rows_in"] for record in records), flags.max_reject_fraction
     rejected: Counter[str] = Counter()
     for record in records:
         rejected.update(record["rejected"])
     if rows == 0:
-        raise Stop(3, f"{redact(config.tables)} has no rows, only blank lines")
+        raise Stop(3, f"{redact(flags.tables)} has no rows, only blank lines")
     if rejected.total() > ceiling * rows or rejected.total() == rows:
         reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
         raise Stop(

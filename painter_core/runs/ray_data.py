@@ -1,55 +1,59 @@
-"""What of the cluster the operators of a table-to-table job get."""
+"""Steps as a Ray Data pipeline over units: the one place that knows how a table job runs on a cluster."""
 
 import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from painter_core.runs.cluster import cluster_resources
-from painter_core.runs.command_line import parse_range
+from painter_core.runs.cluster import Cluster, wanted_workers
+from painter_core.runs.flags import ModelFlags
+from painter_core.runs.steps import Actors, Step
+from painter_core.tables.part_writer import PartWriter
+from painter_core.tables.reader import UnitReader
+from painter_core.tables.unit_row import UnitRow
+from painter_core.tables.units import Unit, group_units
 
 log = logging.getLogger(__name__)
 
 TASK_CPUS = 0.2  # of what a CPU task asks for, where models need CPUs too
+READ_CPUS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelWorkers:
-    """How many there are to be, and on what."""
+    """How many model workers there are to be, and on what."""
 
     least: int
     most: int
     num_cpus: float
-    """Of each."""
+    """CPUs of each worker."""
     num_gpus: float
-    """Of each."""
+    """GPUs of each worker."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Resources:
-    """The flags, and what they come to on this cluster; Ray is running."""
+    """How much of the cluster each operator may use."""
 
-    num_actors: str | None
-    """--num-actors."""
-    gpus_per_actor: float | None
-    """--gpus-per-actor."""
+    cluster: Cluster
+    flags: ModelFlags
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether model workers get a GPU; ValueError if there is none for them."""
-        gpus, wanted = cluster_resources().get("GPU", 0), self.gpus_per_actor
-        if wanted and wanted > gpus:
-            raise ValueError(f"--gpus-per-actor {wanted}: the cluster has {gpus:g} GPUs")
-        return gpus > 0 if wanted is None else wanted > 0
+        """Whether model workers get a GPU."""
+        return self.flags.uses_gpu(self.cluster)
 
     def model_workers(self) -> ModelWorkers:
         """As many as the cluster has room for, or as --num-actors says; ValueError if there is no room."""
-        available = cluster_resources()
-        gpus = (self.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
-        room = int(available["GPU"] / gpus) if gpus else int(available["CPU"])
-        least, most = parse_range("--num-actors", self.num_actors) or (room, room)
+        cluster = self.cluster
+        gpus = (self.flags.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
         num_cpus = 1.0 if gpus else 0.75
-        if least > room or least * num_cpus > available["CPU"]:
-            raise ValueError(f"--num-actors {least}: the cluster has room for {room} model workers")
+        default = int(cluster.gpus / gpus) if gpus else int(cluster.cpus)
+        room = min(default, int(cluster.cpus / num_cpus))
+        least, most = wanted_workers(
+            "--num-actors", self.flags.num_actors, room, "model workers", default=(default, default)
+        )
         return ModelWorkers(least=least, most=most, num_cpus=num_cpus, num_gpus=gpus)
 
     def tasks(self, num_cpus: float) -> dict[str, Any]:
@@ -59,13 +63,13 @@ class Resources:
         number instead: each may start a process, which costs 2 s of a CPU and 200 MB.
 
         Args:
-            num_cpus: of a task; without GPUs, the share of all CPUs that the operator may have.
+            num_cpus: CPUs of a task; without GPUs, the share of all CPUs that the operator may have.
         """
         if self.uses_gpu:
             return {"num_cpus": num_cpus, "max_retries": 3}
         import ray.data
 
-        most = max(1, round(num_cpus * cluster_resources()["CPU"]))
+        most = max(1, round(num_cpus * self.cluster.cpus))
         pool = ray.data.TaskPoolStrategy(size=most)
         return {"num_cpus": TASK_CPUS * num_cpus, "max_retries": 3, "compute": pool}
 
@@ -92,3 +96,81 @@ class Resources:
             "max_restarts": 4,
             "max_task_retries": 2,
         }
+
+
+def counted_units(
+    units: list[Unit],
+    reader: UnitReader,
+    steps: Sequence[Step],
+    writer: PartWriter,
+    *,
+    part_cpus: float,
+    resources: Resources,
+) -> Iterator[dict[str, Any]]:
+    """Runs the steps over the units on the cluster; what the writer returns of each, as they come out.
+
+    Args:
+        units: that are to be done.
+        part_cpus: CPUs of a writing task.
+    """
+    import ray.data
+
+    # Ray 2.60 has no named parameters for the retries and restarts that we bound, so it warns of leaving
+    # them out in 2.64
+    warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
+    context = ray.data.DataContext.get_current()
+    context.max_errored_blocks = 0  # Ray never drops a block: rows are rejected by us
+    context.target_max_block_size = 1  # a block a unit, so that a unit moves on as soon as it is ready
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    groups = group_units(units)
+    rows: Any = ray.data.from_items(groups, override_num_blocks=min(len(groups), 4096))
+    rows = rows.flat_map(_reading(reader), **resources.tasks(READ_CPUS))
+    for step in steps:
+        if isinstance(step, Actors):
+            rows = _on_actors(rows, step, resources.actors(len(units)))
+        else:
+            rows = rows.map(_named(_on_row(step.operator), step.operator), **resources.tasks(step.cpus))
+    rows = rows.map(_named(_writing(writer), writer), **resources.tasks(part_cpus))
+    return iter(rows.iter_rows())
+
+
+def _named(function: Callable[..., Any], operator: object) -> Callable[..., Any]:
+    """The function under the name that Ray shows for the operator."""
+    name = getattr(operator, "__name__", type(operator).__name__)
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def _reading(reader: UnitReader) -> Callable[..., Any]:
+    def read(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        return (row.to_row() for row in reader(group))
+
+    return _named(read, reader)
+
+
+def _on_row(operator: Callable[[UnitRow], UnitRow]) -> Callable[..., Any]:
+    def apply(row: dict[str, Any]) -> dict[str, Any]:
+        return operator(UnitRow.of(row)).to_row()
+
+    return apply
+
+
+def _writing(writer: PartWriter) -> Callable[..., Any]:
+    def write(row: dict[str, Any]) -> dict[str, Any]:
+        return writer(UnitRow.of(row))
+
+    return write
+
+
+def _on_actors(rows: Any, step: Actors, options: dict[str, Any]) -> Any:
+    """A model operator: Ray makes one instance in each worker."""
+
+    class Adapter:
+        def __init__(self, **arguments: Any) -> None:
+            self._apply = _on_row(step.operator(**arguments))
+
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            return self._apply(row)
+
+    return rows.map(_named(Adapter, step.operator), fn_constructor_kwargs=step.arguments, **options)

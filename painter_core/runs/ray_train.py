@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from painter_core.compute.devices import resolve_training_precision
 from painter_core.files.storage import filesystem, write_bytes, write_json
-from painter_core.runs.cluster import cluster_resources
-from painter_core.runs.command_line import parse_range
+from painter_core.runs.cluster import Cluster, wanted_workers
 from painter_core.training.checkpoints import latest_checkpoint, publish, repair_published
+from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -36,19 +36,17 @@ class Workers:
     use_gpu: bool
 
 
-def find_workers(num_workers: str, use_gpu: str) -> Workers:
+def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     """From --num-workers and --use-gpu and what the cluster has.
 
     Raises:
         ValueError: the cluster has no room for them.
     """
-    available = cluster_resources()
-    gpus = int(available.get("GPU", 0))
-    on_gpu = gpus > 0 if use_gpu == "auto" else use_gpu == "yes"
-    least, most = parse_range("--num-workers", num_workers) or (1, 1)
-    room = gpus if on_gpu else int(available["CPU"])
-    if least > room:
-        raise ValueError(f"--num-workers {least}: the cluster has {room} {'GPUs' if on_gpu else 'CPUs'}")
+    on_gpu = cluster.gpus > 0 if flags.use_gpu == "auto" else flags.use_gpu == "yes"
+    room = int(cluster.gpus if on_gpu else cluster.cpus)
+    kind = f"training workers on {'GPUs' if on_gpu else 'CPUs'}"
+    least, most = wanted_workers("--num-workers", flags.num_workers, room, kind, default=(1, 1))
+    # the global batch is made for so many workers, and stays: there must be room for them now
     return Workers(least=least, most=min(most, room), use_gpu=on_gpu)
 
 
@@ -185,10 +183,18 @@ def end_training(root: Path, values: dict[str, Any]) -> None:
     newest = latest_checkpoint(root)
     assert newest is not None
     publish(root / "last", newest)
-    write_outcome(root, values)
+    _write_outcome(root, values)
 
 
-def write_outcome(root: Path, values: dict[str, Any]) -> None:
-    """Rank 0's last words to the driver; with `error` the run ends without being tried again, to the same
-    end."""
+def stop_training(root: Path, worker: Worker, message: str) -> None:
+    """Ends the run without an exception, which Ray would only try again, to the same end.
+
+    Every rank calls it and returns; rank 0 leaves the message for the driver.
+    """
+    if worker.rank == 0:
+        _write_outcome(root, {"error": message})
+
+
+def _write_outcome(root: Path, values: dict[str, Any]) -> None:
+    """outcome.json, which the driver reads when the workers have ended."""
     write_json(*filesystem(str(root / "_run" / "outcome.json")), values)

@@ -1,17 +1,22 @@
 """Checkpoints of EasyNLP and taming-transformers -> a model directory, and a model directory -> EasyNLP."""
 
+import logging
 import shutil
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from painter_core.errors import Refused
 from painter_core.files.cache import sync_files
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
 from painter_core.model_files.open import open_model
 from painter_core.model_files.to_easynlp import to_easynlp
+from painter_core.runs.run import Run
 from painter_core.text.tokenizer import load_tokenizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +33,28 @@ class ConvertConfig:
     """VQGAN for a source that holds none: a model directory, a taming .ckpt or .bin, or `bundled`."""
     options: ConvertOptions = field(default_factory=ConvertOptions)
 
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {"--source": self.source, "--outputs": self.outputs}
 
-def convert(config: ConvertConfig) -> list[str]:
-    """Writes --outputs, whole or not at all, and returns the report.
+
+def convert_checkpoint(config: ConvertConfig, run: Run) -> None:
+    """Writes --outputs, whole or not at all.
 
     Raises:
-        FileExistsError: --outputs exists.
+        Refused: --outputs exists.
         ValueError: the source or a flag is wrong; nothing was written.
     """
+    for line in convert(config):
+        log.info("%s", line)
+    log.info("wrote %s", config.outputs)
+
+
+def convert(config: ConvertConfig) -> list[str]:
+    """Converts, and returns the report."""
     target = Path(config.outputs)
     if target.exists():
-        raise FileExistsError(f"--outputs {target}: exists; name another directory, or remove it")
+        raise Refused(f"--outputs {target}: exists; name another directory, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
     try:

@@ -1,9 +1,9 @@
 """pictures -> scores: attributes that the judge reads off each picture, beside those that its caption asks
 for."""
 
+import logging
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -14,15 +14,20 @@ from painter_core.files.storage import write_bytes
 from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import decode_image
 from painter_core.images.isolate import decoder
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.cluster import start_ray
+from painter_core.runs.flags import OUTPUTS_SCHEMA, PairFlags, TableFlags
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Parts, Tasks
+from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.sample.captions import VALUES, Attributes, parse_caption
 from painter_core.sample.judge import Judge, Score, score
-from painter_core.tables.columns import Columns, parse_input_schema
 from painter_core.tables.manifest import iter_parts
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.run_directory import RunDirectory
-from painter_core.tables.unit_row import pack, unpack
-from schemas import rejects, scores
+from painter_core.tables.unit_row import UnitRow, pack, unpack
+from schemas import scores
+
+log = logging.getLogger(__name__)
 
 SCORE_BYTES = 300  # of a row, for the estimate of what will be written
 JUDGED_PX = 64  # side to which pictures are brought for the judge
@@ -32,27 +37,20 @@ JUDGED_PX = 64  # side to which pictures are brought for the judge
 class EvaluateConfig:
     """output table (idx, text, gen_imgbase64) -> scores table, score.json and score.md."""
 
-    run: RunConfig
+    table: TableFlags
+    input: PairFlags = field(
+        default_factory=lambda: PairFlags(input_schema=OUTPUTS_SCHEMA, second_sequence="gen_imgbase64")
+    )
     attributes: bool = False
     """Score attributes of the bundled sample's goods: kind, colour, pattern, background, size."""
-    input_schema: str = "idx:str:1,text:str:1,gen_imgbase64:str:1"
-    """Columns of a TSV, in order: name:type:length."""
-    second_sequence: str = "gen_imgbase64"
-    """Column of the picture."""
 
     def __post_init__(self) -> None:
         if not self.attributes:
             raise ValueError("give what is to be scored: --attributes")
 
-    def columns(self) -> Columns:
-        """What is read."""
-        names = parse_input_schema(self.input_schema)
-        return Columns(
-            schema=names,
-            text=self.run.first_sequence,
-            image=self.second_sequence,
-            skip_first_line=self.run.skip_first_line,
-        )
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {"--tables": self.table.tables, "--outputs": self.table.outputs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +59,14 @@ class JudgePictures:
 
     config: EvaluateConfig
     in_child: bool | None = None
-    """Whether to decode in another process; by default from the second attempt on."""
+    """Whether to decode in another process; by default as in images.isolate.decoder."""
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        table = unpack(row["table"])
-        log = RejectLog(stage="evaluate", keep_cell=self.config.run.keep_rejected)
+    def __call__(self, row: UnitRow) -> UnitRow:
+        log = RejectLog(stage="evaluate", keep_cell=self.config.table.keep_rejected)
         kept: list[int] = []
         wanted, pictures, shown = [], [], []  # of every picture; shown: its row
         with decoder(decode_output, in_child=self.in_child) as decode:
-            for i, line in enumerate(table.to_pylist()):
+            for i, line in enumerate(row.table.to_pylist()):
                 try:
                     wanted_of_line = self._wanted(line["text"])
                     found = decode(line["image"], Counter(), row=line["row"])
@@ -78,27 +75,21 @@ class JudgePictures:
                     shown += [i] * len(found)
                     kept.append(i)
                 except Reject as error:
-                    error.column = error.column or self.config.second_sequence
+                    error.column = error.column or self.config.input.second_sequence
                     log.add(line, error, cell=line["image"])
         read = Judge(image_size=JUDGED_PX).read(np.concatenate(pictures)) if pictures else []
         columns = {f"wanted_{a}": [getattr(w, a) for w in wanted] for a in VALUES}
         columns |= {f"read_{a}": [getattr(r, a) for r in read] for a in VALUES}
-        captions = table.select(["idx", "text"])
-        judged = captions.take(pa.array(shown, pa.int64()))
+        judged = row.table.select(["idx", "text"]).take(pa.array(shown, pa.int64()))
         for name, values in columns.items():
             judged = judged.append_column(name, pa.array(values, pa.string()))
-        all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
-        return row | {
-            "table": pack(captions.take(pa.array(kept, pa.int64()))),
-            "scores": pack(judged),
-            "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
-        }
+        return row.keep(kept, log, ["idx", "text"]).carrying(scores=pack(judged))
 
     def _wanted(self, text: str) -> Attributes:
         try:
             return parse_caption(text)
         except ValueError as error:
-            raise Reject("text_unscored", str(error), self.config.run.first_sequence) from None
+            raise Reject("text_unscored", str(error), self.config.input.first_sequence) from None
 
 
 def decode_output(cell: str | bytes | None, notes: Counter[str]) -> np.ndarray:
@@ -107,9 +98,9 @@ def decode_output(cell: str | bytes | None, notes: Counter[str]) -> np.ndarray:
     return np.stack([decode_image(image, JUDGED_PX, "antialias") for image in images])
 
 
-def scores_table(row: dict[str, Any]) -> pa.Table:
+def scores_table(row: UnitRow) -> pa.Table:
     """The part of a unit: a row a picture."""
-    return unpack(row["scores"]).cast(scores.schema(tuple(VALUES)))
+    return unpack(row.payload["scores"]).cast(scores.schema(tuple(VALUES)))
 
 
 def write_score(directory: RunDirectory) -> Score:
@@ -123,3 +114,20 @@ def write_score(directory: RunDirectory) -> Score:
     directory.write_json(asdict(found), "score.json")
     write_bytes(*directory.path("score.md"), found.to_markdown().encode())
     return found
+
+
+def evaluate(config: EvaluateConfig, run: Run) -> None:
+    """pictures -> scores, and the score of the table."""
+    cluster = start_ray()
+    job = TableJob(
+        stage="evaluate",
+        table="scores",
+        flags=config.table,
+        columns=config.input.columns(),
+        identity={"judge": "attributes", "format": 1},
+        row_bytes=SCORE_BYTES,
+    )
+    table = TableRun(job, run, cluster)
+    table.execute(Tasks(operator=JudgePictures(config=config)), parts=Parts(build=scores_table))
+    if table.writes:
+        log.info("score\n%s", write_score(table.directory).to_markdown())

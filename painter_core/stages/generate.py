@@ -1,7 +1,7 @@
 """prompts -> pictures: a pool of painters, then PNG encoding on CPUs (parts.py).
 
-A unit's row gains `pixels`: uint8 (N * max_generated_num, S, S, 3) as bytes, the samples of a row side by
-side.
+A unit's payload is `pixels`: uint8 (N * max_generated_num, S, S, 3) as bytes; a row's samples follow each
+other.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from painter_core.compute.devices import worker_device
+from painter_core.compute.devices import model_settings, worker_device
 from painter_core.compute.memory import gpt_row_bytes, vqgan_row_bytes
 from painter_core.easynlp.output import COLUMNS as EASYNLP_COLUMNS
 from painter_core.easynlp.output import model_text
@@ -21,15 +21,19 @@ from painter_core.files.faults import failpoint
 from painter_core.images.decode import ImageFormat
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
-from painter_core.model_files.open import open_model
+from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.cluster import start_ray
+from painter_core.runs.flags import ModelFlags, PromptFlags, TableFlags
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Actors, Parts
+from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.parts import OutputTable
-from painter_core.tables.columns import Columns, parse_input_schema
+from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
-from painter_core.tables.unit_row import pack, unpack
-from schemas import outputs, rejects
+from painter_core.tables.unit_row import UnitRow
+from schemas import outputs
 
 GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has
 
@@ -38,20 +42,22 @@ GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many 
 class GenerateConfig:
     """prompts table (idx, text) + model -> pictures (idx, text, gen_imgbase64)."""
 
-    run: RunConfig
+    table: TableFlags
+    input: PromptFlags = field(default_factory=PromptFlags)
+    model: ModelFlags = field(default_factory=ModelFlags)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoint_dir: str
     """Model directory, as jobs/train.py writes it."""
     vqgan: str | None = None
     """VQGAN that decodes instead of the model's own; of the same codes (train_vqgan.py --decoder-only)."""
-    input_schema: str = "idx:str:1,text:str:1"
-    """Columns of a TSV, in order: name:type:length."""
     output_schema: str = "idx,text,gen_imgbase64"
     """Columns of the output, in order."""
     append_cols: str = ""
     """Columns of the input that are appended unchanged, with commas between."""
     max_generated_num: int = 1
     """Pictures a prompt; with more than one, a column `sample` counts them."""
+    random_seed: int = 42
+    """Seed of the draws."""
     image_format: ImageFormat = "png"
     """png and webp are lossless, jpeg has quality 90."""
     easynlp_format: bool = False
@@ -65,10 +71,10 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if self.max_generated_num < 1:
             raise ValueError(f"--max-generated-num: got {self.max_generated_num}, expected 1 or more")
-        if self.easynlp_format and not (self.run.outputs.endswith(".tsv") and self.image_format == "png"):
+        if self.easynlp_format and not (self.table.outputs.endswith(".tsv") and self.image_format == "png"):
             raise ValueError(
-                f"--easynlp-format: got --outputs {self.run.outputs} and --image-format {self.image_format}, "
-                "expected X.tsv and png, as EasyNLP writes them"
+                f"--easynlp-format: got --outputs {self.table.outputs} and --image-format "
+                f"{self.image_format}, expected X.tsv and png, as EasyNLP writes them"
             )
         known = (*EASYNLP_COLUMNS, *(() if self.easynlp_format else (outputs.SAMPLE_COLUMN,)))
         names = self.output_schema.split(",")
@@ -100,15 +106,13 @@ class GenerateConfig:
             easynlp_format=self.easynlp_format,
         )
 
-    def columns(self) -> Columns:
-        """What is read."""
-        names = parse_input_schema(self.input_schema)
-        return Columns(
-            schema=names,
-            text=self.run.first_sequence,
-            extra=self.extra,
-            skip_first_line=self.run.skip_first_line,
-        )
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {
+            "--tables": self.table.tables,
+            "--outputs": self.table.outputs,
+            "--checkpoint-dir": self.checkpoint_dir,
+        }
 
 
 def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirectory:
@@ -140,7 +144,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
         "gpt_sha256": model.gpt_sha256(),
         "tokenizer_sha256": model.load_tokenizer().sha256,
-        "seed": config.run.random_seed,
+        "seed": config.random_seed,
         "sampling": dataclasses.asdict(config.sampling),
         "max_generated_num": config.max_generated_num,
         "image_format": config.image_format,
@@ -151,7 +155,8 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
 def row_bytes(config: GenerateConfig, model: ModelDirectory) -> int:
     """About how many bytes are written for a row: as PNG, a picture has about a byte a pixel."""
     assert model.vqgan is not None
-    files = 2 if config.run.outputs.endswith((".tsv", ".parquet")) else 1  # parts, and the file made of them
+    # the parts, and the single file made of them
+    files = 2 if config.table.outputs.endswith((".tsv", ".parquet")) else 1
     return files * config.max_generated_num * model.vqgan.image_size**2
 
 
@@ -178,38 +183,31 @@ class PaintUnits:
             device=worker_device(),
             precision=self.precision,
             sampling=self.config.sampling,
-            seed=self.config.run.random_seed,
+            seed=self.config.random_seed,
             micro_batch_size=self.micro_batch_size,
             compiled=self.compiled,
             vqgan=open_model(self.config.vqgan) if self.config.vqgan else None,
         )
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
-        table = unpack(row["table"])
         log = RejectLog(stage="generate")
-        kept = self._paintable(table.to_pylist(), log)
-        table = table.take(pa.array(kept, pa.int64()))
-        samples = range(self.config.max_generated_num)
+        columns = [name for name in row.table.column_names if name not in PLACE]
+        painted = row.keep(self._paintable(row.table.to_pylist(), log), log, columns)
         requests = [
             Request(idx=line["idx"], text=line["text"], sample=sample)
-            for line in table.select(["idx", "text"]).to_pylist()
-            for sample in samples
+            for line in painted.table.select(["idx", "text"]).to_pylist()
+            for sample in range(self.config.max_generated_num)
         ]
         pictures = [picture for _, batch in self._painter.paint(requests) for picture in batch]
-        failpoint("unit_computed", unit=int(row["unit"]))
-        all_rejects = pa.concat_tables([unpack(row["rejects"]), log.table()])
-        table = table.drop_columns(["file", "row", "byte_offset"])
-        return {
-            "unit": row["unit"],
-            "rows_in": row["rows_in"],
-            "warnings": row["warnings"],
-            "table": pack(self._as_seen(table) if self.config.easynlp_format else table),
-            "rejects": pack(all_rejects.sort_by("row").cast(rejects.SCHEMA)),
-            "pixels": np.stack(pictures).tobytes() if pictures else b"",
-            "image_size": self._painter.vqgan.config.image_size,
-            "model_s": time.monotonic() - began,
-        }
+        failpoint("unit_computed", unit=row.unit)
+        if self.config.easynlp_format:
+            painted = dataclasses.replace(painted, table=self._as_seen(painted.table))
+        return painted.carrying(
+            pixels=np.stack(pictures).tobytes() if pictures else b"",
+            image_size=self._painter.vqgan.config.image_size,
+            model_s=time.monotonic() - began,
+        )
 
     def _as_seen(self, table: pa.Table) -> pa.Table:
         """Captions as EasyNLP writes them."""
@@ -233,14 +231,48 @@ class PaintUnits:
         return kept
 
     def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
-        column = self.config.run.first_sequence
+        column = self.config.input.first_sequence
         if num_tokens == 0:
             raise Reject("text_empty", "leaves no token", column)
         if num_unk == min(num_tokens, length):
             raise Reject("text_all_unk", f"all of {num_unk} tokens are unknown to the model", column)
-        if self.config.run.outputs.endswith(".tsv"):
+        if self.config.table.outputs.endswith(".tsv"):
             written = () if self.config.easynlp_format else ("text",)  # else without white space
             for name in (*written, *self.config.extra):
                 if any(c in (line[name] or "") for c in "\t\r\n"):
                     detail = "a tab or a line end inside; use a .parquet output"
                     raise Reject("text_control", detail, column if name == "text" else name)
+
+
+def generate(config: GenerateConfig, run: Run) -> None:
+    """prompts -> pictures."""
+    cluster = start_ray()
+    model = open_model(config.checkpoint_dir)
+    settings = model_settings(
+        config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
+    )
+    vqgan = name_for_workers(config.vqgan) if config.vqgan else None
+    config = dataclasses.replace(config, checkpoint_dir=name_for_workers(config.checkpoint_dir), vqgan=vqgan)
+    job = TableJob(
+        stage="generate",
+        table="outputs",
+        flags=config.table,
+        columns=config.input.columns(config.extra),
+        identity=identity(config, model),
+        model=config.model,
+        settings=settings | {"output_columns": list(config.output_columns)},
+        row_bytes=row_bytes(config, model),
+        memory_per_row=memory_per_row(config, model, settings["precision"]),
+        gpu_rows=GPU_ROWS,
+        reads=(config.checkpoint_dir, vqgan or ""),
+    )
+    table = TableRun(job, run, cluster)
+    painter = {
+        "config": config,
+        "precision": settings["precision"],
+        "compiled": settings["compile"],
+        "micro_batch_size": table.micro_batch_size,
+    }
+    table.execute(
+        Actors(operator=PaintUnits, arguments=painter), parts=Parts(build=config.output_table(), cpus=1.0)
+    )

@@ -7,6 +7,7 @@ import base64
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ import pyarrow.parquet as pq
 
 from painter_core.errors import Refused
 from painter_core.files.storage import filesystem, redact, write_bytes
+from painter_core.runs.run import Run
 from painter_core.sample.pictures import sample_row
 from painter_core.sample.scenes import drawn_scene
 from schemas import pairs, prompts
+
+log = logging.getLogger(__name__)
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 ROW_GROUP_ROWS = 256  # a unit reads whole row groups, so that they are kept small
@@ -54,6 +58,10 @@ class MakeTableConfig:
     overwrite: bool = False
     """Replace the output."""
 
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {"--outputs": self.outputs, "--pictures": self.pictures}
+
     def __post_init__(self) -> None:
         if (self.pictures is None) == (self.sample is None):
             raise ValueError("give either --pictures FOLDER or --sample N")
@@ -61,6 +69,11 @@ class MakeTableConfig:
             raise ValueError(f"--outputs {self.outputs}: expected a name that ends in .parquet or .tsv")
         if min(self.sample or 0, self.scenes) < 0:
             raise ValueError("--sample and --scenes: expected 0 or more")
+
+
+def make_table(config: MakeTableConfig, run: Run) -> None:
+    """pictures -> pairs."""
+    log.info("%d rows -> %s", write_table(config), config.outputs)
 
 
 def write_table(config: MakeTableConfig) -> int:

@@ -5,22 +5,21 @@ Apart from the models, so that the processes that write parts do not import torc
 
 import base64
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from painter_core.easynlp.output import encode_picture, picture_cell
 from painter_core.images.decode import ImageFormat, encode_image
-from painter_core.tables.unit_row import unpack
+from painter_core.tables.unit_row import UnitRow
 from schemas import codes, outputs
 
 
-def codes_table(row: dict[str, Any]) -> pa.Table:
+def codes_table(row: UnitRow) -> pa.Table:
     """The part of a unit: idx, text, codes."""
-    table = unpack(row["table"])
-    flat = pa.array(np.frombuffer(row["codes"], np.uint16))
-    image_len = len(flat) // len(table) if len(table) else int(row["image_len"])
+    table = row.table
+    flat = pa.array(np.frombuffer(row.payload["codes"], np.uint16))
+    image_len = len(flat) // len(table) if len(table) else int(row.payload["image_len"])
     schema = codes.schema(image_len)
     lists = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("codes").type)
     return pa.Table.from_arrays([*(c.combine_chunks() for c in table.columns), lists], schema=schema)
@@ -36,12 +35,12 @@ class OutputTable:
     image_format: ImageFormat
     easynlp_format: bool
 
-    def __call__(self, row: dict[str, Any]) -> pa.Table:
+    def __call__(self, row: UnitRow) -> pa.Table:
         samples = self.max_generated_num
-        size = int(row["image_size"])
-        pictures = np.frombuffer(row["pixels"], np.uint8).reshape(-1, size, size, 3)
+        size = int(row.payload["image_size"])
+        pictures = np.frombuffer(row.payload["pixels"], np.uint8).reshape(-1, size, size, 3)
         rows = []
-        for i, line in enumerate(unpack(row["table"]).to_pylist()):
+        for i, line in enumerate(row.table.to_pylist()):
             cells = self._cells(pictures[i * samples : (i + 1) * samples])
             for sample, cell in enumerate(cells):
                 rows.append(line | {outputs.IMAGE_COLUMN: cell, outputs.SAMPLE_COLUMN: sample})

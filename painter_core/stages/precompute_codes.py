@@ -1,10 +1,9 @@
 """pairs -> codes: pictures are decoded on CPUs, the VQGAN runs in a pool of workers.
 
-What jobs/precompute_codes.py runs, and jobs/train.py if it is given pairs tables. A unit's row gains
-`pixels`, uint8 (N, S, S, 3) as bytes (decode.py), and then `codes`, uint16 (N, image_len) as bytes.
+What jobs/precompute_codes.py runs, and jobs/train.py if it is given pairs tables. A unit's payload is first
+`pixels`, uint8 (N, S, S, 3) as bytes (decode_pictures.py), and then `codes`, uint16 (N, image_len) as bytes.
 """
 
-import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
@@ -25,13 +24,15 @@ from painter_core.images.pixels import to_pixels
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import name_for_workers, open_model
-from painter_core.runs.run_config import RunConfig
-from painter_core.runs.table_run import Job
+from painter_core.runs.cluster import Cluster, start_ray
+from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Actors, Parts, Tasks
+from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.parts import codes_table
-from painter_core.tables.columns import Columns, parse_input_schema
-from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.unit_row import UnitRow
 
 CAPTION_BYTES = 100  # of a row's idx and caption, for the estimate of what will be written
 
@@ -40,11 +41,9 @@ CAPTION_BYTES = 100  # of a row's idx and caption, for the estimate of what will
 class PrecomputeConfig:
     """pairs table (idx, text, picture) -> codes table (idx, text, codes)."""
 
-    run: RunConfig
-    input_schema: str = "idx:str:1,text:str:1,imgbase64:str:1"
-    """Columns of a TSV, in order: name:type:length."""
-    second_sequence: str = "imgbase64"
-    """Column of the picture."""
+    table: TableFlags
+    input: PairFlags = field(default_factory=PairFlags)
+    model: ModelFlags = field(default_factory=ModelFlags)
     vqgan: str = "bundled"
     """VQGAN: a model directory, or `bundled`."""
     image_size: int | None = None
@@ -56,22 +55,16 @@ class PrecomputeConfig:
     expect: str = ""
     """Sizes that the VQGAN must have, `image_size=256,codebook_size=16384`; changes nothing."""
 
-    def columns(self) -> Columns:
-        """What is read."""
-        names = parse_input_schema(self.input_schema)
-        return Columns(
-            schema=names,
-            text=self.run.first_sequence,
-            image=self.second_sequence,
-            skip_first_line=self.run.skip_first_line,
-        )
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {"--tables": self.table.tables, "--outputs": self.table.outputs}
 
     def decoder(self, image_size: int) -> DecodePictures:
         """The operator that decodes, for pictures of `image_size` pixels a side."""
         return DecodePictures(
             decode=CellDecoder(image_size=image_size, resize=self.resize, alpha=self.alpha),
-            column=self.second_sequence,
-            keep_rejected=self.run.keep_rejected,
+            column=self.input.second_sequence,
+            keep_rejected=self.table.keep_rejected,
         )
 
 
@@ -119,15 +112,14 @@ class EncodePictures:
         most = vqgan_most_rows(model.config, self._device.type)
         self._pieces = Pieces(self.micro_batch_size, most)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
-        size = self._model.config.image_size
-        pixels = np.frombuffer(row.pop("pixels"), np.uint8).reshape(-1, size, size, 3)
-        row["codes"] = self.encode(pixels).tobytes()
-        row["image_len"] = self._model.config.image_len
-        failpoint("unit_computed", unit=int(row["unit"]))
-        row["model_s"] = time.monotonic() - began
-        return row
+        config = self._model.config
+        shape = (-1, config.image_size, config.image_size, 3)
+        codes = self.encode(np.frombuffer(row.payload["pixels"], np.uint8).reshape(shape))
+        failpoint("unit_computed", unit=row.unit)
+        seconds = time.monotonic() - began
+        return row.carrying(codes=codes.tobytes(), image_len=config.image_len, model_s=seconds)
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> np.ndarray:
@@ -157,43 +149,56 @@ class EncodePictures:
         return sent
 
 
-def precompute(job: Job, config: PrecomputeConfig) -> None:
+def table_job(
+    config: PrecomputeConfig, model: ModelDirectory, cluster: Cluster, *, outputs_flag: str = "--outputs"
+) -> TableJob:
+    """The job that makes a codes table; ValueError if the VQGAN does not fit the flags."""
+    settings = model_settings(
+        config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
+    )
+    made_by = identity(config, model)
+    assert model.vqgan is not None
+    return TableJob(
+        stage="precompute",
+        table="codes",
+        flags=config.table,
+        columns=config.input.columns(),
+        identity=made_by,
+        model=config.model,
+        settings=settings,
+        row_bytes=2 * model.vqgan.image_len + CAPTION_BYTES,
+        memory_per_row=vqgan_row_bytes(model.vqgan, settings["precision"]),
+        reads=(name_for_workers(config.vqgan),),
+        manifest={"image_len": model.vqgan.image_len},
+        outputs_flag=outputs_flag,
+    )
+
+
+def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_flag: str) -> None:
     """Makes or completes a codes table.
 
     Args:
-        job: started, in its context.
-        config: whose `run` and columns the job has.
-
-    Raises:
-        Complete: the table is there already.
+        outputs_flag: the flag that names it, for messages.
     """
     model = open_model(config.vqgan)
-    settings = model_settings(config.run.precision, config.run.compile, gpu=job.resources.uses_gpu)
-    made_by = identity(config, model)
+    job = table_job(config, model, cluster, outputs_flag=outputs_flag)
+    table = TableRun(job, run, cluster)
+    if table.writes:
+        keep_vqgan(model, table.directory)
     assert model.vqgan is not None
-    job.memory_per_row = vqgan_row_bytes(model.vqgan, settings["precision"])
-    row_bytes = 2 * model.vqgan.image_len + CAPTION_BYTES
-    reads = (name_for_workers(config.vqgan),)
-    job.make_plan(made_by, settings, row_bytes=row_bytes, reads=reads)
-    decode = config.decoder(model.vqgan.image_size)
-    encode: dict[str, Any] = {
+    encoder = {
         "vqgan": name_for_workers(config.vqgan),
-        "precision": settings["precision"],
-        "compiled": settings["compile"],
-        "micro_batch_size": job.micro_batch_size(),
+        "precision": job.settings["precision"],
+        "compiled": job.settings["compile"],
+        "micro_batch_size": table.micro_batch_size,
     }
-    if config.run.dry_run:
-        # in a child: a picture that kills its decoder must not kill the driver
-        in_child = dataclasses.replace(decode, in_child=True)
-        job.sample(in_child, EncodePictures(**encode), build=codes_table)
-    keep_vqgan(model, job.directory)
-    workers: Any = EncodePictures  # Ray's annotation of map() knows functions only
-    job.execute(
-        lambda: (
-            job.read()
-            .map(decode.__call__, **job.resources.tasks(1.0))
-            .map(workers, fn_constructor_kwargs=encode, **job.resources.actors(len(job.pending)))
-            .map(PartWriter(directory=job.directory, build=codes_table).__call__, **job.resources.tasks(0.5))
-        ),
-        extra={"table": "codes", "image_len": model.vqgan.image_len},
+    table.execute(
+        Tasks(operator=config.decoder(model.vqgan.image_size)),
+        Actors(operator=EncodePictures, arguments=encoder),
+        parts=Parts(build=codes_table),
     )
+
+
+def precompute_codes(config: PrecomputeConfig, run: Run) -> None:
+    """pairs -> codes."""
+    make_codes(config, run, start_ray(), outputs_flag="--outputs")

@@ -53,22 +53,22 @@ class Plan:
         }
 
 
-def differences(old: dict[str, Any], plan: Plan) -> list[str]:
-    """What differs between a stored plan and a new one, for a person."""
-    new = plan.to_json()
-    found = []
-    for part in ("stage", "identity", "settings", "files"):
-        if part in ("identity", "settings"):
-            keys = sorted(set(old[part]) | set(new[part]))
-            found += [
-                f"{k}: was {old[part].get(k)!r}, is {new[part].get(k)!r}"
-                for k in keys
-                if old[part].get(k) != new[part].get(k)
-            ]
-        elif old[part] != new[part]:
-            found.append(
-                f"{part} changed" if part == "files" else f"{part}: was {old[part]!r}, is {new[part]!r}"
-            )
-    if not found and old["units"] != new["units"]:
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between a stored plan and a new one, for a person; empty if the run can be resumed.
+
+    Args:
+        old, new: plan.json of a table or of a training run, which has no files and units.
+    """
+    found = [] if old["stage"] == new["stage"] else [f"stage: was {old['stage']!r}, is {new['stage']!r}"]
+    for part in ("identity", "settings"):
+        before, after = old.get(part, {}), new.get(part, {})
+        found += [
+            f"{key}: was {before.get(key)!r}, is {after.get(key)!r}"
+            for key in sorted({*before, *after})
+            if before.get(key) != after.get(key)
+        ]
+    if old.get("files") != new.get("files"):
+        found.append("files changed")
+    if not found and old.get("units") != new.get("units"):
         found.append("the units changed (another version of the planner)")
     return found

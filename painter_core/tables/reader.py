@@ -5,7 +5,6 @@ caught.
 """
 
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,23 +24,24 @@ from painter_core.tables.records import read_part
 from painter_core.tables.rejects import MAX_IDX_CHARS, RejectLog
 from painter_core.tables.row_checks import check_cell, check_idx, check_text
 from painter_core.tables.tsv import MAX_ROW_BYTES, open_tsv, split_lines
-from painter_core.tables.unit_row import pack
+from painter_core.tables.unit_row import UnitRow
 from painter_core.tables.units import Unit, group_units
 
 BLOCK_BYTES = 64 * 2**20
+
 Row = dict[str, Any]  # file, row, byte_offset, idx, text, the columns of Columns.extra, image
 Rows = Iterator[tuple[Row, Reject | None]]
 UnitRows = Iterator[tuple[Unit, Rows]]
+
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitReader:
-    """Reads groups of units: one output row a unit, {unit, rows_in, table, rejects, warnings}.
+    """Reads groups of units.
 
-    The table has file, row, byte_offset, idx, text, the columns of `columns.extra` and, if asked for, image:
-    a string (base64) or binary (encoded bytes) column. warnings is a JSON object: how often each of
-    schemas.rejects.WARNINGS was noticed.
+    A unit's table has file, row, byte_offset, idx, text, the columns of `columns.extra` and, if asked for,
+    image: a string (base64) or binary (encoded bytes) column.
     """
 
     files: list[InputFile]
@@ -49,12 +49,12 @@ class UnitReader:
     stage: str
     keep_rejected: bool
 
-    def read(self, units: Iterable[Unit]) -> Iterator[dict[str, Any]]:
-        """The output rows of these units, in this process."""
+    def read(self, units: Iterable[Unit]) -> Iterator[UnitRow]:
+        """These units, in order, in this process."""
         for group in group_units(units):
             yield from self(group)
 
-    def __call__(self, group: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def __call__(self, group: dict[str, Any]) -> Iterator[UnitRow]:
         units = [Unit(**u) for u in group["units"]]
         file = self.files[units[0].file]
         rows = self._parquet_rows if file.kind == "parquet" else self._tsv_rows
@@ -65,7 +65,7 @@ class UnitReader:
             yield result
             notes.clear()
 
-    def _read(self, unit: Unit, rows: Rows, notes: Counter[str]) -> Row:
+    def _read(self, unit: Unit, rows: Rows, notes: Counter[str]) -> UnitRow:
         log = RejectLog(stage=self.stage, keep_cell=self.keep_rejected)
         kept, rows_in = [], 0
         for row, error in rows:
@@ -78,13 +78,13 @@ class UnitReader:
         notes.update(text_invisible=sum(bool(_INVISIBLE.search(row["text"])) for row in kept))
         notes.update(text_formula=sum(row["text"].startswith(("=", "+", "-", "@")) for row in kept))
         notes.update(idx_repeated=len(kept) - len({row["idx"] for row in kept}))
-        return {
-            "unit": unit.number,
-            "rows_in": rows_in,
-            "table": pack(self._table(kept)),
-            "rejects": pack(log.table()),
-            "warnings": json.dumps({name: count for name, count in notes.items() if count}),
-        }
+        return UnitRow(
+            unit=unit.number,
+            rows_in=rows_in,
+            table=self._table(kept),
+            rejects=log.table(),
+            warnings=+notes,  # a copy, of what was noticed at all
+        )
 
     def _problem(self, row: Row) -> Reject | None:
         try:

@@ -12,15 +12,13 @@ beside it. While a run replaces another one (--overwrite), all this stands in a 
 its name (painter_core.runs.replacement).
 """
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from painter_core.errors import Refused
-from painter_core.files.storage import filesystem, join, read_json, redact, write_json
+from painter_core.files.storage import filesystem, join, read_json, write_json
 from painter_core.tables.records import read_sealed
 
 SINGLE_FILE = (".tsv", ".parquet")
@@ -103,29 +101,6 @@ class RunDirectory:
         return (
             [n.rstrip("/").rsplit("/", 1)[-1] for n in fs.ls(path, detail=False)] if fs.exists(path) else []
         )
-
-    def check_foreign(self) -> None:
-        """Raises Refused if something that is not ours stands where the output is to go."""
-        fs, path = self.path()
-        if dataclasses.replace(self, beside=True).read_json("_run", "replaces.json"):
-            return  # a run of ours stood here, and may be half removed
-        if self.single_file:
-            out_fs, out = filesystem(self.outputs)
-            if out_fs.exists(out) and not fs.exists(path):
-                raise Refused(
-                    f"{redact(self.outputs)} exists and was not made by this job; move it or name "
-                    "another --outputs"
-                )
-        if not fs.exists(path):
-            return
-        if fs.isfile(path):
-            raise Refused(f"{redact(self.url)} is a file; name another --outputs")
-        stored = self.read_json("_run", "plan.json")
-        name = foreign_name(fs, path) if stored is None else "" if "units" in stored else "_run"
-        if name:
-            raise Refused(
-                f"{redact(self.url)} holds files of another kind ({name}); name an empty or new --outputs"
-            )
 
 
 def foreign_name(fs: AbstractFileSystem, root: str) -> str:

@@ -1,9 +1,10 @@
 """Settings of the GPT's training, and the geometries of new models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from painter_core.models.gpt import GPTConfig
+from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
 Preset = Literal["tiny", "base", "large"]
 PRESETS: dict[str, tuple[int, int, int]] = {
@@ -37,51 +38,33 @@ class TrainConfig:
     """Text ids of a new model; longer captions are cut."""
     vocab: str | None = None
     """vocab.txt or tokenizer.json of a new model; by default a built-in vocabulary."""
-    learning_rate: float = 4e-5
+    learning_rate: float = field(default=4e-5, metadata=BOUND)
     """Highest learning rate, reached after the warm-up."""
-    epoch_num: float = 1.0
+    epoch_num: float = field(default=1.0, metadata=BOUND)
     """Passes over the training table; may be a fraction."""
-    weight_decay: float = 1e-4
+    weight_decay: float = field(default=1e-4, metadata=BOUND)
     """Of weight matrices; biases, norms and embeddings are not decayed."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "muon"] = field(default="adamw", metadata=BOUND)
     """adamw, as EasyNLP; muon for the matrices of the blocks learns from scratch in about a third of the
     steps."""
-    warmup_proportion: float = 0.1
+    warmup_proportion: float = field(default=0.1, metadata=BOUND)
     """Share of all steps in which the learning rate rises; then it falls linearly to 0."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = field(default=1.0, metadata=BOUND)
     """Gradients are scaled down to this norm."""
-    caption_dropout: float = 0.0
+    caption_dropout: float = field(default=0.0, metadata=BOUND)
     """Share of the samples, in each epoch others, that are learned without their caption; 0.1 makes
     --guidance-scale of generate.py work."""
     micro_batch_size: int = 16
     """Samples a forward pass of one worker."""
     gradient_accumulation_steps: int = 1
     """Forward passes an update; global batch = micro_batch_size x workers x this."""
-    logging_steps: int = 100
-    """Steps between lines of metrics."""
-    save_checkpoint_steps: int = 1000
-    """Steps between checkpoints, each with a validation."""
-    keep_checkpoints: int = 3
-    """Checkpoints kept."""
     sequence_length: int | None = None
     """Checked against text_len + image_len, if given (288 for the published models)."""
     expect: str = ""
     """Sizes that the model must have, `image_size=256,text_len=32,...`; changes nothing."""
-    random_seed: int = 42
-    """Seed of the weights and of the data order."""
-    num_workers: str = "1"
-    """Training workers: N, or MIN,MAX."""
-    use_gpu: Literal["auto", "yes", "no"] = "auto"
-    """One GPU a worker; auto: if the cluster has any."""
+    run: TrainingRunFlags = field(default_factory=TrainingRunFlags)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 is autocast with float32 weights; auto: bf16 where the hardware has it."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of the model; auto: on a GPU."""
-    overwrite: bool = False
-    """Replace a run with other settings in --checkpoint-dir, and in --codes-dir; it stays until the new
-    one is complete."""
-    dry_run: bool = False
-    """Check inputs, models and settings, do one step in this process, write nothing."""
 
     def __post_init__(self) -> None:
         positive = (
@@ -90,9 +73,6 @@ class TrainConfig:
             "max_grad_norm",
             "micro_batch_size",
             "gradient_accumulation_steps",
-            "logging_steps",
-            "save_checkpoint_steps",
-            "keep_checkpoints",
             "text_len",
         )
         for name in positive:

@@ -97,12 +97,12 @@ class VQGANTrainer:
             self.discriminator.parameters(), lr=config.learning_rate, betas=BETAS, fused=True
         )
         self.average = {k: v.detach().clone() for k, v in self.vqgan.state_dict().items()}
-        self.care = CodebookCare(self.vqgan, self.optimizer, self.average, worker, config.random_seed)
+        self.care = CodebookCare(self.vqgan, self.optimizer, self.average, worker, config.run.random_seed)
         self.step = 0
-        if config.compile == "on" and worker.device.type == "cpu":
+        if config.run.compile == "on" and worker.device.type == "cpu":
             # seen with torch 2.13: compiled for a CPU, bf16 convolutions get gradients that are plainly wrong
             raise ValueError("--compile on: not for a VQGAN on a CPU, where its gradients come out wrong")
-        compiled = config.compile != "off" and worker.device.type == "cuda"
+        compiled = config.run.compile != "off" and worker.device.type == "cuda"
         self.model: nn.Module = Autoencoder(self.vqgan, compiled=compiled)
         self.disc_model: nn.Module = DiscriminatorLoss(self.discriminator)
         if worker.world_size > 1:

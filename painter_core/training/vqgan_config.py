@@ -5,6 +5,7 @@ from typing import Literal
 
 from painter_core.images.decode import Alpha, Resize
 from painter_core.models.vqgan import VQGANConfig
+from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,62 +16,48 @@ class VQGANTrainConfig:
     """Pairs tables: TRAIN or TRAIN,VALID."""
     outputs: str
     """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/."""
-    input_schema: str = "idx:str:1,text:str:1,imgbase64:str:1"
+    input_schema: str = field(default="idx:str:1,text:str:1,imgbase64:str:1", metadata=BOUND)
     """Columns of a TSV, in order: name:type:length."""
-    second_sequence: str = "imgbase64"
+    second_sequence: str = field(default="imgbase64", metadata=BOUND)
     """Column of the picture."""
     geometry: VQGANConfig = field(default_factory=VQGANConfig)
-    vqgan: str | None = None
+    vqgan: str | None = field(default=None, metadata=BOUND)
     """VQGAN to start from (a directory, or `bundled`); its geometry is taken."""
-    decoder_only: bool = False
+    decoder_only: bool = field(default=False, metadata=BOUND)
     """Train the decoder alone: codes stay what they are, and cached codes stay valid. Needs --vqgan."""
-    resize: Resize = "antialias"
+    resize: Resize = field(default="antialias", metadata=BOUND)
     """How pictures are brought to size."""
-    alpha: Alpha = "white"
+    alpha: Alpha = field(default="white", metadata=BOUND)
     """What lies under transparent pixels."""
-    learning_rate: float = 5e-4
+    learning_rate: float = field(default=5e-4, metadata=BOUND)
     """Highest learning rate; 2 % of the steps to rise, then a cosine to 2 %."""
-    max_steps: int = 100_000
+    max_steps: int = field(default=100_000, metadata=BOUND)
     """Updates."""
     micro_batch_size: int = 32
     """Pictures a worker and step."""
-    l2_weight: float = 1.0
+    l2_weight: float = field(default=1.0, metadata=BOUND)
     """Weight of the squared error beside the absolute one."""
     perceptual_weights: str | None = None
     """VGG16's weights for a perceptual term: FILE (torchvision's names), or FILE,FILE with LPIPS's heads."""
-    perceptual_weight: float = 1.0
+    perceptual_weight: float = field(default=1.0, metadata=BOUND)
     """Weight of the perceptual term, if there is one."""
-    quantize_after: int = 200
+    quantize_after: int = field(default=200, metadata=BOUND)
     """Steps before the codebook is laid out over the latents and used; 0 with --vqgan."""
-    disc_start: int = 1_000_000
+    disc_start: int = field(default=1_000_000, metadata=BOUND)
     """Step from which the discriminator takes part; later than --max-steps: never."""
-    disc_weight: float = 0.5
+    disc_weight: float = field(default=0.5, metadata=BOUND)
     """Weight of the adversarial loss, times the adaptive weight."""
-    ema_decay: float = 0.998
+    ema_decay: float = field(default=0.998, metadata=BOUND)
     """Of the averaged weights, which are what is saved."""
-    logging_steps: int = 100
-    """Steps between lines of metrics."""
-    save_checkpoint_steps: int = 1000
-    """Steps between checkpoints, each with a validation."""
-    keep_checkpoints: int = 2
-    """Checkpoints kept."""
-    random_seed: int = 42
-    """Seed of weights, order and revival."""
-    num_workers: str = "1"
-    """Training workers: N, or MIN,MAX."""
-    use_gpu: Literal["auto", "yes", "no"] = "auto"
-    """One GPU a worker; auto: if the cluster has any."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    run: TrainingRunFlags = field(default_factory=lambda: TrainingRunFlags(keep_checkpoints=2))
+    precision: Literal["auto", "fp32", "bf16"] = field(default="auto", metadata=BOUND)
     """bf16 is autocast with float32 weights and a float32 quantizer; auto: bf16 where the hardware has it."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of encoder and decoder; auto: on a GPU."""
     max_reject_fraction: float = 0.01
     """More pictures than this share that cannot be used: exit code 3."""
-    overwrite: bool = False
-    """Replace a run with other settings in --outputs; it stays until the new one is
-    complete."""
-    dry_run: bool = False
-    """Check inputs, models and settings, do one step in this process, write nothing."""
+
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {"--tables": self.tables, "--outputs": self.outputs}
 
     def __post_init__(self) -> None:
         if self.decoder_only and not self.vqgan:
@@ -79,8 +66,6 @@ class VQGANTrainConfig:
             "learning_rate",
             "max_steps",
             "micro_batch_size",
-            "logging_steps",
-            "save_checkpoint_steps",
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected above 0")

@@ -6,11 +6,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from painter_core.images.cells import image_of_cell
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import PairFlags, TableFlags
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import plan_units
 from schemas.rejects import REASONS, WARNINGS
 from tests.catalogue import test_catalogue_pictures, test_catalogue_rows, test_catalogue_tables
@@ -33,17 +32,17 @@ def test_cells_of_rejects_can_be_given_again(tmp_path: Path) -> None:
     """docs/REJECTS.md: --keep-rejected, then --tables OUT/rejects --second-sequence cell."""
     text = "长" * 300
     path = write(tmp_path / "t.tsv", table(GOOD, f"1\t{text}\t{b64(encoded(plain(0, size=(8, 8))))}"))
-    config = PrecomputeConfig(run=RunConfig(tables=str(path), outputs="x", keep_rejected=True))
-    files, columns = find_files(str(path)), config.columns()
+    config = PrecomputeConfig(table=TableFlags(tables=str(path), outputs="x", keep_rejected=True))
+    files, columns = find_files(str(path)), config.input.columns()
     (unit,) = plan_units(files, columns, micro_batch_size=16, limit=None)
     (row,) = UnitReader(files=files, columns=columns, stage="x", keep_rejected=True).read([unit])
     done = config.decoder(SIDE)(row)
     (tmp_path / "rejects").mkdir()
-    pq.write_table(unpack(done["rejects"]), tmp_path / "rejects/part-000000.parquet")
-    config = dataclasses.replace(config, second_sequence="cell")
-    files, columns = find_files(str(tmp_path / "rejects")), config.columns()
+    pq.write_table(done.rejects, tmp_path / "rejects/part-000000.parquet")
+    config = dataclasses.replace(config, input=PairFlags(second_sequence="cell"))
+    files, columns = find_files(str(tmp_path / "rejects")), config.input.columns()
     (unit,) = plan_units(files, columns, micro_batch_size=16, limit=None)
     (row,) = UnitReader(files=files, columns=columns, stage="x", keep_rejected=False).read([unit])
-    (line,) = unpack(row["table"]).to_pylist()
+    (line,) = row.table.to_pylist()
     assert (line["idx"], line["text"]) == ("1", text)
     assert image_of_cell(line["image"]).startswith(b"\x89PNG")

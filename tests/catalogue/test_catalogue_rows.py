@@ -18,15 +18,14 @@ from painter_core.model_files.directory import write_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.runs import command_line
-from painter_core.runs.run_config import RunConfig
-from painter_core.runs.table_run import Job
+from painter_core.runs.flags import TableFlags
+from painter_core.runs.progress import Progress
 from painter_core.stages.generate import GenerateConfig, PaintUnits
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.inspect_table.report import inspect
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import Unit, plan_units
 from painter_core.text.ids import text_ids
 from painter_core.text.tokenizer import from_vocab
@@ -114,19 +113,19 @@ def _(root: Path) -> None:
     gpt = GPTConfig(text_vocab_size=len(VOCAB), codebook_size=8, text_len=4, image_len=vqgan.grid_size**2,
                     n_layer=1, n_head=1, n_embd=8)  # fmt: skip
     write_model(root / "model", vqgan=VQGAN(vqgan), gpt=GPT(gpt), tokenizer=TOKENIZER, card="")
-    config = GenerateConfig(run=RunConfig(tables="", outputs="x.tsv"), checkpoint_dir=str(root / "model"))
+    config = GenerateConfig(table=TableFlags(tables="", outputs="x.tsv"), checkpoint_dir=str(root / "model"))
     write(root / "t.tsv", table("0\t红", "1\t绿👕", "2\t绿 色", "3\t\u0301"))
-    files, columns = find_files(str(root / "t.tsv")), config.columns()
+    files, columns = find_files(str(root / "t.tsv")), config.input.columns()
     (unit,) = plan_units(files, columns, micro_batch_size=2, limit=None)
     (row,) = UnitReader(files=files, columns=columns, stage="generate", keep_rejected=False).read([unit])
     paint = PaintUnits(config=config, precision="fp32", micro_batch_size=2)
     done = paint(row)
-    lines = unpack(done["rejects"]).to_pylist()
+    lines = done.rejects.to_pylist()
     # 3: an accent alone leaves no token, case 56
     assert [(line["row"], line["reason"]) for line in lines] == [(2, "text_all_unk"), (4, "text_empty")]
     assert "all of 2 tokens are unknown" in lines[0]["detail"]
-    assert unpack(done["table"])["idx"].to_pylist() == ["0", "2"]
-    assert len(done["pixels"]) == 2 * 16 * 16 * 3
+    assert done.table["idx"].to_pylist() == ["0", "2"]
+    assert len(done.payload["pixels"]) == 2 * 16 * 16 * 3
 
 
 @case(CASES, 59, "special-tokens")
@@ -169,19 +168,18 @@ def _(root: Path) -> None:
         with pytest.raises(AttributeError):
             run(root / "t.tsv")
     # one that makes every row bad stops the run
-    columns = PrecomputeConfig(run=RunConfig(tables="", outputs="")).columns()
-    job = Job("precompute", RunConfig(tables="", outputs=str(root / "out")), columns)
-    record = {"rows_in": 300, "rows_out": 10, "rejected": "{'img_truncated': 290}"}
+    progress = Progress("precompute", "out/rejects", 0.01)
+    record = {"rows_in": 300, "rows_out": 10, "rejected": '{"img_truncated": 290}'}
     units = [
         Unit(number=n, file=0, row_group=-1, start=0, stop=1, first_row=1, num_rows=300) for n in range(4)
     ]
-    with job._progress.of(units, []):
+    with progress.of(units, []):
         for unit in range(3):
-            job._progress.add({"unit": unit, **record})
+            progress.add({"unit": unit, **record})
         with pytest.raises(
             Stop, match=r"1,160 of the first 1,200 rows .* img_truncated: this is not your data"
         ) as stop:
-            job._progress.add({"unit": 3, **record})
+            progress.add({"unit": 3, **record})
     assert stop.value.code == 3
 
 

@@ -15,13 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import TableFlags
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.tables.inputs import find_files
 from painter_core.tables.parquet import parquet_bytes
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.rejects import describe
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import plan_units
 from tests.support.catalogue import (
     CELL,
@@ -212,7 +211,7 @@ def _(root: Path) -> None:
 def _(root: Path) -> None:
     path = write(root / "t.tsv", table(GOOD, GOOD))
     files = find_files(str(path))
-    columns = PrecomputeConfig(run=RunConfig(tables="", outputs="")).columns()
+    columns = PrecomputeConfig(table=TableFlags(tables="", outputs="")).input.columns()
     units = plan_units(files, columns, micro_batch_size=16, limit=None)
     write(path, table(GOOD, GOOD, GOOD))
     reader = UnitReader(files=files, columns=columns, stage="x", keep_rejected=False)
@@ -309,10 +308,10 @@ def _(root: Path) -> None:
     for changes in ({}, {"imgbase64": pa.array([PNG] * 3)}):
         write_pairs(root / "t.parquet", **changes)
         files = find_files(str(root / "t.parquet"))
-        columns = PrecomputeConfig(run=RunConfig(tables="", outputs="")).columns()
+        columns = PrecomputeConfig(table=TableFlags(tables="", outputs="")).input.columns()
         units = plan_units(files, columns, micro_batch_size=16, limit=None)
         (row,) = UnitReader(files=files, columns=columns, stage="x", keep_rejected=False).read(units)
-        kind = unpack(row["table"]).schema.field("image").type
+        kind = row.table.schema.field("image").type
         assert pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
 
 

@@ -39,6 +39,7 @@ from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.units import plan_units
 from tests.support.codes_table import make_codes
 from tests.support.jobs import ROOT, sample_cell
+from tests.support.local_run import table_place
 
 PROMPTS = Columns(schema=("idx", "text"))
 NASTY = [
@@ -300,7 +301,7 @@ def test_s9_links_do_not_lead_out(tmp_path: Path) -> None:
     (tmp_path / "home/thesis.doc").write_text("mine")
     (tmp_path / "out").symlink_to(tmp_path / "home")
     with pytest.raises(Refused, match="files of another kind"):
-        RunDirectory(str(tmp_path / "out")).check_foreign()
+        table_place(tmp_path / "out").check_foreign()
     with pytest.raises(Refused, match="not empty"):
         inspect(InspectConfig(tables="x", outputs=str(tmp_path / "out")))
     # a link under a name of ours is replaced, not followed

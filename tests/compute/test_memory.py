@@ -1,6 +1,5 @@
 """Micro-batches that fit the memory, and that a resumed run keeps what was chosen."""
 
-import json
 import os
 import platform
 import subprocess
@@ -12,10 +11,10 @@ import pytest
 from painter_core.compute.memory import fitting_rows, gpt_row_bytes, vqgan_most_rows, vqgan_row_bytes
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
-from painter_core.runs.cluster import KEEP_MEMORY
-from painter_core.runs.run_config import RunConfig
-from painter_core.runs.table_run import Job
-from painter_core.tables.columns import Columns
+from painter_core.runs.cluster import KEEP_MEMORY, Cluster
+from painter_core.runs.run import Run
+from painter_core.runs.table_run import TableRun
+from tests.support.local_run import run_here, table_job, write_input
 
 MIB = 2**20
 
@@ -55,9 +54,12 @@ def test_rows_of_the_published_sizes() -> None:
 
 
 def test_a_resumed_run_keeps_the_micro_batch(tmp_path: Path) -> None:
-    (tmp_path / "_run").mkdir()
-    (tmp_path / "_run" / "plan.json").write_text(json.dumps({"settings": {"micro_batch_size": 8}}))
-    columns = Columns(schema=("idx", "text"))
-    for given, expected in ((None, 8), (4, 4)):
-        config = RunConfig(tables="t.tsv", outputs=str(tmp_path), micro_batch_size=given)
-        assert Job("test", config, columns).micro_batch_size() == expected
+    table = write_input(tmp_path / "in.tsv")
+    for seed, given, expected in ((1, 8, 8), (1, None, 8), (1, 4, 4)):
+        flags = {"overwrite": True} if given == 4 else {}
+        assert run_here(table, tmp_path / "out", seed=seed, micro_batch_size=given, **flags) == expected
+    # where nothing is stored, what fits the memory of a worker
+    for free, expected in ((1e9, 16), (8e6, 4)):
+        cluster = Cluster(cpus=1, gpus=0, memory_bytes=free)
+        job = table_job(table, tmp_path / f"new{free:g}", dry_run=True, memory_per_row=10**6)
+        assert TableRun(job, Run({}), cluster).micro_batch_size == expected

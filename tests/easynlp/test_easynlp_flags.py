@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from painter_core.easynlp.flags import Job, parse_parameters, translate
+from painter_core.easynlp.flags import EasynlpJob, parse_parameters, translate
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.runs.command_line import parse
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import TableFlags
 from painter_core.stages.generate import GenerateConfig
 from painter_core.stages.precompute_codes import PrecomputeConfig, identity
 from painter_core.stages.train.codes import TrainJobConfig
@@ -22,7 +22,6 @@ from painter_core.stages.train.plan import find_start
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import plan_units
 from painter_core.training.gpt_config import TrainConfig
 
@@ -87,7 +86,7 @@ def test_the_articles_prediction_command() -> None:
 
 
 @pytest.mark.parametrize("job", ["precompute", "train", "generate"])
-def test_our_own_flags_pass_untouched(job: Job) -> None:
+def test_our_own_flags_pass_untouched(job: EasynlpJob) -> None:
     ours = ["--tables", "a,b", "--overwrite", "--top-k", "1", "--precision=bf16", "--no-keep-rejected", "-h"]
     assert translate(ours, job) == ours
     assert translate([], job) == []
@@ -113,7 +112,7 @@ def test_our_own_flags_pass_untouched(job: Job) -> None:
         ("precompute", ["--mode=train", "--worker_gpu=2"], ["--num-actors", "2"]),
     ],
 )
-def test_translations(job: Job, argv: list[str], expected: list[str]) -> None:
+def test_translations(job: EasynlpJob, argv: list[str], expected: list[str]) -> None:
     assert translate(argv, job) == expected
 
 
@@ -134,7 +133,7 @@ def test_translations(job: Job, argv: list[str], expected: list[str]) -> None:
         ("generate", "text_vocab_size=21128", ["--expect", "text_vocab_size=21128"]),
     ],
 )  # fmt: skip
-def test_parameters(job: Job, parameters: str, expected: list[str]) -> None:
+def test_parameters(job: EasynlpJob, parameters: str, expected: list[str]) -> None:
     assert translate(["--user_defined_parameters", parameters], job) == expected
 
 
@@ -164,7 +163,7 @@ def test_parameters(job: Job, parameters: str, expected: list[str]) -> None:
         ("generate", ["--mode=predict", "--tables=a,b"], "--tables: EasyNLP paints the last"),
     ],
 )
-def test_contradictions_are_named(job: Job, argv: list[str], message: str) -> None:
+def test_contradictions_are_named(job: EasynlpJob, argv: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         translate(argv, job)
 
@@ -186,7 +185,7 @@ def test_contradictions_are_named(job: Job, argv: list[str], message: str) -> No
         ("precompute", "text_len=32", "means nothing to this job"),
     ],
 )
-def test_parameters_are_strict(job: Job, parameters: str, message: str) -> None:
+def test_parameters_are_strict(job: EasynlpJob, parameters: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         translate([f"--user_defined_parameters={parameters}"], job)
 
@@ -219,15 +218,15 @@ def test_check_expected() -> None:
 
 def test_jobs_parse_the_articles_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", *TRAIN, f"--user_defined_parameters={PARAMETERS}"])
-    config = parse(TrainJobConfig, None, job="train")
-    assert (config.train.tables, config.train.num_workers) == ("train.tsv,valid.tsv", "1")
+    config = parse(TrainJobConfig, None, easynlp="train")
+    assert (config.train.tables, config.train.run.num_workers) == ("train.tsv,valid.tsv", "1")
     assert config.train.pretrained_model_name_or_path == "alibaba-pai/pai-painter-base-zh"
     assert (config.train.sequence_length, config.train.expect) == (288, SIZES)
-    assert (config.pairs.second_sequence, config.pairs.codes_dir) == ("imgbase64", None)
+    assert (config.pairs.input.second_sequence, config.pairs.codes_dir) == ("imgbase64", None)
     monkeypatch.setattr(sys, "argv", ["generate.py", *PREDICT, "--skip_first_line"])
-    config = parse(GenerateConfig, None, job="generate")
-    assert (config.run.outputs, config.run.micro_batch_size) == ("./T2I_outputs.tsv", 8)
-    assert config.columns().skip_first_line
+    config = parse(GenerateConfig, None, easynlp="generate")
+    assert (config.table.outputs, config.model.micro_batch_size) == ("./T2I_outputs.tsv", 8)
+    assert config.input.columns().skip_first_line
 
 
 def test_a_contradiction_ends_with_code_2(
@@ -235,17 +234,17 @@ def test_a_contradiction_ends_with_code_2(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", *TRAIN, "--mode=predict"])
     with pytest.raises(SystemExit) as end:
-        parse(TrainJobConfig, None, job="train")
+        parse(TrainJobConfig, None, easynlp="train")
     assert end.value.code == 2
     assert "--mode: given twice, as train and predict" in caplog.text
 
 
 def test_sizes_are_compared_with_the_model() -> None:
-    run = RunConfig(tables="a", outputs="b")
+    table = TableFlags(tables="a", outputs="b")
     bundled = open_model("bundled")
-    identity(PrecomputeConfig(run=run, expect="image_size=64"), bundled)
+    identity(PrecomputeConfig(table=table, expect="image_size=64"), bundled)
     with pytest.raises(ValueError, match="image_size is 64, not 256"):
-        identity(PrecomputeConfig(run=run, expect="image_size=256"), bundled)
+        identity(PrecomputeConfig(table=table, expect="image_size=256"), bundled)
     train = TrainConfig(tables="a", checkpoint_dir="b", expect="text_len=32,codebook_size=1024")
     assert find_start(train, bundled).gpt.text_len == 32
     with pytest.raises(ValueError, match="codebook_size is 1024, not 16384"):
@@ -265,7 +264,7 @@ def test_the_first_line_is_skipped_whatever_it_holds(first: str, suffix: str, tm
     units = plan_units(files, columns, micro_batch_size=16, limit=None)
     assert sum(unit.num_rows for unit in units) == 40
     reader = UnitReader(files=files, columns=columns, stage="test", keep_rejected=False)
-    found = [line for row in reader.read(units) for line in unpack(row["table"]).to_pylist()]
+    found = [line for row in reader.read(units) for line in row.table.to_pylist()]
     assert [(line["row"], line["idx"]) for line in found] == [(i + 1, str(i)) for i in range(1, 41)]
     assert all(data[line["byte_offset"] :].startswith(line["idx"].encode() + b"\t") for line in found)
 

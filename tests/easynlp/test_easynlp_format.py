@@ -10,14 +10,13 @@ from PIL import Image
 
 from painter_core.easynlp.output import encode_picture, model_text, picture_cell, read_cell
 from painter_core.images.decode import encode_image
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import TableFlags
 from painter_core.sample.pictures import sample_row
 from painter_core.stages.evaluate import EvaluateConfig, JudgePictures, scores_table
 from painter_core.stages.generate import GenerateConfig
 from painter_core.tables.manifest import tsv_bytes
-from painter_core.tables.rejects import RejectLog
-from painter_core.tables.unit_row import pack, unpack
 from painter_core.text.tokenizer import from_vocab
+from tests.support.units import unit_row
 
 VOCAB = [
     "[PAD]",
@@ -40,8 +39,8 @@ VOCAB = [
 
 def generate_config(**changes: object) -> GenerateConfig:
     """Flags of jobs/generate.py."""
-    run = RunConfig(tables="prompts.tsv", outputs=str(changes.pop("outputs", "X.tsv")))
-    return GenerateConfig(run=run, checkpoint_dir="m", easynlp_format=True, **changes)
+    table = TableFlags(tables="prompts.tsv", outputs=str(changes.pop("outputs", "X.tsv")))
+    return GenerateConfig(table=table, checkpoint_dir="m", easynlp_format=True, **changes)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +57,7 @@ def test_lines_as_easynlp_writes_them(changes: dict, expected: str) -> None:
     config = generate_config(**changes)
     pictures = np.random.RandomState(0).randint(0, 256, (2 * config.max_generated_num, 16, 16, 3), np.uint8)
     prompts = pa.table({"idx": ["7", "8"], "text": ["宽松t恤", ""], "原文": ["宽松 T恤", None]})
-    row = {"table": pack(prompts), "pixels": pictures.tobytes(), "image_size": 16}
+    row = unit_row(prompts).carrying(pixels=pictures.tobytes(), image_size=16)
     images = [encode_picture(picture) for picture in pictures]
     assert tsv_bytes(config.output_table()(row)).decode() == expected.format(*images)
 
@@ -123,14 +122,13 @@ def test_scores_read_both_forms() -> None:
             "image": cells,
         }
     )
-    config = EvaluateConfig(run=RunConfig(tables="t", outputs="o"), attributes=True)
-    unit = {"table": pack(table), "rejects": pack(RejectLog(stage="evaluate").table())}
-    found = JudgePictures(config=config)(unit)
+    config = EvaluateConfig(table=TableFlags(tables="t", outputs="o"), attributes=True)
+    found = JudgePictures(config=config)(unit_row(table))
     scores = scores_table(found).to_pylist()
     assert [row["idx"] for row in scores] == ["a", "b", "b"], "a row a picture"
     assert [row["read_kind"] for row in scores] == [row.attributes.kind for row in rows]
-    assert unpack(found["table"]).column("idx").to_pylist() == ["a", "b"]
-    (reject,) = unpack(found["rejects"]).to_pylist()
+    assert found.table.column("idx").to_pylist() == ["a", "b"]
+    (reject,) = found.rejects.to_pylist()
     assert (reject["idx"], reject["reason"], reject["column"]) == ("c", "b64_repr", "gen_imgbase64")
 
 

@@ -18,16 +18,16 @@ import pytest
 
 from painter_core.errors import Reject
 from painter_core.images.isolate import decoder
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import TableFlags
 from painter_core.sample.pictures import sample_row
 from painter_core.stages.evaluate import EvaluateConfig, JudgePictures
 from painter_core.stages.inspect_table.verify import find_problems
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.stages.train_vqgan.pictures import open_pictures
 from painter_core.tables.columns import Columns
-from painter_core.tables.unit_row import pack, unpack
-from schemas import rejects
+from painter_core.tables.unit_row import unpack
 from tests.support.jobs import ROWS, Jobs, sample_cell, table_bytes
+from tests.support.units import unit_row
 
 TIMEOUT_S = 1.0
 
@@ -120,18 +120,17 @@ def test_a_unit_is_the_same_wherever_it_is_decoded(poisoned) -> None:
     cells = [sample_cell(0), "data:;base64," + sample_cell(1), "!", sample_cell(2)[:400], sample_cell(3)]
     places = {"file": "t.tsv", "text": "红"}
     rows = [places | {"row": i, "byte_offset": i, "idx": str(i), "image": c} for i, c in enumerate(cells)]
-    unit = {"unit": 0, "rows_in": len(rows), "warnings": "{}", "rejects": pack(rejects.SCHEMA.empty_table())}
-    unit["table"] = pack(pa.Table.from_pylist(rows))
-    decode = PrecomputeConfig(run=RunConfig(tables="", outputs="")).decoder(32)
+    unit = unit_row(pa.Table.from_pylist(rows))
+    decode = PrecomputeConfig(table=TableFlags(tables="", outputs="")).decoder(32)
     here = decode(unit)
     decode = dataclasses.replace(decode, in_child=True)
     assert decode(unit) == here
-    assert json.loads(here["warnings"]) == {"b64_data_uri": 1}
+    assert here.warnings == {"b64_data_uri": 1}
     poisoned("1:exit")
     first, again = decode(unit), decode(unit)
     assert first == again
-    assert unpack(first["rejects"])["reason"].to_pylist() == ["worker_crash", "b64_invalid", "img_truncated"]
-    assert unpack(first["table"])["idx"].to_pylist() == ["0", "4"]
+    assert first.rejects["reason"].to_pylist() == ["worker_crash", "b64_invalid", "img_truncated"]
+    assert first.table["idx"].to_pylist() == ["0", "4"]
 
 
 def test_the_cache_of_a_vqgan_training_leaves_poison_out(
@@ -157,17 +156,15 @@ def test_evaluation_leaves_poison_out(poisoned) -> None:
         places | {"row": i, "idx": str(i), "text": text, "image": sample_cell(i)}
         for i, text in enumerate(captions)
     ]
-    unit = {"unit": 0, "rows_in": 4, "warnings": "{}", "rejects": pack(rejects.SCHEMA.empty_table())}
-    unit["table"] = pack(pa.Table.from_pylist(rows))
-    run = RunConfig(tables="", outputs="")
-    config = EvaluateConfig(run=run, attributes=True)
+    unit = unit_row(pa.Table.from_pylist(rows))
+    config = EvaluateConfig(table=TableFlags(tables="", outputs=""), attributes=True)
     here, child = (JudgePictures(config=config, in_child=child)(unit) for child in (False, True))
     assert here == child
     poisoned("2:exit")
     done = JudgePictures(config=config, in_child=True)(unit)
-    assert unpack(done["rejects"])["reason"].to_pylist() == ["worker_crash"]
-    judged = unpack(here["scores"]).to_pylist()
-    assert unpack(done["scores"]).to_pylist() == [judged[i] for i in (0, 1, 3)]
+    assert done.rejects["reason"].to_pylist() == ["worker_crash"]
+    judged = unpack(here.payload["scores"]).to_pylist()
+    assert unpack(done.payload["scores"]).to_pylist() == [judged[i] for i in (0, 1, 3)]
 
 
 def test_poison_rows_cost_themselves(

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from painter_core.runs.outcome import Outcome
-from painter_core.stages.train.codes import PairsConfig, TrainJobConfig, make_codes
+from painter_core.runs.run import Run
+from painter_core.stages.train.codes import PairsConfig, TrainJobConfig, make_tables
 from painter_core.training.gpt_config import TrainConfig
 from tests.support.jobs import ROWS, TINY_GPT_FLAGS, Jobs, table_bytes
-from tests.support.local_run import faults, training_lines
+from tests.support.local_run import ALONE, faults, training_lines
 
 BATCH = 32
 STEPS = 2 * ROWS // BATCH
@@ -192,12 +192,13 @@ def test_mistakes_show_before_pairs_are_encoded(
     settings = {"tables": "TABLE/a.tsv", "checkpoint_dir": str(tmp_path / "model")} | train
     settings["tables"] = settings["tables"].replace("TABLE", str(tmp_path))
     with pytest.raises(ValueError, match=message):
-        make_codes(
+        make_tables(
             TrainJobConfig(
                 train=TrainConfig(**settings),
                 pairs=PairsConfig(**({"codes_dir": str(tmp_path / "codes")} | pairs_flags)),
             ),
-            Outcome(),
+            Run({}),
+            ALONE,
         )
     assert [p.name for p in tmp_path.iterdir()] == ["a.tsv"]
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from jobs import convert_checkpoint
+from painter_core.errors import Refused
 from painter_core.files.cache import build_once
 from painter_core.files.storage import file_sha256
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
@@ -321,7 +322,7 @@ def test_cut_file_is_named(tmp_path: Path) -> None:
 def test_outputs_are_whole_or_absent(tmp_path: Path) -> None:
     source = write_easynlp(tmp_path / "easynlp")
     (tmp_path / "ours").mkdir()
-    with pytest.raises(FileExistsError, match="name another directory"):
+    with pytest.raises(Refused, match="name another directory"):
         converted(source, tmp_path / "ours")
     with pytest.raises(ValueError, match="no such file"):
         converted(tmp_path / "nothing", tmp_path / "ours2")

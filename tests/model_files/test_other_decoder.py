@@ -13,7 +13,7 @@ from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import TableFlags
 from painter_core.stages.generate import GenerateConfig, identity, open_decoder
 from painter_core.text.tokenizer import builtin_tokenizer
 from tests.support.jobs import TINY_VQGAN
@@ -42,8 +42,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VQGAN]:
 
 
 def config(model: Path, vqgan: Path | None) -> GenerateConfig:
-    run = RunConfig(tables="prompts.tsv", outputs="out")
-    return GenerateConfig(run=run, checkpoint_dir=str(model), vqgan=str(vqgan) if vqgan else None)
+    table = TableFlags(tables="prompts.tsv", outputs="out")
+    return GenerateConfig(table=table, checkpoint_dir=str(model), vqgan=str(vqgan) if vqgan else None)
 
 
 def test_another_decoder_paints_the_same_codes(model: tuple[Path, VQGAN], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from painter_core.errors import Refused
 from painter_core.files.storage import filesystem, read_json, write_json
 from painter_core.runs import lock
 from painter_core.runs.lock import RunLock
-from painter_core.runs.outcome import Outcome
+from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun
 from tests.support.fake_store import FakeStore
 from tests.support.jobs import Jobs
@@ -216,7 +216,7 @@ def test_runs_lock_their_output(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert code_of(lambda: run_here(table, tmp_path / "out")) == 4
     assert f"process {os.getpid()}" in caplog.text
     assert code_of(lambda: run_here(table, tmp_path / "out", dry_run=True)) == 4
-    training = TrainingRun("train", "--checkpoint-dir", str(tmp_path / "out"), Outcome())
+    training = TrainingRun("train", "--checkpoint-dir", str(tmp_path / "out"), Run({}))
     with pytest.raises(Refused, match="another run writes there"):
         training.take_up({"a": 1}, {}, overwrite=False, dry_run=False, needed_bytes=0, reads=[])
     assert contents(tmp_path) == before
@@ -243,15 +243,15 @@ def test_a_failed_run_gives_its_lock_back(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_driver_whose_lock_is_taken_ends_with_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
 
-    def run() -> None:
-        with Outcome() as outcome:
-            outcome.lock(str(tmp_path / "out"))
-            outcome.began(lambda *end: written.append(end))
+    def driver() -> None:
+        with Run({}) as run:
+            run.lock(str(tmp_path / "out"))
+            run.began(lambda *end: written.append(end))
             hold(tmp_path / "out")
             threading.Event().wait(30)
 
     monkeypatch.setattr(lock, "HEARTBEAT_S", 0.02)
-    assert code_of(run) == 4
+    assert code_of(driver) == 4
     assert not written, "the directory is the other's now"
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from painter_core.errors import Complete, Refused
-from painter_core.runs.outcome import Outcome
+from painter_core.errors import Refused
+from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun
 from painter_core.tables.manifest import iter_parts
 from tests.support.local_run import code_of, contents, faults, killed, rows_of, run_here, write_input
@@ -119,8 +119,7 @@ def test_tables_and_models_do_not_replace_each_other(table: Path, tmp_path: Path
     run_here(table, tmp_path / "out")
     with pytest.raises(Refused, match="holds the output of test"):
         take_up(tmp_path / "out", {"a": 1}, overwrite=True)
-    training = take_up(tmp_path / "model", {"a": 1})
-    training._outcome.ended()
+    take_up(tmp_path / "model", {"a": 1})
     before = contents(tmp_path)
     assert code_of(lambda: run_here(table, tmp_path / "model", overwrite=True)) == 4
     assert contents(tmp_path) == before
@@ -221,17 +220,21 @@ def code_with_full_disk(table: Path, out: Path) -> int:
 # --- training ---------------------------------------------------------------------------------------
 
 
-def take_up(place: Path, identity: dict, *, overwrite: bool = False) -> TrainingRun:
-    run = TrainingRun("train", "--checkpoint-dir", str(place), Outcome())
-    run.take_up(
+def take_up(place: Path, identity: dict, *, overwrite: bool = False) -> TrainingRun | None:
+    """The run, with its lock given back at once; None if it is complete."""
+    run = Run({})
+    training = TrainingRun("train", "--checkpoint-dir", str(place), run)
+    taken = training.take_up(
         identity, {"global_batch_size": 8}, overwrite=overwrite, dry_run=False, needed_bytes=0, reads=[]
     )
-    return run
+    run.ended()
+    return training if taken else None
 
 
 def train(place: Path, seed: int, *, overwrite: bool = False) -> None:
     """What a run leaves, without the training."""
     run = take_up(place, {"seed": seed}, overwrite=overwrite)
+    assert run is not None
     for name in ("best", "last", "checkpoints/step-00000001"):
         (run.root / name).mkdir(parents=True, exist_ok=True)
         (run.root / name / "gpt.safetensors").write_text(str(seed))
@@ -239,7 +242,6 @@ def train(place: Path, seed: int, *, overwrite: bool = False) -> None:
     (run.root / "metrics.jsonl").write_text(f"{seed}\n")
     (run.root / "_SUCCESS").touch()
     run.end({"step": 1})
-    run._outcome.ended()
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 5, 6])
@@ -254,12 +256,11 @@ def test_a_model_is_replaced_when_the_new_one_is_complete(number: int, tmp_path:
         assert killed(lambda: train(model, 2, overwrite=True), faults(tmp_path / "faults", point))
     else:
         run = take_up(model, {"seed": 2}, overwrite=True)
+        assert run is not None
         assert (model / "best" / "gpt.safetensors").read_text() == "1"
         assert run.root == tmp_path / "model.new"
-        run._outcome.ended()
     if number:
-        with pytest.raises(Complete):
-            take_up(model, {"seed": 2}, overwrite=True)
+        assert take_up(model, {"seed": 2}, overwrite=True) is None, "it is complete"
     else:
         train(model, 2, overwrite=True)
     assert (model / "best" / "gpt.safetensors").read_text() == "2"

@@ -11,7 +11,8 @@ import pytest
 from painter_core.files.storage import write_bytes
 from painter_core.runs import nodes, preflight
 from painter_core.runs.dry_run import run_sample
-from painter_core.runs.outcome import Outcome
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Parts
 from painter_core.runs.training_run import TrainingRun
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
@@ -58,7 +59,7 @@ def test_places_that_cannot_be_written(table: Path, tmp_path: Path, caplog: pyte
     for output in ("/proc/out", "/sys/out/deep", table / "out"):
         assert code_of(lambda output=output: run_here(table, output)) == 2
         assert f"--outputs {output}: cannot be written" in caplog.text
-        training = TrainingRun("train", "--checkpoint-dir", str(output), Outcome())
+        training = TrainingRun("train", "--checkpoint-dir", str(output), Run({}))
         with pytest.raises(ValueError, match=rf"--checkpoint-dir {output}: cannot be written"):
             training.take_up({"a": 1}, {}, overwrite=False, dry_run=False, needed_bytes=0, reads=[])
     assert contents(tmp_path) == before
@@ -121,7 +122,7 @@ def test_a_sample_does_fifty_rows(suffix: str, tmp_path: Path, caplog: pytest.Lo
         plan = type(plan)(stage="test", identity={}, settings={}, files=files, units=units)
     reader = UnitReader(files=plan.files, columns=COLUMNS, stage="test", keep_rejected=False)
     before = contents(tmp_path)
-    needed = run_sample(plan, reader, [], idx_and_text, num_workers=2)
+    needed = run_sample(plan, reader, [], Parts(build=idx_and_text), num_workers=2)
     assert contents(tmp_path) == before
     assert "sample of 50 rows in this process: 45 out, 5 rejected {'text_empty': 5}" in caplog.text
     assert "all 100 rows: about 0 s with 2 workers" in caplog.text

@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -16,13 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import TableFlags
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.tables.inputs import find_files
 from painter_core.tables.parquet import parquet_bytes
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.rejects import describe
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import plan_units
 from schemas.rejects import REASONS
 
@@ -55,20 +53,20 @@ class Found:
 def run(tables: Path, *more: Path, in_child: bool | None = None) -> Found:
     """Plan, read and decode, as jobs/precompute_codes.py does."""
     names = ",".join(map(str, (tables, *more)))
-    config = PrecomputeConfig(run=RunConfig(tables=names, outputs="unused"))
-    files, columns = find_files(names), config.columns()
+    config = PrecomputeConfig(table=TableFlags(tables=names, outputs="unused"))
+    files, columns = find_files(names), config.input.columns()
     units = plan_units(files, columns, micro_batch_size=16, limit=None)
     reader = UnitReader(files=files, columns=columns, stage="precompute", keep_rejected=False)
     decode = dataclasses.replace(config.decoder(SIDE), in_child=in_child)
     kept, rejected, warnings, rows_in = [], {}, Counter(), 0
     for row in reader.read(units):
-        warnings.update(json.loads(row["warnings"]))
+        warnings.update(row.warnings)
         decoded = decode(row)
-        rows = unpack(decoded["table"]).to_pylist()
-        pixels = np.frombuffer(decoded["pixels"], np.uint8).reshape(-1, SIDE, SIDE, 3)
+        rows = decoded.table.to_pylist()
+        pixels = np.frombuffer(decoded.payload["pixels"], np.uint8).reshape(-1, SIDE, SIDE, 3)
         kept += [line | {"pixels": p} for line, p in zip(rows, pixels, strict=True)]
-        rejected |= {line["row"]: line for line in unpack(decoded["rejects"]).to_pylist()}
-        rows_in += decoded["rows_in"]
+        rejected |= {line["row"]: line for line in decoded.rejects.to_pylist()}
+        rows_in += decoded.rows_in
     assert rows_in == len(kept) + len(rejected)
     return Found(kept=kept, rejects=rejected, warnings=warnings, rows_in=rows_in)
 

@@ -1,42 +1,39 @@
-"""A codes table made in this process, without Ray: the same operators, one after the other."""
+"""A codes table made in this process, without Ray: the job's own steps, one unit after the other."""
 
 from pathlib import Path
 
 from painter_core.model_files.open import open_model
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import ModelFlags, TableFlags
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Actors, Parts, Tasks, run_here
+from painter_core.runs.table_run import TableRun
 from painter_core.stages.parts import codes_table
-from painter_core.stages.precompute_codes import EncodePictures, PrecomputeConfig, identity, keep_vqgan
-from painter_core.tables.inputs import find_files
-from painter_core.tables.manifest import finish, read_records
+from painter_core.stages.precompute_codes import EncodePictures, PrecomputeConfig, keep_vqgan, table_job
 from painter_core.tables.part_writer import PartWriter
-from painter_core.tables.plan import Plan
-from painter_core.tables.reader import UnitReader
-from painter_core.tables.run_directory import RunDirectory
-from painter_core.tables.units import plan_units
+from tests.support.local_run import ALONE
 
 
 def make_codes(pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = None) -> Path:
     """A codes table; unfinished if only the first `units` units are to be done."""
-    config = PrecomputeConfig(run=RunConfig(tables=str(pairs), outputs=str(outputs)), vqgan=str(vqgan))
-    model, directory = open_model(str(vqgan)), RunDirectory(str(outputs))
-    assert model.vqgan is not None
-    files, columns = find_files(str(pairs)), config.columns()
-    plan = Plan(
-        stage="precompute",
-        identity={"stage": "precompute", **identity(config, model)},
-        settings={},
-        files=files,
-        units=plan_units(files, columns, micro_batch_size=16, limit=None),
+    config = PrecomputeConfig(
+        table=TableFlags(tables=str(pairs), outputs=str(outputs), max_reject_fraction=0.5),
+        model=ModelFlags(micro_batch_size=16, precision="fp32"),
+        vqgan=str(vqgan),
     )
-    directory.write_json(plan.to_json(), "_run", "plan.json")
-    keep_vqgan(model, directory)
-    reader = UnitReader(files=files, columns=columns, stage="precompute", keep_rejected=False)
-    decode = config.decoder(model.vqgan.image_size)
-    encode = EncodePictures(vqgan=str(vqgan), precision="fp32", micro_batch_size=16)
-    write = PartWriter(directory=directory, build=codes_table)
-    for row in reader.read(plan.units[:units]):
-        write(encode(decode(row)))
-    if units is None:
-        extra = {"table": "codes", "image_len": model.vqgan.image_len}
-        finish(directory, plan, read_records(directory, plan), extra)
+    model = open_model(str(vqgan))
+    assert model.vqgan is not None
+    with Run({}) as run:
+        table = TableRun(table_job(config, model, ALONE), run, ALONE)
+        keep_vqgan(model, table.directory)
+        encoder = {"vqgan": str(vqgan), "precision": "fp32", "micro_batch_size": 16}
+        steps = (
+            Tasks(operator=config.decoder(model.vqgan.image_size)),
+            Actors(operator=EncodePictures, arguments=encoder),
+        )
+        if units is None:
+            table.execute_here(*steps, parts=Parts(build=codes_table))
+        else:
+            writer = PartWriter(directory=table.directory, build=codes_table)
+            for row in run_here(table.reader.read(table.plan.units[:units]), steps):
+                writer(row)
     return outputs

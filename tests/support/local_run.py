@@ -3,19 +3,23 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 
-from painter_core.runs.run_config import RunConfig
-from painter_core.runs.table_run import Job
+from painter_core.runs.cluster import Cluster
+from painter_core.runs.flags import ModelFlags, TableFlags
+from painter_core.runs.place import Place
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Parts
+from painter_core.runs.table_run import TABLE, TableJob, TableRun
 from painter_core.tables.columns import Columns
-from painter_core.tables.part_writer import PartWriter
-from painter_core.tables.unit_row import unpack
+from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.unit_row import UnitRow
 
 ROWS = 100
+ALONE = Cluster(cpus=2, gpus=0, memory_bytes=2**32)
 
 
 def write_input(path: Path) -> Path:
@@ -25,31 +29,49 @@ def write_input(path: Path) -> Path:
     return path
 
 
-class Commits:
-    """What the jobs get from Ray Data: the records of all pending units."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    def iter_rows(self) -> Iterator[dict]:
-        reader, writer = self._job.reader(), PartWriter(directory=self._job.directory, build=idx_and_text)
-        for row in reader.read(self._job.pending):
-            yield writer(row)
-
-
-def idx_and_text(row: dict) -> pa.Table:
+def idx_and_text(row: UnitRow) -> pa.Table:
     """The part of a unit."""
-    return unpack(row["table"]).select(["idx", "text"])
+    return row.table.select(["idx", "text"])
 
 
-def run_here(tables: object, outputs: object, *, seed: int = 1, **flags: object) -> None:
-    """Runs the job to its end; SystemExit unless it is done."""
-    config = RunConfig(
-        tables=str(tables), outputs=str(outputs), micro_batch_size=16, max_reject_fraction=0.5, **flags
+def table_job(
+    tables: object,
+    outputs: object,
+    *,
+    seed: int = 1,
+    micro_batch_size: int | None = None,
+    memory_per_row: int = 0,
+    **flags: object,
+) -> TableJob:
+    """A job that copies idx and text."""
+    return TableJob(
+        stage="test",
+        table="test",
+        flags=TableFlags(tables=str(tables), outputs=str(outputs), max_reject_fraction=0.5, **flags),
+        columns=Columns(schema=("idx", "text")),
+        identity={"seed": seed},
+        model=ModelFlags(micro_batch_size=micro_batch_size),
+        row_bytes=100,
+        memory_per_row=memory_per_row,
     )
-    with Job("test", config, Columns(schema=("idx", "text"))) as job:
-        job.make_plan({"seed": seed}, {}, row_bytes=100)
-        job.execute(lambda: Commits(job), {"table": "test"})
+
+
+def run_here(
+    tables: object, outputs: object, *, seed: int = 1, micro_batch_size: int | None = 16, **flags: object
+) -> int:
+    """Runs the job to its end, and returns its micro-batch; SystemExit unless it is done."""
+    with Run({}) as run:
+        job = table_job(tables, outputs, seed=seed, micro_batch_size=micro_batch_size, **flags)
+        table = TableRun(job, run, ALONE)
+        table.execute_here(parts=Parts(build=idx_and_text))
+        return table.micro_batch_size
+
+
+def table_place(outputs: object) -> Place:
+    """The place of a table."""
+    directory = RunDirectory(str(outputs))
+    single = ("", str(outputs)) if directory.single_file else ("", "")
+    return Place(TABLE, "--outputs", directory.outputs, directory.url, single)
 
 
 def training_lines(directory: Path) -> list[dict]:
@@ -60,9 +82,11 @@ def training_lines(directory: Path) -> list[dict]:
 
 def code_of(call: Callable[[], object]) -> int:
     """The exit code that a job ends with."""
-    with pytest.raises(SystemExit) as end:
+    try:
         call()
-    return int(end.value.code or 0)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 def faults(directory: Path, fault: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Planning and reading: every row of the input is in exactly one unit, and comes out as it stands there."""
 
 import gzip
-import json
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,6 @@ from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import InputFile, check_unchanged, find_files
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.tsv import split_lines
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import Unit, group_units, plan_units
 from schemas.rejects import REASONS
 
@@ -42,13 +40,12 @@ def planned(
 
 
 def read(files: list[InputFile], units: list[Unit], columns: Columns = COLUMNS) -> list[dict]:
-    """What the reader yields for all units, tables unpacked."""
+    """What the reader yields for all units, tables as lists."""
     reader = UnitReader(files=files, columns=columns, stage="test", keep_rejected=False)
-    found = []
-    for row in reader.read(units):
-        found.append(
-            row | {"table": unpack(row["table"]).to_pylist(), "rejects": unpack(row["rejects"]).to_pylist()}
-        )
+    found = [
+        vars(row) | {"table": row.table.to_pylist(), "rejects": row.rejects.to_pylist()}
+        for row in reader.read(units)
+    ]
     assert [row["unit"] for row in found] == [u.number for u in units]
     return found
 
@@ -311,6 +308,6 @@ def test_a_file_that_changed_is_refused(suffix: str, tmp_path: Path) -> None:
 def test_warnings_are_counted(tmp_path: Path) -> None:
     rows = ["1\t=SUM(A1)", "", "1\t零\u200b宽", "2\t正常", "\r", "3\t@x\u202e"]
     found = read(*planned(write(tmp_path / "t.tsv", "\n".join(rows).encode())))
-    assert [json.loads(unit["warnings"]) for unit in found] == [
+    assert [unit["warnings"] for unit in found] == [
         {"blank_line": 2, "idx_repeated": 1, "text_formula": 2, "text_invisible": 2}
     ]

@@ -14,8 +14,8 @@ from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.runs.outcome import Outcome
-from painter_core.runs.run_config import RunConfig
+from painter_core.runs.flags import TableFlags
+from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun
 from painter_core.stages.generate import GenerateConfig
 from painter_core.stages.generate import identity as generate_identity
@@ -25,7 +25,7 @@ from painter_core.text.tokenizer import Tokenizer, from_vocab
 from painter_core.training.checkpoints import latest_checkpoint, publish, repair_published, save_checkpoint
 from painter_core.training.gpt_config import TrainConfig
 from tests.support.jobs import TINY_GPT_FLAGS, Jobs
-from tests.support.local_run import contents, faults, killed
+from tests.support.local_run import ALONE, contents, faults, killed
 
 KEEP = 2
 FILES = ("gpt.safetensors", "README.md", "training/state.pt")
@@ -111,14 +111,15 @@ def test_damaged_newer_ones_do_not_push_good_ones_out(tmp_path: Path) -> None:
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(tmp_path: Path) -> None:
     def take_up() -> TrainingRun:
-        run = TrainingRun("train", "--checkpoint-dir", str(tmp_path / "model"), Outcome())
-        run.take_up({"a": 1}, {}, overwrite=False, dry_run=False, needed_bytes=0, reads=[])
-        return run
+        run = Run({})
+        training = TrainingRun("train", "--checkpoint-dir", str(tmp_path / "model"), run)
+        training.take_up({"a": 1}, {}, overwrite=False, dry_run=False, needed_bytes=0, reads=[])
+        run.ended()
+        return training
 
-    run = take_up()
-    run._outcome.ended()
+    training = take_up()
     for step in (1, 2):
-        damage(save(run.root, step) / FILES[0])
+        damage(save(training.root, step) / FILES[0])
     with pytest.raises(ValueError, match="none of 2 checkpoints is whole"):
         take_up()
 
@@ -236,15 +237,15 @@ def test_a_part_of_another_model_is_refused(job: str, other: str, sums: bool, tm
     def use() -> object:
         opened = open_model(str(model))
         if job == "generate":
-            run = RunConfig(tables="x", outputs="y")
-            return generate_identity(GenerateConfig(run=run, checkpoint_dir=str(model)), opened)
+            table = TableFlags(tables="x", outputs="y")
+            return generate_identity(GenerateConfig(table=table, checkpoint_dir=str(model)), opened)
         return find_start(train_config("x", model, tmp_path / "out"), open_model(str(codes)))
 
     if (job, other, sums) == ("generate", "vqgan", False):
         # a model directory without sums does not say which VQGAN its GPT was trained with; a run that was
         # begun with the other one is refused by its fingerprint
         assert use() != generate_identity(
-            GenerateConfig(run=RunConfig(tables="x", outputs="y"), checkpoint_dir="m"),
+            GenerateConfig(table=TableFlags(tables="x", outputs="y"), checkpoint_dir="m"),
             open_model(str(write(tmp_path / "again"))),
         )
         return
@@ -280,5 +281,5 @@ def test_codes_of_two_vqgans_or_of_none(tmp_path: Path) -> None:
         (str(first), "not finished"),
     ):
         with pytest.raises((ValueError, Refused), match=message):
-            make_plan(TrainConfig(tables=tables, checkpoint_dir=str(tmp_path / "out")), Outcome())
+            make_plan(TrainConfig(tables=tables, checkpoint_dir=str(tmp_path / "out")), Run({}), ALONE)
     assert contents(tmp_path) == before

@@ -13,6 +13,7 @@ from painter_core.models.discriminator import PatchDiscriminator
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.sample.judge import Judge, score
 from painter_core.sample.pictures import sample_row
+from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.vqgan import VQGANTrainer, learning_rate
 from painter_core.training.vqgan_config import VQGANTrainConfig
 from painter_core.training.vqgan_losses import DiscriminatorLoss, adversarial_weight
@@ -49,7 +50,7 @@ def make_trainer(
     """A tiny trainer with fixed weights, whose codebook is in use from its second step on."""
     settings: dict = {
         "tables": "-", "outputs": "-", "geometry": geometry, "micro_batch_size": BATCH, "max_steps": 40,
-        "learning_rate": 1e-3, "quantize_after": 1, "random_seed": 3,
+        "learning_rate": 1e-3, "quantize_after": 1, "run": TrainingRunFlags(random_seed=3),
     }  # fmt: skip
     torch.manual_seed(3)
     return VQGANTrainer(VQGAN(geometry), VQGANTrainConfig(**(settings | changes)), worker, perceptual)

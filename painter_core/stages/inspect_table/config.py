@@ -35,6 +35,10 @@ class InspectConfig:
     outputs: str | None = None
     """Write up to eight sample pictures to this new directory."""
 
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {"--tables": self.tables, "--json": self.json, "--outputs": self.outputs}
+
     def __post_init__(self) -> None:
         for name, least in (("text_len", 1), ("max_rows", 0), ("max_pictures", 0)):
             if getattr(self, name) < least:

@@ -1,6 +1,5 @@
 """The rows of any table, a unit at a time: input files through plan and reader, or parts of ours."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ from painter_core.tables.parquet import parquet_footer, read_table
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.run_directory import RunDirectory, part_name
 from painter_core.tables.tsv import open_tsv
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import Unit, plan_units
 
 if TYPE_CHECKING:
@@ -86,13 +84,13 @@ def spread(sizes: list[int], max_rows: int) -> list[int]:
 def _read_input(reader: UnitReader, units: list[Unit]) -> Iterator[Rows]:
     """Rows of files that people bring."""
     for unit in reader.read(units):
-        table = unpack(unit["table"])
+        table = unit.table
         yield Rows(
             idx=table["idx"].to_pylist(),
             texts=table["text"].to_pylist(),
             cells=table["image"].to_pylist() if reader.columns.image else None,
-            rejects=unpack(unit["rejects"]).to_pylist(),
-            warnings=Counter(json.loads(unit["warnings"])),
+            rejects=unit.rejects.to_pylist(),
+            warnings=unit.warnings,
         )
 
 

@@ -20,6 +20,7 @@ from painter_core.files.storage import filesystem, redact
 from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import encode_image
 from painter_core.images.pixels import to_uint8
+from painter_core.runs.run import Run
 from painter_core.sample.captions import VALUES
 from painter_core.stages.codes_table import open_vqgan
 from painter_core.stages.make_gallery.page import GalleryEntry, write_gallery
@@ -29,7 +30,6 @@ from painter_core.tables.manifest import iter_parts, part_rows
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.records import read_manifest
 from painter_core.tables.run_directory import RunDirectory
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import plan_units
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,18 @@ class GalleryConfig:
     overwrite: bool = False
     """Replace the page."""
 
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {"--tables": self.tables, "--outputs": self.outputs}
+
     def __post_init__(self) -> None:
         if not 1 <= self.max_entries <= 500:
             raise ValueError(f"--max-entries: got {self.max_entries}, expected 1 to 500")
+
+
+def make_gallery(config: GalleryConfig, run: Run) -> None:
+    """A table -> a page."""
+    log.info("%d pictures -> %s", write_page(config), config.outputs)
 
 
 def write_page(config: GalleryConfig) -> int:
@@ -164,7 +173,7 @@ def _originals(config: GalleryConfig, wanted: set[str]) -> dict[str, bytes]:
     reader = UnitReader(files=files, columns=columns, stage="gallery", keep_rejected=False)
     found, counts = dict[str, bytes](), Counter[str]()
     for unit in reader.read(units):
-        for row in unpack(unit["table"]).to_pylist():
+        for row in unit.table.to_pylist():
             if row["idx"] in wanted:
                 counts[row["idx"]] += 1
                 found[row["idx"]] = image_of_cell(row["image"])

@@ -4,24 +4,25 @@ What is made is what jobs/precompute_codes.py makes of the same table and flags,
 CODES_DIR/train and CODES_DIR/valid; it is resumed, and has rejects and their ceiling, as there.
 """
 
-import contextlib
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from painter_core.errors import Complete, Refused
 from painter_core.files.storage import filesystem, join, redact
 from painter_core.images.decode import Alpha, Resize
 from painter_core.model_files.open import open_model
-from painter_core.runs.outcome import Outcome
-from painter_core.runs.ray_train import find_workers
-from painter_core.runs.run_config import RunConfig
-from painter_core.runs.table_run import Job
+from painter_core.models.gpt import GPTConfig
+from painter_core.runs.cluster import Cluster
+from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
+from painter_core.runs.ray_train import Workers, find_workers
+from painter_core.runs.run import Run
 from painter_core.runs.training_run import split_tables
 from painter_core.stages.codes_table import codes_manifest
-from painter_core.stages.precompute_codes import PrecomputeConfig, precompute
-from painter_core.stages.train.plan import dry_run, find_start, training_run
+from painter_core.stages.precompute_codes import PrecomputeConfig, make_codes
+from painter_core.stages.train.plan import find_start, training_run
 from painter_core.tables.inputs import find_files
 from painter_core.training.gpt_config import TrainConfig
+
+GPUS_PER_ACTOR = {"auto": None, "yes": 1.0, "no": 0.0}  # of --use-gpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +33,12 @@ class PairsConfig:
     """Directory for the codes of pairs tables: DIR/train and DIR/valid; all workers must see it."""
     vqgan: str | None = None
     """VQGAN that makes the codes; by default the pretrained model's own, or `bundled`."""
-    input_schema: str = PrecomputeConfig.input_schema
-    """Columns of a TSV, in order: name:type:length."""
-    first_sequence: str = RunConfig.first_sequence
-    """Column of the caption."""
-    second_sequence: str = PrecomputeConfig.second_sequence
-    """Column of the picture."""
-    skip_first_line: bool = RunConfig.skip_first_line
-    """Pass over the first line of every TSV, whatever it holds."""
+    input: PairFlags = field(default_factory=PairFlags)
     resize: Resize = PrecomputeConfig.resize
     """bilinear: EasyNLP's transform; antialias: bicubic with antialiasing."""
     alpha: Alpha = PrecomputeConfig.alpha
     """What lies under transparent pixels: white, or `drop` for the hidden colour, as in EasyNLP."""
-    max_reject_fraction: float = RunConfig.max_reject_fraction
+    max_reject_fraction: float = TableFlags.max_reject_fraction
     """More rejected rows of a pairs table than this share: exit code 3, nothing is trained."""
 
     def __post_init__(self) -> None:
@@ -59,15 +53,35 @@ class TrainJobConfig:
     train: TrainConfig
     pairs: PairsConfig
 
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {
+            "--tables": self.train.tables,
+            "--checkpoint-dir": self.train.checkpoint_dir,
+            "--codes-dir": self.pairs.codes_dir,
+        }
 
-def make_codes(config: TrainJobConfig, outcome: Outcome) -> TrainConfig:
+
+@dataclass(frozen=True, kw_only=True)
+class Sketch:
+    """What is known of a training whose codes are not made: geometry and workers."""
+
+    gpt: GPTConfig
+    workers: Workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """The tables of a training."""
+
+    config: TrainConfig
+    """Training's config, with codes tables only."""
+    sketch: Sketch | None = None
+    """In a dry run over pairs tables, which makes no codes."""
+
+
+def make_tables(config: TrainJobConfig, run: Run, cluster: Cluster) -> Made:
     """Makes the codes of pairs tables, if --tables names any.
-
-    Args:
-        outcome: of the process.
-
-    Returns:
-        Training's config, with codes tables only.
 
     Raises:
         ValueError: wrong flags or inputs, nothing was written.
@@ -78,17 +92,19 @@ def make_codes(config: TrainJobConfig, outcome: Outcome) -> TrainConfig:
     tables = split_tables(train.tables)
     todo = [table for table in dict.fromkeys(tables) if not is_codes(table)]
     if todo or pairs.vqgan is not None:
-        _check(config, todo, [table for table in tables if table not in todo])
+        _check(config, cluster, todo, [table for table in tables if table not in todo])
     made: dict[str, str] = {}
     for table, part in zip(tables, ("train", "valid")[: len(tables)], strict=True):
         if table in todo and table not in made:
             made[table] = join(pairs.codes_dir or "", part)
-            _make(_precompute_config(config, table, made[table]), outcome)
-    if made and train.dry_run:
+            make_codes(
+                _precompute_config(config, table, made[table]), run, cluster, outputs_flag="--codes-dir"
+            )
+            run.ended()
+    if made and train.run.dry_run:
         start = find_start(train, open_model(_vqgan_name(config)))
-        workers = find_workers(train.num_workers, train.use_gpu)
-        dry_run(train, start.gpt, workers, f"{train.epoch_num:g} epochs of the codes")
-    return dataclasses.replace(train, tables=",".join(made.get(t, t) for t in tables))
+        return Made(config=train, sketch=Sketch(gpt=start.gpt, workers=find_workers(train.run, cluster)))
+    return Made(config=dataclasses.replace(train, tables=",".join(made.get(t, t) for t in tables)))
 
 
 def is_codes(table: str) -> bool:
@@ -97,7 +113,7 @@ def is_codes(table: str) -> bool:
     return fs.exists(join(path, "_run", "plan.json"))
 
 
-def _check(config: TrainJobConfig, todo: list[str], codes: list[str]) -> None:
+def _check(config: TrainJobConfig, cluster: Cluster, todo: list[str], codes: list[str]) -> None:
     """Finds out what is wrong before hours are spent on codes."""
     train, name = config.train, _vqgan_name(config)
     for table in todo:
@@ -118,9 +134,9 @@ def _check(config: TrainJobConfig, todo: list[str], codes: list[str]) -> None:
                 f"--tables {redact(table)}: its codes were made by another VQGAN (sha256 {found[:16]}) than "
                 f"{name} ({vqgan.vqgan_sha256()[:16]}); see --vqgan"
             )
-    training_run(train, Outcome()).check_place()
+    training_run(train, Run({}))
     find_start(train, vqgan)
-    find_workers(train.num_workers, train.use_gpu)
+    find_workers(train.run, cluster)
 
 
 def _vqgan_name(config: TrainJobConfig) -> str:
@@ -133,30 +149,16 @@ def _vqgan_name(config: TrainJobConfig) -> str:
 def _precompute_config(config: TrainJobConfig, table: str, outputs: str) -> PrecomputeConfig:
     train, pairs = config.train, config.pairs
     return PrecomputeConfig(
-        run=RunConfig(
+        table=TableFlags(
             tables=table,
             outputs=outputs,
-            first_sequence=pairs.first_sequence,
-            skip_first_line=pairs.skip_first_line,
             max_reject_fraction=pairs.max_reject_fraction,
-            overwrite=train.overwrite,
-            dry_run=train.dry_run,
-            gpus_per_actor={"auto": None, "yes": 1.0, "no": 0.0}[train.use_gpu],
-            precision=train.precision,
+            overwrite=train.run.overwrite,
+            dry_run=train.run.dry_run,
         ),
-        input_schema=pairs.input_schema,
-        second_sequence=pairs.second_sequence,
+        input=pairs.input,
+        model=ModelFlags(gpus_per_actor=GPUS_PER_ACTOR[train.run.use_gpu], precision=train.precision),
         vqgan=_vqgan_name(config),
         resize=pairs.resize,
         alpha=pairs.alpha,
     )
-
-
-def _make(config: PrecomputeConfig, outcome: Outcome) -> None:
-    job = Job("precompute", config.run, config.columns(), outcome)
-    try:
-        with contextlib.suppress(Complete):
-            precompute(job, config)
-    except Refused as error:
-        raise Refused(str(error).replace("--outputs", "--codes-dir")) from None
-    outcome.ended()

@@ -21,11 +21,11 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
         ValueError: the pretrained weights do not load.
     """
     worker = lone_worker(config.precision, use_gpu=use_gpu)
-    torch.manual_seed(config.random_seed)
+    torch.manual_seed(config.run.random_seed)
     name = config.pretrained_model_name_or_path
     model = (open_model(name).load_gpt().train() if name else GPT(gpt)).to(worker.device)
     rows = np.arange(config.micro_batch_size * config.gradient_accumulation_steps)
-    generator = np.random.default_rng(config.random_seed)
+    generator = np.random.default_rng(config.run.random_seed)
     text = generator.integers(gpt.codebook_size, gpt.vocab_size, (len(rows), gpt.text_len), np.int32)
     codes = generator.integers(0, gpt.codebook_size, (len(rows), gpt.image_len)).astype(np.uint16)
     samples = Samples(text_ids=text, codes=codes, pad_id=gpt.codebook_size)

@@ -14,7 +14,7 @@ from painter_core.files.faults import failpoint
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
-from painter_core.runs.ray_train import end_training, resume_from, this_worker, write_outcome
+from painter_core.runs.ray_train import end_training, resume_from, stop_training, this_worker
 from painter_core.stages.codes_table import open_samples
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.text.tokenizer import load_tokenizer
@@ -55,7 +55,7 @@ class _Run:
         )
 
     def _start_model(self) -> GPT:
-        torch.manual_seed(self.config.random_seed)
+        torch.manual_seed(self.config.run.random_seed)
         if self.config.pretrained_model_name_or_path:
             return open_model(self.config.pretrained_model_name_or_path).load_gpt().train()
         gpt = GPT(self.plan.gpt)
@@ -75,7 +75,7 @@ class _Run:
 
     def _wrapped(self) -> nn.Module:
         model: nn.Module = self.gpt
-        wanted = self.config.compile
+        wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
             model = cast(nn.Module, torch.compile(model))
         if self.worker.world_size > 1:
@@ -87,7 +87,7 @@ class _Run:
         """Epoch, position in it, and the global batch of the next step."""
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
         if self.order[0] != epoch:
-            seed, share = self.config.random_seed, self.config.caption_dropout
+            seed, share = self.config.run.random_seed, self.config.caption_dropout
             self.order = (epoch, epoch_order(seed, epoch, len(self.train)))
             self.dropped = dropped_captions(seed, epoch, len(self.train), share) if share else None
         start = step * self.plan.global_batch_size
@@ -113,7 +113,9 @@ class _Run:
             self.is_best = self.valid is None or self.valid_loss <= self.best_loss
             if self.is_best and self.valid is not None:
                 self.best_loss = self.valid_loss
-            path = save_checkpoint(self.plan.root, self.step, self._write, keep=self.config.keep_checkpoints)
+            path = save_checkpoint(
+                self.plan.root, self.step, self._write, keep=self.config.run.keep_checkpoints
+            )
             if self.is_best:
                 publish(self.plan.root / "best", path)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
@@ -160,8 +162,8 @@ def train_loop(config: dict[str, Any]) -> None:
         epoch, position, rows = run.next_rows()
         rate, loss, norm = run.update(rows)
         if not np.isfinite(loss) or not np.isfinite(norm):
-            _stop(
-                plan,
+            stop_training(
+                plan.root,
                 worker,
                 f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
                 "the last checkpoint is good. Try a lower --learning-rate",
@@ -172,11 +174,11 @@ def train_loop(config: dict[str, Any]) -> None:
         share = rank_share(rows, worker.rank, worker.world_size).tolist()
         failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
         last = run.step == plan.num_steps
-        if metrics and (run.step % run.config.logging_steps == 0 or last):
+        if metrics and (run.step % run.config.run.logging_steps == 0 or last):
             place = {"epoch": epoch, "position": position, **window.speed(plan, worker)}
             metrics.log(run.step, train_loss=window.loss(), lr=rate, grad_norm=norm, **place)
             window = _Window()
-        if run.step % run.config.save_checkpoint_steps == 0 or last:
+        if run.step % run.config.run.save_checkpoint_steps == 0 or last:
             run.save()
             if metrics and run.valid is not None:
                 metrics.log(run.step, valid_loss=run.valid_loss)
@@ -216,12 +218,6 @@ class _Window:
         if peak:
             found["mfu"] = rate * flops_per_sample(plan.gpt) / (peak * worker.world_size)
         return found
-
-
-def _stop(plan: TrainPlan, worker: Worker, message: str) -> None:
-    """Ends the run without an exception: Ray would try it again, to the same end."""
-    if worker.rank == 0:
-        write_outcome(plan.root, {"error": message})
 
 
 def _finish(run: _Run, metrics: MetricsLog | None) -> None:

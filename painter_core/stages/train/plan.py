@@ -9,22 +9,23 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from painter_core.errors import Complete
 from painter_core.files.storage import absolute, join
 from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGANConfig
-from painter_core.runs.outcome import Outcome
+from painter_core.runs.cluster import Cluster
 from painter_core.runs.ray_train import Workers, find_workers
-from painter_core.runs.training_run import TrainingRun, as_json, split_tables
+from painter_core.runs.run import Run
+from painter_core.runs.training_run import TrainingRun, split_tables
 from painter_core.stages.codes_table import codes_manifest, open_vqgan
 from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training.data_order import steps_per_epoch
 from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.run_flags import bound_settings
 
 log = logging.getLogger(__name__)
 
@@ -66,69 +67,63 @@ class TrainPlan:
         return join(self.train_table, "_run", "vqgan")
 
 
-def make_plan(config: TrainConfig, outcome: Outcome) -> tuple[TrainPlan, TrainingRun]:
+def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPlan, TrainingRun] | None:
     """Checks tables, model and resources; writes _run/plan.json, or takes it up again.
 
     Args:
         config: with codes tables only.
-        outcome: of the process.
+        run: of the process.
+        cluster: what the workers run on.
+
+    Returns:
+        The plan, and the run that its workers' results end; None if the run is complete.
 
     Raises:
         ValueError: wrong flags or inputs, nothing was written.
         Refused: --checkpoint-dir holds a run with other settings.
-        Complete: there is nothing to do.
     """
     config = _for_workers(config)
-    run = training_run(config, outcome)
-    run.check_place()
+    training = training_run(config, run)
     tables = split_tables(config.tables)
     manifests = _codes_manifests(tables)
     start = find_start(config, open_vqgan(tables[0]))
-    workers = find_workers(config.num_workers, config.use_gpu)
+    workers = find_workers(config.run, cluster)
     samples = sum(p["rows"] for p in manifests[0]["parts"])
-    batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
     if samples < 1:
         raise ValueError(f"--tables {tables[0]}: no rows")
+    batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
     identity = _identity(config, manifests, start)
-    stored = run.take_up(
+    stored = training.take_up(
         identity,
         {"global_batch_size": min(batch, samples), "config": dataclasses.asdict(config)},
-        overwrite=config.overwrite,
-        dry_run=config.dry_run,
-        needed_bytes=(config.keep_checkpoints + 1) * 3 * weights_bytes(GPT, start.gpt),
+        overwrite=config.run.overwrite,
+        dry_run=config.run.dry_run,
+        needed_bytes=(config.run.keep_checkpoints + 1) * 3 * weights_bytes(GPT, start.gpt),
         reads=[*tables, config.pretrained_model_name_or_path or ""],
     )
+    if stored is None:
+        return None
     plan = TrainPlan(
         config=config,
-        root=run.root,
+        root=training.root,
         gpt=start.gpt,
         train_table=tables[0],
         valid_table=tables[1] if len(tables) > 1 else None,
-        identity=identity,
+        identity=stored["identity"],
         # the batches of a run stay the same, also when it goes on with other workers
         global_batch_size=stored["global_batch_size"],
         num_samples=samples,
         workers=workers,
     )
-    if config.dry_run:
-        dry_run(plan.config, plan.gpt, workers, f"{plan.num_steps} steps of {plan.global_batch_size} samples")
-    plan.tokenizer_dir.mkdir(parents=True, exist_ok=True)
-    start.tokenizer.save(plan.tokenizer_dir)
-    return plan, run
+    if not config.run.dry_run:
+        plan.tokenizer_dir.mkdir(parents=True, exist_ok=True)
+        start.tokenizer.save(plan.tokenizer_dir)
+    return plan, training
 
 
-def dry_run(config: TrainConfig, gpt: GPTConfig, workers: Workers, what: str) -> NoReturn:
-    """Does one step in this process and ends it; nothing is written."""
-    from painter_core.stages.train.dry_run import gpt_step
-
-    gpt_step(config, gpt, use_gpu=workers.use_gpu)
-    log.info("dry run: nothing written; a run is %s, with %d workers", what, workers.most)
-    raise Complete(0)
-
-
-def training_run(config: TrainConfig, outcome: Outcome) -> TrainingRun:
-    """The run in --checkpoint-dir."""
-    return TrainingRun("train", "--checkpoint-dir", absolute(config.checkpoint_dir), outcome)
+def training_run(config: TrainConfig, run: Run) -> TrainingRun:
+    """The run in --checkpoint-dir; Refused if something else stands there."""
+    return TrainingRun("train", "--checkpoint-dir", absolute(config.checkpoint_dir), run)
 
 
 def _for_workers(config: TrainConfig) -> TrainConfig:
@@ -209,24 +204,13 @@ def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
 
 
 def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start) -> dict[str, Any]:
-    """What must be the same when a run is taken up again."""
-    settings = (
-        "optimizer",
-        "learning_rate",
-        "epoch_num",
-        "weight_decay",
-        "warmup_proportion",
-        "max_grad_norm",
-        "caption_dropout",
-        "random_seed",
-    )
-    identity = {
+    """What must be the same when a run is resumed."""
+    return {
         "stage": "train",
         "tables": [m["fingerprint"] for m in manifests],
         "rows": [m["rows_out"] for m in manifests],
         "gpt": dataclasses.asdict(start.gpt),
         "tokenizer_sha256": start.tokenizer.sha256,
         "pretrained_sha256": start.pretrained_sha256,
-        **{name: getattr(config, name) for name in settings},
+        **bound_settings(config),
     }
-    return as_json(identity)

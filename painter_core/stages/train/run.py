@@ -1,22 +1,46 @@
 """codes -> model: the job, from its flags to the end of its workers."""
 
 import logging
-from typing import Any
 
-from painter_core.runs.ray_train import run_workers
-from painter_core.stages.train.plan import TrainPlan
+from painter_core.models.gpt import GPTConfig
+from painter_core.runs.cluster import start_ray
+from painter_core.runs.ray_train import Workers, run_workers
+from painter_core.runs.run import Run
+from painter_core.stages.train.codes import TrainJobConfig, make_tables
+from painter_core.stages.train.dry_run import gpt_step
+from painter_core.stages.train.loop import train_loop
+from painter_core.stages.train.plan import make_plan
+from painter_core.training.gpt_config import TrainConfig
 
 log = logging.getLogger(__name__)
 
 
-def fit(plan: TrainPlan) -> dict[str, Any]:
-    """Runs the workers to the end and returns the last metrics."""
-    from painter_core.stages.train.loop import train_loop
+def train(config: TrainJobConfig, run: Run) -> None:
+    """codes tables, or pairs tables, -> model."""
+    cluster = start_ray()
+    made = make_tables(config, run, cluster)
+    if made.sketch is not None:
+        _dry_run(
+            made.config,
+            made.sketch.gpt,
+            made.sketch.workers,
+            f"{made.config.epoch_num:g} epochs of the codes",
+        )
+        return
+    planned = make_plan(made.config, run, cluster)
+    if planned is None:
+        return
+    plan, training = planned
+    if plan.config.run.dry_run:
+        what = f"{plan.num_steps} steps of {plan.global_batch_size} samples"
+        _dry_run(plan.config, plan.gpt, plan.workers, what)
+        return
+    counts = (f"{plan.num_samples:,}", plan.global_batch_size, plan.num_steps)
+    log.info("train: %s samples, global batch %d, %d steps", *counts)
+    training.end(run_workers(train_loop, plan, plan.root, plan.workers, num_steps=plan.num_steps))
 
-    log.info(
-        "train: %s samples, global batch %d, %d steps",
-        f"{plan.num_samples:,}",
-        plan.global_batch_size,
-        plan.num_steps,
-    )
-    return run_workers(train_loop, plan, plan.root, plan.workers, num_steps=plan.num_steps)
+
+def _dry_run(config: TrainConfig, gpt: GPTConfig, workers: Workers, what: str) -> None:
+    """One step in this process; nothing is written."""
+    gpt_step(config, gpt, use_gpu=workers.use_gpu)
+    log.info("dry run: nothing written; a run is %s, with %d workers", what, workers.most)

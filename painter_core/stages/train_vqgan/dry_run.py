@@ -20,12 +20,12 @@ def vqgan_step(config: VQGANTrainConfig, vqgan: VQGANConfig, *, use_gpu: bool) -
         ValueError: the weights of --vqgan do not load.
     """
     worker = lone_worker(config.precision, use_gpu=use_gpu)
-    torch.manual_seed(config.random_seed)
+    torch.manual_seed(config.run.random_seed)
     model = open_model(config.vqgan).load_vqgan() if config.vqgan else VQGAN(vqgan)
     flag = config.perceptual_weights
     perceptual = load_perceptual(perceptual_files(flag)) if flag else None
     trainer = VQGANTrainer(model.train(), config, worker, perceptual)
-    generator = np.random.default_rng(config.random_seed)
+    generator = np.random.default_rng(config.run.random_seed)
     side = vqgan.image_size
     pictures = generator.integers(0, 256, (config.micro_batch_size, side, side, 3), np.uint8)
     began = time.monotonic()

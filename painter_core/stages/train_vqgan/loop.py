@@ -13,7 +13,7 @@ from painter_core.files.faults import failpoint
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.vqgan import VQGAN
-from painter_core.runs.ray_train import end_training, resume_from, this_worker, write_outcome
+from painter_core.runs.ray_train import end_training, resume_from, stop_training, this_worker
 from painter_core.stages.train_vqgan.pictures import open_pictures
 from painter_core.stages.train_vqgan.plan import VQGANPlan
 from painter_core.training.checkpoints import publish, save_checkpoint
@@ -37,7 +37,7 @@ class _Run:
         self.worker = this_worker(self.config.precision)
         self.pictures = self._pictures(plan.train_table)
         self.valid = self._pictures(plan.valid_table or plan.train_table)[:VALIDATED]
-        torch.manual_seed(self.config.random_seed)
+        torch.manual_seed(self.config.run.random_seed)
         vqgan = open_model(self.config.vqgan).load_vqgan() if self.config.vqgan else VQGAN(plan.vqgan)
         flag = self.config.perceptual_weights
         perceptual = load_perceptual(perceptual_files(flag)) if flag else None
@@ -64,7 +64,7 @@ class _Run:
         batch = self.plan.global_batch_size
         epoch, step = divmod(self.trainer.step, max(1, len(self.pictures) // batch))
         if self.order[0] != epoch:
-            self.order = (epoch, epoch_order(self.config.random_seed, epoch, len(self.pictures)))
+            self.order = (epoch, epoch_order(self.config.run.random_seed, epoch, len(self.pictures)))
         rows = self.order[1][step * batch : (step + 1) * batch]
         return self.pictures[np.sort(rows[self.worker.rank :: self.worker.world_size])]
 
@@ -81,7 +81,7 @@ class _Run:
             self.is_best = self.found["valid_psnr"] >= self.best
             self.best = max(self.best, self.found["valid_psnr"])
             path = save_checkpoint(
-                self.plan.root, self.trainer.step, self._write, keep=self.config.keep_checkpoints
+                self.plan.root, self.trainer.step, self._write, keep=self.config.run.keep_checkpoints
             )
             if self.is_best:
                 publish(self.plan.root / "best", path)
@@ -116,13 +116,11 @@ def train_loop(config: dict[str, Any]) -> None:
     run = _Run(config["plan"])
     plan, worker, trainer = run.plan, run.worker, run.trainer
     if len(run.pictures) < plan.global_batch_size:
-        write_outcome(
+        stop_training(
             plan.root,
-            {
-                "error": f"{len(run.pictures)} pictures are fewer than one global batch "
-                f"({plan.global_batch_size}); use a smaller "
-                "--micro-batch-size"
-            },
+            worker,
+            f"{len(run.pictures)} pictures are fewer than one global batch ({plan.global_batch_size}); use a "
+            "smaller --micro-batch-size",
         )
         return
     metrics = MetricsLog(plan.root, resume_step=trainer.step) if worker.rank == 0 else None
@@ -133,21 +131,20 @@ def train_loop(config: dict[str, Any]) -> None:
             trainer.lay_out_codebook(run.spread_pictures(count))
         found = trainer.train_step(run.next_pictures())
         if not np.isfinite(found["train_loss"]) or not np.isfinite(found["grad_norm"]):
-            write_outcome(
+            stop_training(
                 plan.root,
-                {
-                    "error": f"loss {found['train_loss']} at step {trainer.step + 1}: stopped before "
-                    "the update. Try a lower --learning-rate"
-                },
+                worker,
+                f"loss {found['train_loss']} at step {trainer.step + 1}: stopped before the update. Try a "
+                "lower --learning-rate",
             )
             return
         last = trainer.step == run.config.max_steps
-        if metrics and (trainer.step % run.config.logging_steps == 0 or last):
+        if metrics and (trainer.step % run.config.run.logging_steps == 0 or last):
             now = time.monotonic()
             speed = (trainer.step - marked_step) * plan.global_batch_size / (now - marked)
             metrics.log(trainer.step, **found, lr=rate, samples_per_s=speed)
             marked, marked_step = now, trainer.step
-        if trainer.step % run.config.save_checkpoint_steps == 0 or last:
+        if trainer.step % run.config.run.save_checkpoint_steps == 0 or last:
             run.save(metrics)
             marked, marked_step = time.monotonic(), trainer.step
     if metrics:

@@ -18,7 +18,6 @@ from painter_core.images.isolate import CellDecoder, decoder
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
-from painter_core.tables.unit_row import unpack
 from painter_core.tables.units import plan_units
 
 log = logging.getLogger(__name__)
@@ -62,9 +61,9 @@ def _build(directory: Path, table: str, columns: Columns, size: int, resize: Res
     # in a process of its own from the start: this one trains, and is not started again for a unit
     with decoder(CellDecoder(image_size=size, resize=resize, alpha=alpha), in_child=True) as decode:
         for unit in reader.read(units):
-            rows_in += unit["rows_in"]
-            rejected.update(unpack(unit["rejects"]).column("reason").to_pylist())
-            for row in unpack(unit["table"]).to_pylist():
+            rows_in += unit.rows_in
+            rejected.update(unit.rejects.column("reason").to_pylist())
+            for row in unit.table.to_pylist():
                 try:
                     pictures[kept] = decode(row["image"], Counter(), row=row["row"])
                     kept += 1

@@ -8,41 +8,25 @@ see batches of one size.
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from painter_core.errors import Complete
 from painter_core.files.storage import absolute, file_sha256, redact
 from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.perceptual import MIN_SIDE_PX
 from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.runs.outcome import Outcome
+from painter_core.runs.cluster import Cluster
 from painter_core.runs.ray_train import Workers, find_workers
-from painter_core.runs.training_run import TrainingRun, as_json, split_tables
+from painter_core.runs.run import Run
+from painter_core.runs.training_run import TrainingRun, split_tables
 from painter_core.tables.columns import Columns, parse_input_schema
 from painter_core.tables.inputs import InputFile, find_files
 from painter_core.tables.units import plan_units
 from painter_core.training.perceptual_weights import load_perceptual, perceptual_files
+from painter_core.training.run_flags import bound_settings
 from painter_core.training.vqgan_config import VQGANTrainConfig
 
 log = logging.getLogger(__name__)
-
-NOT_IDENTITY = (
-    "outputs",
-    "tables",
-    "num_workers",
-    "use_gpu",
-    "compile",
-    "overwrite",
-    "dry_run",
-    "logging_steps",
-    "save_checkpoint_steps",
-    "keep_checkpoints",
-    "max_reject_fraction",
-    "geometry",
-    "perceptual_weights",
-    "micro_batch_size",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,20 +49,22 @@ class VQGANPlan:
         return _columns(self.config)
 
 
-def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, TrainingRun]:
+def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQGANPlan, TrainingRun] | None:
     """Checks tables, weights and resources; writes _run/plan.json, or takes it up again.
 
     Args:
         config: as given.
-        outcome: of the process.
+        run: of the process.
+        cluster: what the workers run on.
+
+    Returns:
+        The plan, and the run that its workers' results end; None if the run is complete.
 
     Raises:
         ValueError: wrong flags or inputs, nothing was written.
         Refused: --outputs holds a run with other settings.
-        Complete: there is nothing to do.
     """
-    run = TrainingRun("train_vqgan", "--outputs", absolute(config.outputs), outcome)
-    run.check_place()
+    training = TrainingRun("train_vqgan", "--outputs", absolute(config.outputs), run)
     # workers have another working directory
     start_name = name_for_workers(config.vqgan) if config.vqgan else None
     config = dataclasses.replace(config, outputs=absolute(config.outputs), vqgan=start_name)
@@ -86,43 +72,38 @@ def make_plan(config: VQGANTrainConfig, outcome: Outcome) -> tuple[VQGANPlan, Tr
     start = _find_start(config)
     geometry = start.vqgan if start and start.vqgan else config.geometry
     config, perceptual_sha256 = _find_perceptual(config, geometry)
-    workers = find_workers(config.num_workers, config.use_gpu)
+    workers = find_workers(config.run, cluster)
     batch = config.micro_batch_size * workers.most
     files = _find_rows(config, tables, batch)
     identity = {
+        "stage": "train_vqgan",
+        **bound_settings(config),
         "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
         "geometry": dataclasses.asdict(geometry),
         "start_sha256": start.vqgan_sha256() if start else None,
         "perceptual_sha256": perceptual_sha256,
     }
-    identity = as_json(_settings(config) | identity)
-    stored = run.take_up(
+    stored = training.take_up(
         identity,
         {"global_batch_size": batch},
-        overwrite=config.overwrite,
-        dry_run=config.dry_run,
-        needed_bytes=(config.keep_checkpoints + 1) * 5 * weights_bytes(VQGAN, geometry),
+        overwrite=config.run.overwrite,
+        dry_run=config.run.dry_run,
+        needed_bytes=(config.run.keep_checkpoints + 1) * 5 * weights_bytes(VQGAN, geometry),
         reads=[*tables, config.vqgan or "", *(config.perceptual_weights or "").split(",")],
     )
-    if config.dry_run:
-        _dry_run(config, geometry, workers)
+    if stored is None:
+        return None
     plan = VQGANPlan(
         config=config,
-        root=run.root,
+        root=training.root,
         vqgan=geometry,
         train_table=tables[0],
         valid_table=tables[1] if len(tables) > 1 else None,
-        identity=identity,
+        identity=stored["identity"],
         global_batch_size=stored["global_batch_size"],
         workers=workers,
     )
-    return plan, run
-
-
-def _settings(config: VQGANTrainConfig) -> dict[str, Any]:
-    """The flags that must be the same when a run is taken up again."""
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in NOT_IDENTITY}
-    return {"stage": "train_vqgan", **settings}
+    return plan, training
 
 
 def _find_start(config: VQGANTrainConfig) -> ModelDirectory | None:
@@ -165,15 +146,6 @@ def _find_rows(config: VQGANTrainConfig, tables: list[str], batch: int) -> list[
                 "smaller --micro-batch-size"
             )
     return files
-
-
-def _dry_run(config: VQGANTrainConfig, geometry: VQGANConfig, workers: Workers) -> NoReturn:
-    from painter_core.stages.train_vqgan.dry_run import vqgan_step
-
-    vqgan_step(config, geometry, use_gpu=workers.use_gpu)
-    steps, most = config.max_steps, workers.most
-    log.info("dry run: nothing written; a run is %d steps, with %d workers", steps, most)
-    raise Complete(0)
 
 
 def _columns(config: VQGANTrainConfig) -> Columns:

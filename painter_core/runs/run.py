@@ -4,22 +4,28 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn, Self
 
 from painter_core.errors import Refused, Stop
-from painter_core.runs.command_line import fail
+from painter_core.runs.command_line import check_path, fail
 from painter_core.runs.lock import RunLock
 
 _MAIN_THREAD = threading.main_thread().ident or 0
 INTERRUPTED = "interrupted; submit the same command again to resume"
 
 
-class Outcome:
-    """Context of a job: turns the way it ends into a summary and an exit code, and gives back its lock."""
+class Run:
+    """Context of a job: checks its paths, turns the way it ends into a summary and an exit code, and gives
+    back its lock.
 
-    def __init__(self) -> None:
+    Args:
+        paths: flag -> path or paths with commas between; None where the flag is not given.
+    """
+
+    def __init__(self, paths: Mapping[str, str | None]) -> None:
+        self._paths = paths
         self._write: Callable[[int, str, float], None] | None = None
         self._lock: RunLock | None = None
         self._lost = ""
@@ -27,6 +33,12 @@ class Outcome:
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
+        try:
+            for flag, path in self._paths.items():
+                if path is not None:
+                    check_path(flag, path)
+        except ValueError as error:
+            fail(2, str(error))
         return self
 
     def lock(self, url: str) -> None:
@@ -58,8 +70,7 @@ class Outcome:
         raise KeyboardInterrupt
 
     def ended(self) -> None:
-        """What began() announced is done, and its summary is written; the process goes on with another
-        part."""
+        """Ends a part of the run (codes before training); the process continues with the next one."""
         if self._write is not None:
             self._write(0, "", self.seconds)
         self._write, self._began = None, time.monotonic()

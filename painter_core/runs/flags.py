@@ -1,0 +1,116 @@
+"""Flags that several jobs share, declared once: nested in each job's config, without a prefix."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from painter_core.runs.cluster import Cluster, parse_range
+from painter_core.tables.columns import Columns, parse_input_schema
+
+PROMPTS_SCHEMA = "idx:str:1,text:str:1"
+PAIRS_SCHEMA = "idx:str:1,text:str:1,imgbase64:str:1"
+OUTPUTS_SCHEMA = "idx:str:1,text:str:1,gen_imgbase64:str:1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFlags:
+    """Flags of every job that turns a table into a table."""
+
+    tables: str
+    """Input: a file, directory or glob, or several with commas between; local paths or URLs (s3://, gs://,
+    oss://)."""
+    outputs: str
+    """Output: a directory of Parquet parts, or one file X.tsv or X.parquet with its run directory X.tsv.run
+    beside it."""
+    max_reject_fraction: float = 0.01
+    """More rejected rows than this share: exit code 3, no manifest."""
+    keep_rejected: bool = False
+    """Keep the picture cell of rejected rows in the rejects table."""
+    overwrite: bool = False
+    """Replace what an earlier run with other settings wrote to --outputs; it stays until the new one is
+    complete."""
+    dry_run: bool = False
+    """Check inputs, models and settings, do 50 rows here, estimate time and size; write nothing."""
+    limit: int | None = None
+    """Only the first N rows."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_reject_fraction <= 1:
+            raise ValueError(f"--max-reject-fraction: got {self.max_reject_fraction}, expected 0..1")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit: got {self.limit}, expected 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptFlags:
+    """Columns of a table of captions."""
+
+    input_schema: str = PROMPTS_SCHEMA
+    """Columns of a TSV, in order: name:type:length."""
+    first_sequence: str = "text"
+    """Column of the caption."""
+    skip_first_line: bool = False
+    """Pass over the first line of every TSV, whatever it holds; one equal to the schema's names is known as a
+    header without this."""
+
+    def columns(self, extra: tuple[str, ...] = ()) -> Columns:
+        """What is read; `extra` columns are carried through."""
+        return Columns(
+            schema=parse_input_schema(self.input_schema),
+            text=self.first_sequence,
+            extra=extra,
+            skip_first_line=self.skip_first_line,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairFlags:
+    """Columns of a table of captions and pictures."""
+
+    input_schema: str = PAIRS_SCHEMA
+    """Columns of a TSV, in order: name:type:length."""
+    first_sequence: str = "text"
+    """Column of the caption."""
+    second_sequence: str = "imgbase64"
+    """Column of the picture."""
+    skip_first_line: bool = False
+    """Pass over the first line of every TSV, whatever it holds; one equal to the schema's names is known as a
+    header without this."""
+
+    def columns(self) -> Columns:
+        """What is read."""
+        return Columns(
+            schema=parse_input_schema(self.input_schema),
+            text=self.first_sequence,
+            image=self.second_sequence,
+            skip_first_line=self.skip_first_line,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFlags:
+    """How a table job runs its model."""
+
+    micro_batch_size: int | None = None
+    """Rows a model call; by default 128 on a GPU (256 when painting), 16 on a CPU, fewer where memory is
+    short."""
+    num_actors: str | None = None
+    """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
+    gpus_per_actor: float | None = None
+    """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU.
+    Stated in the log and in the manifest."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the model, on a GPU also CUDA graphs of the sampling; auto: off."""
+
+    def __post_init__(self) -> None:
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ValueError(f"--micro-batch-size: got {self.micro_batch_size}, expected 1 or more")
+        parse_range("--num-actors", self.num_actors)
+
+    def uses_gpu(self, cluster: Cluster) -> bool:
+        """Whether model workers get a GPU; ValueError if there is none for them."""
+        wanted = self.gpus_per_actor
+        if wanted and wanted > cluster.gpus:
+            raise ValueError(f"--gpus-per-actor {wanted}: the cluster has {cluster.gpus:g} GPUs")
+        return cluster.gpus > 0 if wanted is None else wanted > 0

@@ -1,0 +1,37 @@
+"""Any table -> what it holds, and what is damaged: the job."""
+
+import logging
+from typing import Any
+
+from painter_core.errors import Stop
+from painter_core.files.storage import filesystem, redact, write_json
+from painter_core.runs.run import Run
+from painter_core.stages.inspect_table.config import InspectConfig
+from painter_core.stages.inspect_table.report import inspect
+from painter_core.stages.inspect_table.text import to_text
+from painter_core.stages.inspect_table.verify import find_problems, is_model
+from painter_core.text.escape import visible
+
+log = logging.getLogger(__name__)
+
+
+def inspect_table(config: InspectConfig, run: Run) -> None:
+    """Prints the report, or what --verify finds.
+
+    Raises:
+        Stop: --verify found something (exit code 3).
+    """
+    shown = redact(config.tables)
+    report: dict[str, Any] = {"table": shown}
+    problems = find_problems(config.tables) if config.verify else None
+    if not problems and not (config.verify and is_model(config.tables)):
+        found = inspect(config)
+        report = found.to_json()
+        print(to_text(found))  # what the job is for, on stdout; the log is on stderr
+    if config.json:
+        write_json(*filesystem(config.json), report | {"problems": problems})
+    if problems:
+        print("\n".join(map(visible, problems)))
+        raise Stop(3, f"{shown}: {len(problems)} files are damaged, missing or surplus")
+    if config.verify:
+        log.info("%s: verified, every file is as recorded", shown)

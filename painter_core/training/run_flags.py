@@ -1,0 +1,48 @@
+"""Flags that the training jobs share, and which flags a run must keep when it is resumed."""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+BOUND = {"bound": True}
+"""Metadata of a flag that changes the weights: a run that is resumed must have the same value."""
+
+
+def bound_settings(config: Any) -> dict[str, Any]:
+    """The bound flags of a config and of the configs nested in it, by name."""
+    found: dict[str, Any] = {}
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            found |= bound_settings(value)
+        elif each.metadata.get("bound"):
+            found[each.name] = value
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRunFlags:
+    """How a training runs, whatever is trained."""
+
+    logging_steps: int = 100
+    """Steps between lines of metrics."""
+    save_checkpoint_steps: int = 1000
+    """Steps between checkpoints, each with a validation."""
+    keep_checkpoints: int = 3
+    """Checkpoints kept."""
+    random_seed: int = field(default=42, metadata=BOUND)
+    """Seed of the weights, the data order and everything else that is drawn."""
+    num_workers: str = "1"
+    """Training workers: N, or MIN,MAX."""
+    use_gpu: Literal["auto", "yes", "no"] = "auto"
+    """One GPU a worker; auto: if the cluster has any."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the model; auto: on a GPU."""
+    overwrite: bool = False
+    """Replace a run with other settings in the output; it stays until the new one is complete."""
+    dry_run: bool = False
+    """Check inputs, models and settings, do one step in this process, write nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("logging_steps", "save_checkpoint_steps", "keep_checkpoints"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected above 0")
