@@ -16,6 +16,7 @@ from painter_core.runs.place import Kind, Place
 from painter_core.runs.run import Run
 from painter_core.tables.plan import fingerprint
 from painter_core.training.checkpoints import latest_checkpoint
+from painter_core.training.run_flags import TrainingRunFlags
 
 OURS = re.compile(
     r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|summary\.json"
@@ -55,9 +56,8 @@ class TrainingRun:
         self,
         identity: dict[str, Any],
         record: dict[str, Any],
+        flags: TrainingRunFlags,
         *,
-        overwrite: bool,
-        dry_run: bool,
         needed_bytes: float,
         reads: Iterable[str],
     ) -> dict[str, Any] | None:
@@ -66,7 +66,8 @@ class TrainingRun:
         Args:
             identity: what must be the same when the run is resumed.
             record: what plan.json says besides.
-            overwrite, dry_run, needed_bytes, reads: as in Place.take_up.
+            flags: of the run.
+            needed_bytes, reads: as in Place.take_up.
 
         Returns:
             The plan.json that holds; None if the run is complete.
@@ -86,12 +87,12 @@ class TrainingRun:
         taken = self._place.take_up(
             self._run,
             plan,
-            overwrite=overwrite,
-            dry_run=dry_run,
+            overwrite=flags.overwrite,
+            dry_run=flags.dry_run,
             needed_bytes=needed_bytes,
             reads=reads,
         )
-        if taken is not None and not dry_run:
+        if taken is not None and not flags.dry_run:
             latest_checkpoint(self.root)  # damaged ones show here, not when workers have begun
             self._run.began(self._write_summary)
         return taken

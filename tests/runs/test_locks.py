@@ -21,6 +21,7 @@ from painter_core.runs import lock
 from painter_core.runs.lock import RunLock
 from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun
+from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.fake_store import FakeStore
 from tests.support.jobs import Jobs
 from tests.support.local_run import code_of, contents, run_here, write_input
@@ -218,7 +219,7 @@ def test_runs_lock_their_output(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert code_of(lambda: run_here(table, tmp_path / "out", dry_run=True)) == 4
     training = TrainingRun("train", "--checkpoint-dir", str(tmp_path / "out"), Run({}))
     with pytest.raises(Refused, match="another run writes there"):
-        training.take_up({"a": 1}, {}, overwrite=False, dry_run=False, needed_bytes=0, reads=[])
+        training.take_up({"a": 1}, {}, TrainingRunFlags(), needed_bytes=0, reads=[])
     assert contents(tmp_path) == before
     (tmp_path / "out.lock").unlink()
     run_here(table, tmp_path / "out")

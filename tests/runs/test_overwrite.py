@@ -15,6 +15,7 @@ from painter_core.errors import Refused
 from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun
 from painter_core.tables.manifest import iter_parts
+from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.local_run import code_of, contents, faults, killed, rows_of, run_here, write_input
 
 NAMES = ["out", "out.tsv", "out.parquet"]
@@ -225,7 +226,7 @@ def take_up(place: Path, identity: dict, *, overwrite: bool = False) -> Training
     run = Run({})
     training = TrainingRun("train", "--checkpoint-dir", str(place), run)
     taken = training.take_up(
-        identity, {"global_batch_size": 8}, overwrite=overwrite, dry_run=False, needed_bytes=0, reads=[]
+        identity, {"global_batch_size": 8}, TrainingRunFlags(overwrite=overwrite), needed_bytes=0, reads=[]
     )
     run.ended()
     return training if taken else None

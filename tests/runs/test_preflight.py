@@ -19,6 +19,7 @@ from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.units import plan_units
+from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.fake_store import FakeStore
 from tests.support.jobs import ROOT
 from tests.support.local_run import code_of, contents, faults, idx_and_text, run_here, write_input
@@ -61,7 +62,7 @@ def test_places_that_cannot_be_written(table: Path, tmp_path: Path, caplog: pyte
         assert f"--outputs {output}: cannot be written" in caplog.text
         training = TrainingRun("train", "--checkpoint-dir", str(output), Run({}))
         with pytest.raises(ValueError, match=rf"--checkpoint-dir {output}: cannot be written"):
-            training.take_up({"a": 1}, {}, overwrite=False, dry_run=False, needed_bytes=0, reads=[])
+            training.take_up({"a": 1}, {}, TrainingRunFlags(), needed_bytes=0, reads=[])
     assert contents(tmp_path) == before
 
 

@@ -24,6 +24,7 @@ from painter_core.tables.records import seal
 from painter_core.text.tokenizer import Tokenizer, from_vocab
 from painter_core.training.checkpoints import latest_checkpoint, publish, repair_published, save_checkpoint
 from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.jobs import TINY_GPT_FLAGS, Jobs
 from tests.support.local_run import ALONE, contents, faults, killed
 
@@ -113,7 +114,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(tmp_path: P
     def take_up() -> TrainingRun:
         run = Run({})
         training = TrainingRun("train", "--checkpoint-dir", str(tmp_path / "model"), run)
-        training.take_up({"a": 1}, {}, overwrite=False, dry_run=False, needed_bytes=0, reads=[])
+        training.take_up({"a": 1}, {}, TrainingRunFlags(), needed_bytes=0, reads=[])
         run.ended()
         return training
 

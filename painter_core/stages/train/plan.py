@@ -92,12 +92,10 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
     if samples < 1:
         raise ValueError(f"--tables {tables[0]}: no rows")
     batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
-    identity = _identity(config, manifests, start)
     stored = training.take_up(
-        identity,
+        _identity(config, manifests, start),
         {"global_batch_size": min(batch, samples), "config": dataclasses.asdict(config)},
-        overwrite=config.run.overwrite,
-        dry_run=config.run.dry_run,
+        config.run,
         needed_bytes=(config.run.keep_checkpoints + 1) * 3 * weights_bytes(GPT, start.gpt),
         reads=[*tables, config.pretrained_model_name_or_path or ""],
     )

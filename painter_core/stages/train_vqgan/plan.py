@@ -65,9 +65,7 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
         Refused: --outputs holds a run with other settings.
     """
     training = TrainingRun("train_vqgan", "--outputs", absolute(config.outputs), run)
-    # workers have another working directory
-    start_name = name_for_workers(config.vqgan) if config.vqgan else None
-    config = dataclasses.replace(config, outputs=absolute(config.outputs), vqgan=start_name)
+    config = _for_workers(config)
     tables = [absolute(table) for table in split_tables(config.tables)]
     start = _find_start(config)
     geometry = start.vqgan if start and start.vqgan else config.geometry
@@ -86,8 +84,7 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
     stored = training.take_up(
         identity,
         {"global_batch_size": batch},
-        overwrite=config.run.overwrite,
-        dry_run=config.run.dry_run,
+        config.run,
         needed_bytes=(config.run.keep_checkpoints + 1) * 5 * weights_bytes(VQGAN, geometry),
         reads=[*tables, config.vqgan or "", *(config.perceptual_weights or "").split(",")],
     )
@@ -104,6 +101,12 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
         workers=workers,
     )
     return plan, training
+
+
+def _for_workers(config: VQGANTrainConfig) -> VQGANTrainConfig:
+    """Relative paths made absolute, since workers have another working directory."""
+    start = name_for_workers(config.vqgan) if config.vqgan else None
+    return dataclasses.replace(config, outputs=absolute(config.outputs), vqgan=start)
 
 
 def _find_start(config: VQGANTrainConfig) -> ModelDirectory | None:
