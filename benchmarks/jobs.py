@@ -55,7 +55,10 @@ def precompute(setup: Setup, peaks: Peaks) -> Iterator[Row]:
         _write_model(folder / "model", setup, gpt=False)
         table = write_pairs(folder / "pairs.tsv", count, size)
         began = time.perf_counter()
-        encoder = EncodePictures(vqgan=str(folder / "model"), precision=PRECISION, micro_batch_size=batch)
+        made_by = {"vqgan_sha256": open_model(str(folder / "model")).vqgan_sha256()}
+        encoder = EncodePictures(
+            vqgan=str(folder / "model"), identity=made_by, precision=PRECISION, micro_batch_size=batch
+        )
         torch.set_num_threads(setup.threads)  # the worker set one
         started = time.perf_counter() - began
 

@@ -1,6 +1,7 @@
 """How a row or a run may fail.
 
-A row: Reject. A run: ValueError before anything is written (exit code 2), Refused (4), Stop (its own code).
+A row: Reject. A run: ValueError before anything is written (exit code 2), Refused (4), Stop (its own
+code), Changed (1).
 """
 
 from schemas import rejects
@@ -25,6 +26,10 @@ class Reject(ValueError):
 
 class Refused(Exception):
     """The output exists and is not this run's: exit code 4, nothing changed."""
+
+
+class Changed(RuntimeError):
+    """What the run is made from is no longer what it was planned with: it stops (exit code 1)."""
 
 
 class Stop(Exception):

@@ -69,6 +69,10 @@ def start_ray() -> Cluster:
         assert "ray" not in sys.modules
         _set_variables()
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # what Ray says of its own affairs between our lines; its errors reach us as exceptions
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     import ray
 
     if submitted:

@@ -39,7 +39,9 @@ class RunLock:
     """
 
     def __init__(self, url: str, on_lost: Callable[[str], None]) -> None:
-        self.url = url.rstrip("/") + ".lock"
+        # a link to an output is the same output
+        place = os.path.realpath(filesystem(url)[1]) if is_local(url) else url.rstrip("/")
+        self.url = place + ".lock"
         self._on_lost = on_lost
         self._output = redact(url)
         self._ended = threading.Event()

@@ -7,7 +7,7 @@ beside the run that is to be replaced.
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,6 @@ class Kind:
     """... or any value, if this is None."""
     ours: re.Pattern[str]
     """Names of what a run writes beside _run."""
-    last: tuple[str, ...]
-    """Files that a complete run has."""
 
     def is_of(self, plan: dict[str, Any]) -> bool:
         """Whether a stored plan is of this kind."""
@@ -49,13 +47,21 @@ class Place:
         flag: that names the output.
         outputs: its value, absolute; the lock stands beside it.
         url: the run's directory, `outputs` itself or beside it.
+        is_whole: whether all that a complete run leaves is there.
         single: if the output is one file: what is made of it in the directory, and its path.
     """
 
     def __init__(
-        self, kind: Kind, flag: str, outputs: str, url: str, single: tuple[str, str] = ("", "")
+        self,
+        kind: Kind,
+        flag: str,
+        outputs: str,
+        url: str,
+        is_whole: Callable[[], bool],
+        single: tuple[str, str] = ("", ""),
     ) -> None:
         self.kind, self.flag, self.outputs, self.url = kind, flag, outputs, url
+        self._is_whole = is_whole
         self._fs, self._path = filesystem(url)
         self._beside_path = self._path.rstrip("/") + ".new"
         self._single = single
@@ -117,6 +123,7 @@ class Place:
             Refused: it holds a run with other settings, or another driver writes there (exit code 4).
         """
         if self._is_complete(plan, overwrite=overwrite):
+            self._mention_abandoned()
             return None
         preflight.check_writable(self.flag, self.url)
         preflight.check_space(self.flag, self.url, needed_bytes)
@@ -144,8 +151,8 @@ class Place:
                 f"{redact(self.url)} holds a run with other settings ({'; '.join(changed)}); name another "
                 f"{self.flag}, or replace it with --overwrite"
             )
-        whole = all(self._fs.exists(join(self._path, name)) for name in self.kind.last)
-        if changed or not whole or replacement.is_cut_short(self._fs, self._path, self._beside_path):
+        cut_short = replacement.is_cut_short(self._fs, self._path, self._beside_path)
+        if changed or cut_short or not self._is_whole():
             return False
         log.info("already complete: %s", redact(self.outputs))
         return True
@@ -159,9 +166,19 @@ class Place:
             return replacement.begin(
                 self._fs, self._path, self._beside_path, plan, lambda found: not differences(found, plan)
             )
+        self._mention_abandoned()
         if stored is None:
             write_json(self._fs, join(self._path, "_run", "plan.json"), plan)
         return stored or plan
+
+    def _mention_abandoned(self) -> None:
+        """Says that an --overwrite was begun beside and not finished; it is nobody's to remove unasked."""
+        if replacement.is_ours(self._fs, self._beside_path):
+            log.warning(
+                "%s.new holds an --overwrite that was not finished: submit that command again to finish it, "
+                "or remove the directory",
+                redact(self.url),
+            )
 
     def replace(self) -> None:
         """Puts the complete run beside in the place of the old one."""

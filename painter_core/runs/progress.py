@@ -13,6 +13,8 @@ from painter_core.errors import Stop
 from painter_core.files.storage import redact
 from painter_core.runs.flags import TableFlags
 from painter_core.tables.inputs import InputFile
+from painter_core.tables.manifest import first_reject
+from painter_core.tables.rejects import describe
 from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.units import Unit
 
@@ -153,12 +155,12 @@ def drop_what_broke(directory: RunDirectory) -> None:
             directory.uncommit(unit)
 
 
-def check_ceiling(records: list[dict[str, Any]], flags: TableFlags, directory: str) -> None:
+def check_ceiling(records: list[dict[str, Any]], flags: TableFlags, directory: RunDirectory) -> None:
     """Raises Stop if more rows were rejected than --max-reject-fraction allows.
 
     Args:
         records: commit records of all units.
-        directory: of the table, for the message.
+        directory: of the table.
     """
     rows, ceiling = sum(record["rows_in"] for record in records), flags.max_reject_fraction
     rejected: Counter[str] = Counter()
@@ -166,11 +168,19 @@ def check_ceiling(records: list[dict[str, Any]], flags: TableFlags, directory: s
         rejected.update(record["rejected"])
     if rows == 0:
         raise Stop(3, f"{redact(flags.tables)} has no rows, only blank lines")
-    if rejected.total() > ceiling * rows or rejected.total() == rows:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
+    reasons = ", ".join(f"{n} {reason}" for reason, n in rejected.most_common(5))
+    where = f"{redact(directory.url)}/rejects"
+    if rejected.total() == rows:
+        first = describe(first_reject(directory, next(r["unit"] for r in records if r["rejected"])))
+        raise Stop(
+            3,
+            f"all of {rows:,} rows were rejected ({reasons}): this is the wrong table, or not its columns. "
+            f"The first is {first}; the others are in {where}",
+        )
+    if rejected.total() > ceiling * rows:
         raise Stop(
             3,
             f"{rejected.total():,} of {rows:,} rows were rejected ({reasons}), more than "
-            f"--max-reject-fraction {ceiling:g}; see {directory}/rejects. All other rows are "
-            "committed: to accept the loss, submit again with a larger --max-reject-fraction",
+            f"--max-reject-fraction {ceiling:g}; see {where}. All other rows are committed: to accept the "
+            "loss, submit again with a larger --max-reject-fraction",
         )

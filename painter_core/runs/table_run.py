@@ -30,7 +30,7 @@ from painter_core.tables.units import Unit, plan_units
 log = logging.getLogger(__name__)
 
 CPU_ROWS = 16  # of a micro-batch
-TABLE = Kind(plan_key="units", ours=OURS, last=("manifest.json", "_SUCCESS"))
+TABLE = Kind(plan_key="units", ours=OURS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,8 @@ class TableRun:
         if directory.single_file:
             beside = dataclasses.replace(directory, beside=True)
             single = (joined_path(beside), filesystem(directory.outputs)[1])
-        return Place(TABLE, self.job.outputs_flag, directory.outputs, directory.url, single)
+        outputs, flag = directory.outputs, self.job.outputs_flag
+        return Place(TABLE, flag, outputs, directory.url, directory.is_complete, single)
 
     def _plan(self) -> Plan:
         job, flags = self.job, self.job.flags
@@ -213,7 +214,7 @@ class TableRun:
         """All units are committed: the manifest, and for a run beside another one its place."""
         flags = self.job.flags
         records = read_records(self.directory, self.plan)
-        check_ceiling(records, flags, redact(self.directory.url))
+        check_ceiling(records, flags, self.directory)
         extra = {"table": self.job.table, **self.job.manifest}
         manifest = finish(self.directory, self.plan, records, extra)
         if self.directory.beside:

@@ -42,8 +42,8 @@ class TrainingRun:
             raise ValueError(f"{flag} {url}: a path that all nodes see is needed, not a URL")
         self.stage = stage
         self._run = run
-        kind = Kind(plan_key="stage", plan_value=stage, ours=OURS, last=("_SUCCESS",))
-        self._place = Place(kind, flag, url, url)
+        kind = Kind(plan_key="stage", plan_value=stage, ours=OURS)
+        self._place = Place(kind, flag, url, url, lambda: (Path(filesystem(url)[1]) / "_SUCCESS").exists())
         self._place.check_foreign()
         self._values: dict[str, Any] = {}
 
@@ -51,6 +51,13 @@ class TrainingRun:
     def root(self) -> Path:
         """Where the run writes: the directory, or the one beside it."""
         return Path(self._place.path)
+
+    def stored(self) -> dict[str, Any] | None:
+        """plan.json of the run that stands there, if there is one, with `began_s`: when it was written."""
+        file = Path(self._place.path) / "_run" / "plan.json"
+        if not file.is_file():
+            return None
+        return json.loads(file.read_text()) | {"began_s": file.stat().st_mtime}
 
     def take_up(
         self,

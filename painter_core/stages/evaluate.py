@@ -1,6 +1,7 @@
 """pictures -> scores: attributes that the judge reads off each picture, beside those that its caption asks
 for."""
 
+import dataclasses
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ from painter_core.runs.steps import Parts, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.sample.captions import VALUES, Attributes, parse_caption
 from painter_core.sample.judge import Judge, Score, score
+from painter_core.tables.columns import Columns
 from painter_core.tables.manifest import iter_parts
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.run_directory import RunDirectory
@@ -116,6 +118,16 @@ def write_score(directory: RunDirectory) -> Score:
     return found
 
 
+def _columns(config: EvaluateConfig) -> Columns:
+    """What is read; of a TSV that generate wrote, its run directory says the columns."""
+    flags = config.input
+    if flags.input_schema == OUTPUTS_SCHEMA and config.table.tables.endswith(".tsv"):
+        plan = RunDirectory(config.table.tables).read_json("_run", "plan.json") or {}
+        if names := plan.get("settings", {}).get("output_columns"):
+            flags = dataclasses.replace(flags, input_schema=",".join(names))
+    return flags.columns()
+
+
 def evaluate(config: EvaluateConfig, run: Run) -> None:
     """pictures -> scores, and the score of the table."""
     cluster = start_ray()
@@ -123,11 +135,12 @@ def evaluate(config: EvaluateConfig, run: Run) -> None:
         stage="evaluate",
         table="scores",
         flags=config.table,
-        columns=config.input.columns(),
+        columns=_columns(config),
         identity={"judge": "attributes", "format": 1},
         row_bytes=SCORE_BYTES,
     )
     table = TableRun(job, run, cluster)
     table.execute(Tasks(operator=JudgePictures(config=config)), parts=Parts(build=scores_table))
-    if table.writes:
+    # also of a table that is complete: a run may have been ended between the last part and its score
+    if not config.table.dry_run and table.directory.read_json("score.json") is None:
         log.info("score\n%s", write_score(table.directory).to_markdown())

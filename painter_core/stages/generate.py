@@ -7,6 +7,7 @@ other.
 import dataclasses
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from painter_core.easynlp.output import COLUMNS as EASYNLP_COLUMNS
 from painter_core.easynlp.output import model_text
 from painter_core.errors import Reject
 from painter_core.files.faults import failpoint
+from painter_core.files.storage import absolute
 from painter_core.images.decode import ImageFormat
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
@@ -30,6 +32,7 @@ from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts
 from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.parts import OutputTable
+from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.unit_row import UnitRow
@@ -173,21 +176,28 @@ class PaintUnits:
     """Model operator: captions -> pictures."""
 
     config: GenerateConfig
+    identity: dict[str, Any]
+    """Names the model by its content."""
     precision: str
     micro_batch_size: int
     compiled: bool = False
 
     def __post_init__(self) -> None:
+        config = self.config
+        model = open_model(config.checkpoint_dir)
+        decoder = open_model(config.vqgan) if config.vqgan else model
         self._painter = Painter(
-            open_model(self.config.checkpoint_dir),
+            model,
             device=worker_device(),
             precision=self.precision,
             sampling=self.config.sampling,
             seed=self.config.random_seed,
             micro_batch_size=self.micro_batch_size,
             compiled=self.compiled,
-            vqgan=open_model(self.config.vqgan) if self.config.vqgan else None,
+            vqgan=decoder,
         )
+        check_pins(str(model.path), model_pins(model), self.identity)
+        check_pins(str(decoder.path), {"vqgan_sha256": decoder.vqgan_sha256()}, self.identity)
 
     def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
@@ -252,7 +262,9 @@ def generate(config: GenerateConfig, run: Run) -> None:
         config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
     )
     vqgan = name_for_workers(config.vqgan) if config.vqgan else None
-    config = dataclasses.replace(config, checkpoint_dir=name_for_workers(config.checkpoint_dir), vqgan=vqgan)
+    # best/ of a run is resolved once: what a training publishes meanwhile is another model
+    name = model.path if model.path.parent == Path(absolute(config.checkpoint_dir)) else config.checkpoint_dir
+    config = dataclasses.replace(config, checkpoint_dir=name_for_workers(str(name)), vqgan=vqgan)
     job = TableJob(
         stage="generate",
         table="outputs",
@@ -269,6 +281,7 @@ def generate(config: GenerateConfig, run: Run) -> None:
     table = TableRun(job, run, cluster)
     painter = {
         "config": config,
+        "identity": job.identity,
         "precision": settings["precision"],
         "compiled": settings["compile"],
         "micro_batch_size": table.micro_batch_size,

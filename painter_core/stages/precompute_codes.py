@@ -17,7 +17,7 @@ from painter_core.compute.devices import model_settings, prepare_vqgan, worker_d
 from painter_core.compute.memory import vqgan_most_rows, vqgan_row_bytes
 from painter_core.compute.pieces import Pieces
 from painter_core.files.faults import failpoint
-from painter_core.files.storage import write_bytes
+from painter_core.files.storage import sha256, write_bytes
 from painter_core.images.decode import Alpha, Resize
 from painter_core.images.isolate import CellDecoder
 from painter_core.images.pixels import to_pixels
@@ -31,6 +31,7 @@ from painter_core.runs.steps import Actors, Parts, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.parts import codes_table
+from painter_core.stages.pins import check_pins
 from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.unit_row import UnitRow
 
@@ -81,12 +82,18 @@ def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     return {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
 
 
-def keep_vqgan(model: ModelDirectory, directory: RunDirectory) -> None:
-    """Copies the VQGAN into the table, _run/vqgan/: codes are of no use without it, and training needs it."""
+def keep_vqgan(model: ModelDirectory, directory: RunDirectory, identity: dict[str, Any]) -> None:
+    """Copies the VQGAN into the table, _run/vqgan/: codes are of no use without it, and training needs it.
+
+    Args:
+        identity: of the run, which names the VQGAN by its content.
+    """
     for name in ("config.json", "vqgan.safetensors"):
         fs, path = directory.path("_run", "vqgan", name)
         if not fs.exists(path):
             data = (model.path / name).read_bytes()
+            if name == "vqgan.safetensors":
+                check_pins(str(model.path), {"vqgan_sha256": sha256(data)}, identity)
             if name == "config.json":
                 data = json.dumps(
                     {k: v for k, v in json.loads(data).items() if k in ("format", "vqgan")}
@@ -99,6 +106,8 @@ class EncodePictures:
     """Model operator: pixels -> codes, in micro-batches of one size."""
 
     vqgan: str
+    identity: dict[str, Any]
+    """Names the VQGAN by its content."""
     precision: str
     micro_batch_size: int
     compiled: bool = False
@@ -107,7 +116,9 @@ class EncodePictures:
     def __post_init__(self) -> None:
         self._device = worker_device()
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
-        model = open_model(self.vqgan).load_vqgan()
+        opened = open_model(self.vqgan)
+        model = opened.load_vqgan()
+        check_pins(self.vqgan, {"vqgan_sha256": opened.vqgan_sha256()}, self.identity)
         self._model = prepare_vqgan(model, self._device, self.precision, compiled=self.compiled)
         most = vqgan_most_rows(model.config, self._device.type)
         self._pieces = Pieces(self.micro_batch_size, most)
@@ -184,10 +195,11 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
     job = table_job(config, model, cluster, outputs_flag=outputs_flag)
     table = TableRun(job, run, cluster)
     if table.writes:
-        keep_vqgan(model, table.directory)
+        keep_vqgan(model, table.directory, job.identity)
     assert model.vqgan is not None
     encoder = {
         "vqgan": name_for_workers(config.vqgan),
+        "identity": job.identity,
         "precision": job.settings["precision"],
         "compiled": job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,

@@ -68,7 +68,7 @@ def finish(
     }
     _check_sizes(directory, manifest["parts"])
     if directory.single_file:
-        _join_parts(directory, manifest["parts"])
+        manifest["joined_bytes"] = _join_parts(directory, manifest["parts"])
     failpoint("manifest_begins")
     directory.write_json(seal(manifest), "manifest.json")
     failpoint("manifest_written")
@@ -114,8 +114,8 @@ def joined_path(directory: RunDirectory) -> str:
     return directory.path("_run", f"joined{directory.single_file}")[1]
 
 
-def _join_parts(directory: RunDirectory, parts: list[dict[str, Any]]) -> None:
-    """The parts as one file, rows in input order, whole under its final name.
+def _join_parts(directory: RunDirectory, parts: list[dict[str, Any]]) -> int:
+    """The parts as one file, rows in input order, whole under its final name; returns its size in bytes.
 
     In a directory that is to replace another one, the file waits for that: the old one stays where it is.
     """
@@ -132,8 +132,10 @@ def _join_parts(directory: RunDirectory, parts: list[dict[str, Any]]) -> None:
     except BaseException:
         remove(fs, temporary)
         raise
+    size = int(fs.size(temporary))
     if not directory.beside:
         move(fs, temporary, out)
+    return size
 
 
 def _upload_joined(directory: RunDirectory, parts: list[dict[str, Any]], path: str) -> None:
@@ -181,3 +183,9 @@ def iter_parts(outputs: str) -> Iterator[pa.Table]:
 def part_rows(directory: RunDirectory, part: dict[str, Any]) -> pa.Table:
     """The rows of a part of the manifest; ValueError if it was changed or is missing."""
     return read_table(read_part(join(directory.url, part["name"]), part["sha256"]), part["name"])
+
+
+def first_reject(directory: RunDirectory, unit: int) -> dict[str, Any]:
+    """The first line of a unit's rejects."""
+    fs, path = directory.path("rejects", part_name(unit))
+    return read_table(fs.cat_file(path), path).slice(0, 1).to_pylist()[0]

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from painter_core.files.faults import failpoint
-from painter_core.files.storage import sha256, write_bytes
+from painter_core.files.storage import remove, sha256, write_bytes
 from painter_core.tables.parquet import parquet_bytes
 from painter_core.tables.records import seal
 from painter_core.tables.run_directory import RunDirectory, part_name
@@ -47,6 +47,8 @@ class PartWriter:
             data = parquet_bytes(row.rejects)
             write_bytes(*self.directory.path("rejects", name), data)
             record["rejects_sha256"] = sha256(data)
+        else:
+            remove(*self.directory.path("rejects", name))  # of an attempt that died, and rejected something
         data = parquet_bytes(table)
         write_bytes(*self.directory.path(name), data)
         failpoint("part_written", unit=row.unit)

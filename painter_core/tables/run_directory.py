@@ -82,8 +82,15 @@ class RunDirectory:
         write_json(*self.path(*parts), value)
 
     def is_complete(self) -> bool:
-        """Whether a run reached its end here."""
-        return all(self.path()[0].exists(self.path(name)[1]) for name in ("manifest.json", "_SUCCESS"))
+        """Whether a run reached its end here, and the single file, if the output is one, is still whole."""
+        fs, path = self.path()
+        if not all(fs.exists(join(path, name)) for name in ("manifest.json", "_SUCCESS")):
+            return False
+        if not self.single_file:
+            return True
+        fs, path = filesystem(self.outputs)
+        expected = self.read_json("manifest.json").get("joined_bytes")  # older tables have none
+        return fs.exists(path) and expected in (None, fs.size(path))
 
     def committed(self) -> set[int]:
         """Numbers of the units that have a commit record, and the part that it speaks of."""

@@ -15,12 +15,13 @@ import torch
 
 from painter_core.errors import Stop
 from painter_core.model_files.directory import write_model
+from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.runs import command_line
 from painter_core.runs.flags import TableFlags
 from painter_core.runs.progress import Progress
-from painter_core.stages.generate import GenerateConfig, PaintUnits
+from painter_core.stages.generate import GenerateConfig, PaintUnits, identity
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.inspect_table.report import inspect
 from painter_core.stages.precompute_codes import PrecomputeConfig
@@ -118,7 +119,8 @@ def _(root: Path) -> None:
     files, columns = find_files(str(root / "t.tsv")), config.input.columns()
     (unit,) = plan_units(files, columns, micro_batch_size=2, limit=None)
     (row,) = UnitReader(files=files, columns=columns, stage="generate", keep_rejected=False).read([unit])
-    paint = PaintUnits(config=config, precision="fp32", micro_batch_size=2)
+    made_by = identity(config, open_model(str(root / "model")))
+    paint = PaintUnits(config=config, identity=made_by, precision="fp32", micro_batch_size=2)
     done = paint(row)
     lines = done.rejects.to_pylist()
     # 3: an accent alone leaves no token, case 56

@@ -24,8 +24,10 @@ def make_codes(pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = N
     assert model.vqgan is not None
     with Run({}) as run:
         table = TableRun(table_job(config, model, ALONE), run, ALONE)
-        keep_vqgan(model, table.directory)
-        encoder = {"vqgan": str(vqgan), "precision": "fp32", "micro_batch_size": 16}
+        keep_vqgan(model, table.directory, table.job.identity)
+        encoder = {
+            "vqgan": str(vqgan), "identity": table.job.identity, "precision": "fp32", "micro_batch_size": 16,
+        }  # fmt: skip
         steps = (
             Tasks(operator=config.decoder(model.vqgan.image_size)),
             Actors(operator=EncodePictures, arguments=encoder),

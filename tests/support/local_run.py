@@ -71,7 +71,7 @@ def table_place(outputs: object) -> Place:
     """The place of a table."""
     directory = RunDirectory(str(outputs))
     single = ("", str(outputs)) if directory.single_file else ("", "")
-    return Place(TABLE, "--outputs", directory.outputs, directory.url, single)
+    return Place(TABLE, "--outputs", directory.outputs, directory.url, directory.is_complete, single)
 
 
 def training_lines(directory: Path) -> list[dict]:

@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from painter_core.errors import Changed
 from painter_core.files.faults import failpoint
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
 from painter_core.runs.ray_train import end_training, resume_from, stop_training, this_worker
 from painter_core.stages.codes_table import open_samples
+from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
+from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.checkpoints import publish, save_checkpoint
 from painter_core.training.data_order import dropped_captions, epoch_order, rank_share
@@ -38,8 +41,8 @@ class _Run:
         self.plan, self.config = plan, plan.config
         self.worker = this_worker(self.config.precision)
         self.tokenizer = load_tokenizer(plan.tokenizer_dir)
-        self.train = self._samples(plan.train_table)
-        self.valid = self._samples(plan.valid_table) if plan.valid_table else None
+        self.train = self._samples(plan.train_table, 0)
+        self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
         self.gpt = self._start_model().to(self.worker.device)
         self.optimizers = make_optimizers(self.gpt, self.config)
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
@@ -48,16 +51,21 @@ class _Run:
         self._resume()
         self.model = self._wrapped()
 
-    def _samples(self, table: str) -> Samples:
+    def _samples(self, table: str, number: int) -> Samples:
         config = self.plan.gpt
+        planned = {"tables_sha256": self.plan.tables_sha256[number]}
+        check_pins(table, {"tables_sha256": content_sha256(read_manifest(table))}, planned)
         return open_samples(
             table, self.tokenizer, text_len=config.text_len, codebook_size=config.codebook_size
         )
 
     def _start_model(self) -> GPT:
         torch.manual_seed(self.config.run.random_seed)
-        if self.config.pretrained_model_name_or_path:
-            return open_model(self.config.pretrained_model_name_or_path).load_gpt().train()
+        if name := self.config.pretrained_model_name_or_path:
+            model = open_model(name)
+            gpt = model.load_gpt().train()
+            check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
+            return gpt
         gpt = GPT(self.plan.gpt)
         start_from_codebook(gpt, open_model(self.plan.vqgan_dir).load_vqgan().quantize.embedding.weight)
         return gpt
@@ -152,7 +160,11 @@ class _Run:
 
 def train_loop(config: dict[str, Any]) -> None:
     """The function that Ray Train runs in every worker."""
-    run = _Run(config["plan"])
+    try:
+        run = _Run(config["plan"])
+    except Changed as error:
+        stop_training(config["plan"].root, this_worker("fp32"), str(error))
+        return
     plan, worker = run.plan, run.worker
     # every worker starts to log only after all have read the checkpoint
     metrics = MetricsLog(plan.root, resume_step=run.step) if worker.rank == 0 else None

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from painter_core.files.storage import absolute, join
+from painter_core.files.storage import absolute, filesystem, join, redact
 from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import name_for_workers, open_model
@@ -22,6 +22,7 @@ from painter_core.runs.ray_train import Workers, find_workers
 from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun, split_tables
 from painter_core.stages.codes_table import codes_manifest, open_vqgan
+from painter_core.stages.pins import content_sha256
 from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training.data_order import steps_per_epoch
 from painter_core.training.gpt_config import TrainConfig
@@ -41,7 +42,9 @@ class TrainPlan:
     train_table: str
     valid_table: str | None
     identity: dict[str, Any]
-    """What must be the same when the run is taken up again."""
+    """What must be the same when the run is resumed."""
+    tables_sha256: list[str]
+    """Content of the tables."""
     global_batch_size: int
     num_samples: int
     workers: Workers
@@ -92,9 +95,10 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
     if samples < 1:
         raise ValueError(f"--tables {tables[0]}: no rows")
     batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
+    identity = _identity(config, manifests, start)
     stored = training.take_up(
-        _identity(config, manifests, start),
-        {"global_batch_size": min(batch, samples), "config": dataclasses.asdict(config)},
+        as_recorded_before(identity, training.stored(), config, tables),
+        {"global_batch_size": min(batch, samples), "config": _recorded(config)},
         config.run,
         needed_bytes=(config.run.keep_checkpoints + 1) * 3 * weights_bytes(GPT, start.gpt),
         reads=[*tables, config.pretrained_model_name_or_path or ""],
@@ -108,6 +112,7 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
         train_table=tables[0],
         valid_table=tables[1] if len(tables) > 1 else None,
         identity=stored["identity"],
+        tables_sha256=identity["tables_sha256"],
         # the batches of a run stay the same, also when it goes on with other workers
         global_batch_size=stored["global_batch_size"],
         num_samples=samples,
@@ -201,14 +206,49 @@ def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
     return Start(gpt=model.gpt, tokenizer=model.load_tokenizer(), pretrained_sha256=model.gpt_sha256())
 
 
+def _recorded(config: TrainConfig) -> dict[str, Any]:
+    """The config as plan.json has it: a URL may hold credentials."""
+    pretrained = config.pretrained_model_name_or_path
+    return dataclasses.asdict(config) | {
+        "tables": ",".join(redact(table) for table in split_tables(config.tables)),
+        "pretrained_model_name_or_path": redact(pretrained) if pretrained else None,
+    }
+
+
 def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start) -> dict[str, Any]:
     """What must be the same when a run is resumed."""
     return {
         "stage": "train",
         "tables": [m["fingerprint"] for m in manifests],
+        "tables_sha256": [content_sha256(m) for m in manifests],
         "rows": [m["rows_out"] for m in manifests],
         "gpt": dataclasses.asdict(start.gpt),
         "tokenizer_sha256": start.tokenizer.sha256,
         "pretrained_sha256": start.pretrained_sha256,
         **bound_settings(config),
     }
+
+
+def as_recorded_before(
+    identity: dict[str, Any], stored: dict[str, Any] | None, config: TrainConfig, tables: list[str]
+) -> dict[str, Any]:
+    """The identity to compare with that of a run begun before versions recorded all of it.
+
+    Such a run names neither the content of its tables nor its precision. Both are beyond doubt if it was
+    given the same tables and precision, and no table was finished after the run began; else the whole
+    identity is compared, which refuses it.
+
+    Args:
+        stored: plan.json of the run, if there is one; with `began_s`, when it was written.
+        tables: absolute.
+    """
+    if stored is None or "tables_sha256" in stored["identity"]:
+        return identity
+    asked = {"tables": config.tables, "precision": config.precision}
+    if any(stored["config"].get(name) != value for name, value in asked.items()):
+        return identity
+    for table in tables:
+        fs, path = filesystem(join(table, "manifest.json"))
+        if fs.modified(path).timestamp() > stored["began_s"]:
+            return identity
+    return {name: value for name, value in identity.items() if name not in ("tables_sha256", "precision")}
