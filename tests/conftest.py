@@ -18,6 +18,14 @@ from tests.support.jobs import ROWS, TINY_GPT_FLAGS, TINY_VQGAN, Jobs, sample_ce
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The machine's cache of models, in a directory of the test's own; no zoo."""
+    monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PAINTER_ZOO", raising=False)
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     """Jobs on a head that lives as long as the test run."""
