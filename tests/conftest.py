@@ -18,6 +18,23 @@ from tests.support.jobs import ROWS, TINY_GPT_FLAGS, TINY_VQGAN, Jobs, sample_ce
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The machine's cache of models, in a directory of the test's own; no zoo."""
+    monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PAINTER_ZOO", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch with one thread, as in a worker: sums keep their order, and tiny tensors wait for nobody."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     """Jobs on a head that lives as long as the test run."""

@@ -12,12 +12,17 @@ from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.units import plan_units
 from schemas.rejects import REASONS, WARNINGS
-from tests.catalogue import test_catalogue_pictures, test_catalogue_rows, test_catalogue_tables
+from tests.catalogue import (
+    test_catalogue_parquet,
+    test_catalogue_pictures,
+    test_catalogue_rows,
+    test_catalogue_tsv,
+)
 from tests.support.catalogue import GOOD, SIDE, b64, encoded, plain, table, write
 
 
 def test_every_case_is_here() -> None:
-    modules = (test_catalogue_pictures, test_catalogue_tables, test_catalogue_rows)
+    modules = (test_catalogue_pictures, test_catalogue_tsv, test_catalogue_parquet, test_catalogue_rows)
     numbers = {int(param.id[:3]) for module in modules for param in module.CASES}
     assert numbers == {*range(1, 63), 104, 105}
 

@@ -7,11 +7,9 @@ the article's files lead to tables of the test's own. The article's training com
 import base64
 import io
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from painter_core import pipeline
@@ -100,15 +98,6 @@ def run(jobs: Jobs, folder: Path, command: str, job: str, more: str = "") -> Non
         capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in a worker: sums in another order would change last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_training_starts_from_the_named_model(folder: Path) -> None:

@@ -23,13 +23,7 @@ from tests.support.jobs import ROOT
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("PAINTER_ZOO", raising=False)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cache")]
 
 
 def full_size(directory: Path) -> Path:

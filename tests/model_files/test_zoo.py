@@ -22,12 +22,11 @@ NAME = "pai-painter-base-zh"
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PAINTER_CACHE", str(tmp_path / "cache"))
-    for name in ("PAINTER_ZOO", "PAINTER_OFFLINE", "http_proxy", "HTTP_PROXY"):
+def alone(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own, and nothing in the environment that leads elsewhere."""
+    for name in ("PAINTER_OFFLINE", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "cache"
 
 
 class Handler(SimpleHTTPRequestHandler):

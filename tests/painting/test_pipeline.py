@@ -3,7 +3,6 @@
 import base64
 import subprocess
 import sys
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -21,18 +20,11 @@ from painter_core.text.tokenizer import from_vocab
 from tests.golden.formula import captions, tokens, vocab
 from tests.support.foreign import GPT_TINY, VQGAN_TINY, formula_state, write_easynlp
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 TASK = "text2image_generation"
 TEXTS = ["丁七万丈", "三上下"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    # a tiny model gains nothing by more, and loses much on a busy machine
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

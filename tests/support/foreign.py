@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from painter_core.model_files.from_foreign import ConvertOptions
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.stages.convert_checkpoint import ConvertConfig, convert
 from tests.golden.formula import fill, vocab
 
 VQGAN_TINY = VQGANConfig(
@@ -104,3 +106,21 @@ def taming_yaml(vqgan: VQGANConfig = VQGAN_TINY) -> str:
     lossconfig:
       target: taming.modules.losses.vqperceptual.VQLPIPSWithDiscriminator
 """
+
+
+OPTIONS_TINY = ConvertOptions(image_size=32)
+
+
+def converted(
+    source: Path, target: Path, options: ConvertOptions = OPTIONS_TINY, vqgan: str | None = None
+) -> list[str]:
+    """Converts a checkpoint as jobs/convert_checkpoint.py does, and returns the report."""
+    return convert(ConvertConfig(source=str(source), outputs=str(target), vqgan=vqgan, options=options))
+
+
+def same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Asserts equal names, types and bits."""
+    assert sorted(actual) == sorted(expected)
+    for name, tensor in expected.items():
+        assert actual[name].dtype == tensor.dtype, name
+        assert torch.equal(actual[name], tensor), name

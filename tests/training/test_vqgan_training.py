@@ -23,19 +23,12 @@ from tests.models.test_perceptual import formula_vgg
 from tests.support.jobs import TINY_VQGAN
 
 BATCH = 4
+pytestmark = pytest.mark.usefixtures("one_thread")  # sums in one order, so that equal means equal
+
 SIDE = TINY_VQGAN.image_size
 ONE_CPU = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
 FRESH = 128  # sample pictures that the bundled VQGAN never saw
 BUNDLED_BYTES = 6 * 2**20
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order, so that equal means equal."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
-"""Planning and reading: every row of the input is in exactly one unit, and comes out as it stands there."""
+"""Reading: every row of the input comes out once, as it stands there, whatever the file looks like."""
 
-import gzip
-import random
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,40 +12,10 @@ from hypothesis import strategies as st
 from painter_core.tables import reader as reader_module
 from painter_core.tables import row_checks, tsv
 from painter_core.tables import units as planner
-from painter_core.tables.columns import Columns
-from painter_core.tables.inputs import InputFile, check_unchanged, find_files
-from painter_core.tables.reader import UnitReader
+from painter_core.tables.inputs import check_unchanged
 from painter_core.tables.tsv import split_lines
-from painter_core.tables.units import Unit, group_units, plan_units
 from schemas.rejects import REASONS
-
-COLUMNS = Columns(schema=("idx", "text"))
-
-
-def write(path: Path, data: bytes) -> str:
-    """Writes a table, and returns its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
-    return str(path)
-
-
-def planned(
-    tables: str, columns: Columns = COLUMNS, micro_batch_size: int = 16, limit: int | None = None
-) -> tuple[list[InputFile], list[Unit]]:
-    """Files and units."""
-    files = find_files(tables)
-    return files, plan_units(files, columns, micro_batch_size=micro_batch_size, limit=limit)
-
-
-def read(files: list[InputFile], units: list[Unit], columns: Columns = COLUMNS) -> list[dict]:
-    """What the reader yields for all units, tables as lists."""
-    reader = UnitReader(files=files, columns=columns, stage="test", keep_rejected=False)
-    found = [
-        vars(row) | {"table": row.table.to_pylist(), "rejects": row.rejects.to_pylist()}
-        for row in reader.read(units)
-    ]
-    assert [row["unit"] for row in found] == [u.number for u in units]
-    return found
+from tests.support.reading import planned, read, table, write
 
 
 def reference(data: bytes) -> tuple[dict[int, tuple[str, str]], set[int]]:
@@ -93,12 +61,6 @@ def check(path: Path, data: bytes, micro_batch_size: int = 16) -> None:
     if units:
         assert units[-1].stop == len(data)
         assert units[-1].first_row + units[-1].num_rows - 1 == lines
-
-
-def table(rows: int, seed: int = 0) -> list[bytes]:
-    """Lines of different lengths."""
-    rng = random.Random(seed)
-    return [f"{i}\t{'红色' * rng.randint(1, 40)}{i}".encode() for i in range(rows)]
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 31, 32, 33, 511, 512, 513, 1100])
@@ -185,95 +147,6 @@ def test_t7_random_bytes_are_read_or_refused_with_the_file_name(
         raise
     found = read(files, units)
     assert sum(u["rows_in"] for u in found) == sum(len(u["table"]) + len(u["rejects"]) for u in found)
-
-
-@pytest.mark.parametrize("micro_batch_size", [1, 7, 16, 100, 128, 600])
-@pytest.mark.parametrize("rows", [50, 3000])
-def test_units_are_multiples_of_the_micro_batch(micro_batch_size: int, rows: int, tmp_path: Path) -> None:
-    name = write(tmp_path / "t.tsv", b"\n".join(table(rows)))
-    files, units = planned(name, micro_batch_size=micro_batch_size)
-    assert [u.number for u in units] == list(range(len(units)))
-    assert sum(u.num_rows for u in units) == rows
-    assert all(u.num_rows % micro_batch_size == 0 for u in units[:-1])
-    assert planned(name, micro_batch_size=micro_batch_size) == (files, units)
-
-
-def test_small_tables_are_cut_finer(tmp_path: Path) -> None:
-    small = planned(write(tmp_path / "s.tsv", b"\n".join(table(500))))[1]
-    large = planned(write(tmp_path / "l.tsv", b"\n".join(table(20_000))))[1]
-    assert {u.num_rows for u in small[:-1]} == {16}
-    assert {u.num_rows for u in large[:-1]} == {512}
-
-
-def test_units_of_large_rows_have_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [b"%d\t%s" % (i, b"x" * (1000 if 200 <= i < 300 else 10)) for i in range(1000)]
-    monkeypatch.setattr(planner, "UNIT_BYTES", 40_000)
-    monkeypatch.setattr(planner, "UNITS_OF_A_SMALL_TABLE", 1)
-    files, units = planned(write(tmp_path / "t.tsv", b"\n".join(lines)))
-    assert all(u.stop - u.start <= 40_000 for u in units)
-    assert all(u.num_rows % 16 == 0 for u in units[:-1])
-    assert [row["row"] for unit in read(files, units) for row in unit["table"]] == list(range(1, 1001))
-    # a row above the limit makes a unit of 16 rows; of large rows there are no multiples of the micro-batch
-    monkeypatch.setattr(planner, "UNIT_BYTES", 900)
-    few = planned(str(tmp_path / "t.tsv"), micro_batch_size=64)[1]
-    assert {u.num_rows for u in few if u.stop - u.start > 900} == {16}
-    assert sum(u.num_rows for u in few) == 1000
-
-
-@pytest.mark.parametrize("limit", [1, 16, 17, 100, 299, 300, 301, 10_000])
-@pytest.mark.parametrize("suffix", ["tsv", "parquet"])
-def test_limit_takes_the_first_rows(limit: int, suffix: str, tmp_path: Path) -> None:
-    for part in range(3):
-        rows = [(f"{part}-{i}", f"文{i}") for i in range(100)]
-        path = tmp_path / f"{part}.{suffix}"
-        if suffix == "tsv":
-            write(path, "".join(f"{i}\t{t}\n" for i, t in rows).encode())
-        else:
-            pq.write_table(
-                pa.table(dict(zip(("idx", "text"), zip(*rows, strict=True), strict=True))), path, 30
-            )
-    files, units = planned(str(tmp_path), limit=limit)
-    found = [row["idx"] for unit in read(files, units) for row in unit["table"]]
-    assert found == [f"{part}-{i}" for part in range(3) for i in range(100)][:limit]
-
-
-@pytest.mark.parametrize("row_group_size", [1, 10, 64, 1000, 5000])
-@pytest.mark.parametrize("version", ["1.0", "2.6"])
-def test_parquet_row_groups_are_sliced(row_group_size: int, version: str, tmp_path: Path) -> None:
-    rows = 1500 if row_group_size > 10 else 70
-    pairs = {
-        "idx": [str(i) for i in range(rows)],
-        "other": [0] * rows,
-        "text": [f"词{i % 7}" for i in range(rows)],
-    }
-    pq.write_table(
-        pa.table(pairs), tmp_path / "t.parquet", row_group_size, version=version, use_dictionary=["text"]
-    )
-    files, units = planned(str(tmp_path / "t.parquet"), micro_batch_size=48)
-    found = [row for unit in read(files, units) for row in unit["table"]]
-    assert [(r["row"], r["idx"], r["text"]) for r in found] == [
-        (i + 1, str(i), f"词{i % 7}") for i in range(rows)
-    ]
-    assert all(row["byte_offset"] is None for row in found)
-    # a resumed run reads what is left, from any unit on
-    assert len(group_units(units)) == -(-rows // row_group_size)
-    left = units[1::2]
-    again = [row["idx"] for unit in read(files, left) for row in unit["table"]]
-    assert again == [str(u.first_row - 1 + i) for u in left for i in range(u.num_rows)]
-
-
-def test_a_gz_is_read_by_one_task_in_several_units(tmp_path: Path) -> None:
-    files, units = planned(write(tmp_path / "t.tsv.gz", b"\n".join(table(300))))
-    assert len(units) > 5
-    assert len(group_units(units)) == 1
-    left = units[1::3]
-    rows = [row["row"] for unit in read(files, left) for row in unit["table"]]
-    assert rows == [u.first_row + i for u in left for i in range(u.num_rows)]
-
-
-def test_tsv_units_are_read_apart(tmp_path: Path) -> None:
-    _, units = planned(write(tmp_path / "t.tsv", b"\n".join(table(300))))
-    assert [len(group["units"]) for group in group_units(units)] == [1] * len(units)
 
 
 def test_split_lines_keeps_little_of_a_huge_line(monkeypatch: pytest.MonkeyPatch) -> None:
