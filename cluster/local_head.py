@@ -36,6 +36,10 @@ from types import FrameType
 from process_table import descendants, end_processes, read_processes
 from ray_head import FOREIGN_VARIABLES, Head, start_head, stop_head
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # so that no package need be installed
+
+from painter_core.compute.cpus import usable_cpus
+
 MIN_LOGICAL_CPUS = 2  # the stages of a job ask for shares of a CPU, so that two are enough for all of them
 COMMAND_GRACE_S = 5.0
 NOT_RUNNING = 3  # as LSB init scripts answer `status`
@@ -51,8 +55,8 @@ class Interrupted(BaseException):
 
 
 def default_num_cpus() -> int:
-    """The cores this process may use, but at least MIN_LOGICAL_CPUS."""
-    return max(MIN_LOGICAL_CPUS, len(os.sched_getaffinity(0)))
+    """The CPUs this process may use, but at least MIN_LOGICAL_CPUS."""
+    return max(MIN_LOGICAL_CPUS, usable_cpus())
 
 
 def start(state: Path, num_cpus: int) -> int:

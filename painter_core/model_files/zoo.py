@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import tarfile
-import tempfile
 import time
 import zlib
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from typing import Any
 import fsspec
 from fsspec.callbacks import Callback
 
-from painter_core.files.cache import build_once, cache_root
+from painter_core.files.cache import build_once, cache_root, workplace
 from painter_core.files.storage import file_sha256, filesystem, is_local, read_json, redact, write_json
 
 log = logging.getLogger(__name__)
@@ -88,9 +87,8 @@ def fetch(name: str) -> Path:
     if sha is None or not cached.is_dir():
         if archive is None:
             raise _unavailable(short, "PAINTER_ZOO is not set, and no place of the archives is known")
-        pin_file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=pin_file.parent, prefix=".fetch-") as temporary:
-            file = _local_copy(short, archive, sha, Path(temporary))
+        with workplace(f"zoo/{stem}") as temporary:
+            file = _local_copy(short, archive, sha, temporary)
             found = _check(short, archive.url, file, archive.size_bytes, sha)
             cached = build_once(f"zoo/{stem}-{found[:16]}", lambda directory: _unpack(file, directory))
         sha, pin = found, Archive(url=redact(archive.url), sha256=found)

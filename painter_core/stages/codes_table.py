@@ -4,6 +4,8 @@ The cache (painter_core.files.cache) is named by the content of the table
 and of the tokenizer, so that it is built once a node and never mistaken for another.
 """
 
+import dataclasses
+import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from painter_core.files.arrays import create_array
 from painter_core.files.cache import build_once
 from painter_core.files.storage import join, redact, sha256
 from painter_core.model_files.directory import ModelDirectory
@@ -18,13 +21,50 @@ from painter_core.model_files.open import open_model
 from painter_core.tables.inputs import find_files
 from painter_core.tables.parquet import read_table
 from painter_core.tables.records import read_manifest, read_part
-from painter_core.text.ids import text_ids
+from painter_core.text.ids import TextIds, text_ids
 from painter_core.text.tokenizer import Tokenizer
 from painter_core.training.samples import Samples
 
 log = logging.getLogger(__name__)
 
 CHECKED_BYTES = 2**30
+COUNTED_PARTS = 32  # of a larger table: about 16,000 captions
+MOST_UNKNOWN = 0.5  # of the tokens
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionCounts:
+    """How well a vocabulary knows some captions."""
+
+    captions: int = 0
+    tokens: int = 0
+    """Those that the model sees: the first text_len of each caption."""
+    unknown: int = 0
+    """Tokens that are [UNK]."""
+    cut: int = 0
+    """Captions with more than text_len tokens."""
+
+    def plus(self, found: TextIds) -> "CaptionCounts":
+        """With some more captions."""
+        text_len = found.ids.shape[1]
+        return CaptionCounts(
+            captions=self.captions + len(found.ids),
+            tokens=self.tokens + int(found.num_tokens.clip(max=text_len).sum()),
+            unknown=self.unknown + int(found.num_unk.sum()),
+            cut=self.cut + int((found.num_tokens > text_len).sum()),
+        )
+
+    @property
+    def unknown_fraction(self) -> float:
+        """Of the tokens."""
+        return self.unknown / max(1, self.tokens)
+
+    def __str__(self) -> str:
+        cut = self.cut / max(1, self.captions)
+        return (
+            f"{self.captions:,} captions, {self.unknown_fraction:.1%} of their tokens unknown, "
+            f"{cut:.1%} of them cut"
+        )
 
 
 def open_vqgan(table: str) -> ModelDirectory:
@@ -65,8 +105,10 @@ def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_si
     content = [manifest["fingerprint"], *(p["sha256"] for p in manifest["parts"])]
     key = sha256(repr((content, tokenizer.sha256, text_len, codebook_size)).encode())
     directory = build_once(
-        f"codes-{key[:32]}", lambda new: _build(new, table, manifest, tokenizer, text_len, codebook_size)
+        f"samples-{key[:32]}", lambda new: _build(new, table, manifest, tokenizer, text_len, codebook_size)
     )
+    counts = CaptionCounts(**json.loads((directory / "counts.json").read_text()))
+    log.info("%s: %s at %d tokens", redact(table), counts, text_len)
     return Samples(
         text_ids=np.load(directory / "text_ids.npy", mmap_mode="r"),
         codes=np.load(directory / "codes.npy", mmap_mode="r"),
@@ -78,9 +120,9 @@ def _build(
     directory: Path, table: str, manifest: dict, tokenizer: Tokenizer, text_len: int, codebook_size: int
 ) -> None:
     rows, image_len = sum(p["rows"] for p in manifest["parts"]), manifest["image_len"]
-    texts = np.lib.format.open_memmap(directory / "text_ids.npy", "w+", np.int32, (rows, text_len))
-    codes = np.lib.format.open_memmap(directory / "codes.npy", "w+", np.uint16, (rows, image_len))
-    start = unknown = cut = 0
+    texts = create_array(directory / "text_ids.npy", np.int32, (rows, text_len))
+    codes = create_array(directory / "codes.npy", np.uint16, (rows, image_len))
+    start, counts = 0, CaptionCounts()
     for part in manifest["parts"]:
         path = join(table, part["name"])
         content = read_table(read_part(path, part["sha256"]), path)
@@ -96,19 +138,32 @@ def _build(
         )
         texts[start:stop] = found.ids
         codes[start:stop] = flat.reshape(-1, image_len)
-        unknown += int(found.num_unk.sum())
-        cut += int((found.num_tokens > text_len).sum())
+        counts = counts.plus(found)
         start = stop
     texts.flush()
     codes.flush()
-    log.info(
-        "%s: %s samples, %d captions cut at %d tokens, %d unknown tokens",
-        redact(table),
-        f"{rows:,}",
-        cut,
-        text_len,
-        unknown,
-    )
+    (directory / "counts.json").write_text(json.dumps(dataclasses.asdict(counts)))
+
+
+def check_captions(table: str, tokenizer: Tokenizer, *, text_len: int) -> None:
+    """Says how well a vocabulary knows the captions of a codes table, in a large one those of some parts.
+
+    Raises:
+        ValueError: more than half of the tokens are unknown, so that most captions would look the same.
+    """
+    parts, counts = read_manifest(table)["parts"], CaptionCounts()
+    for number in np.unique(np.linspace(0, len(parts) - 1, min(COUNTED_PARTS, len(parts))).astype(int)):
+        path = join(table, parts[number]["name"])
+        captions = read_table(read_part(path, parts[number]["sha256"]), path).column("text").to_pylist()
+        counts = counts.plus(text_ids(tokenizer, captions, text_len=text_len, codebook_size=0))
+    if counts.unknown_fraction > MOST_UNKNOWN:
+        raise ValueError(
+            f"--tables {redact(table)}: the vocabulary ({tokenizer.vocab_size:,} words) does not know these "
+            f"captions: {counts} at {text_len} tokens. Give --vocab FILE (vocab.txt or tokenizer.json) or "
+            "--pretrained-model-name-or-path DIR of a model for this language; "
+            f"jobs/inspect_table.py --tables {redact(table)} --vocab FILE counts them"
+        )
+    log.info("%s: looked at %s at %d tokens", redact(table), counts, text_len)
 
 
 def codes_manifest(table: str) -> dict[str, Any]:

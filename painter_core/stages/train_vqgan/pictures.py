@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from painter_core.errors import Reject
+from painter_core.files.arrays import create_array, shorten_array
 from painter_core.files.cache import build_once
 from painter_core.files.storage import redact, sha256
 from painter_core.images.decode import Alpha, Resize
 from painter_core.images.isolate import CellDecoder, decoder
 from painter_core.tables.columns import Columns
-from painter_core.tables.inputs import find_files
+from painter_core.tables.inputs import InputFile, find_files
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.units import plan_units
 
@@ -34,7 +35,7 @@ def open_pictures(
     files = find_files(table)
     key = sha256(repr((files, columns, image_size, resize, alpha)).encode())
     directory = build_once(
-        f"pictures-{key[:32]}", lambda new: _build(new, table, columns, image_size, resize, alpha)
+        f"pictures-{key[:32]}", lambda new: _build(new, files, columns, image_size, resize, alpha)
     )
     counts = json.loads((directory / "counts.json").read_text())
     rows, rejected = counts["rows_in"], sum(counts["rejected"].values())
@@ -50,12 +51,13 @@ def open_pictures(
     return np.load(directory / "pictures.npy", mmap_mode="r")
 
 
-def _build(directory: Path, table: str, columns: Columns, size: int, resize: Resize, alpha: Alpha) -> None:
-    files = find_files(table)
+def _build(
+    directory: Path, files: list[InputFile], columns: Columns, size: int, resize: Resize, alpha: Alpha
+) -> None:
     units = plan_units(files, columns, micro_batch_size=1, limit=None)
     reader = UnitReader(files=files, columns=columns, stage="train_vqgan", keep_rejected=False)
     total = sum(u.num_rows for u in units)
-    pictures = np.lib.format.open_memmap(directory / "all.npy", "w+", np.uint8, (total, size, size, 3))
+    pictures = create_array(directory / "pictures.npy", np.uint8, (total, size, size, 3))
     kept = rows_in = 0
     rejected: Counter[str] = Counter()
     # in a process of its own from the start: this one trains, and is not started again for a unit
@@ -69,9 +71,6 @@ def _build(directory: Path, table: str, columns: Columns, size: int, resize: Res
                     kept += 1
                 except Reject as error:
                     rejected[error.reason] += 1
-    if kept == total:
-        (directory / "all.npy").rename(directory / "pictures.npy")
-    else:
-        np.save(directory / "pictures.npy", pictures[:kept])
-        (directory / "all.npy").unlink()
+    pictures.flush()
+    shorten_array(directory / "pictures.npy", kept)
     (directory / "counts.json").write_text(json.dumps({"rows_in": rows_in, "rejected": dict(rejected)}))

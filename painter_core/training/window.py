@@ -1,0 +1,50 @@
+"""Losses and speed since the last line of metrics, as part of what a resumed run takes up."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+
+class Window:
+    """What the next line of metrics sums up; a new one begins after each line.
+
+    Its state belongs into the checkpoint: else the first line after a resume would average fewer steps than
+    that of the unbroken run, where logging does not divide saving.
+    """
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._samples = 0
+        self._seconds = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out the time since the last step, in which something else was done (validation, saving)."""
+        self._mark = time.monotonic()
+
+    def add(self, loss: float, samples: int) -> None:
+        """A step is done, on so many samples of all workers."""
+        now = time.monotonic()
+        self._losses.append(loss)
+        self._samples += samples
+        self._seconds += now - self._mark
+        self._mark = now
+
+    def loss(self) -> float:
+        """The mean over the steps."""
+        return float(np.mean(self._losses))
+
+    def speed(self) -> float:
+        """Samples a second, over all workers."""
+        return self._samples / max(self._seconds, 1e-9)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: plain numbers. Every loss, so that their mean is the same to the last bit."""
+        return {"losses": list(self._losses), "samples": self._samples, "seconds": self._seconds}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes up what `state` gave."""
+        self._losses = list(state["losses"])
+        self._samples, self._seconds = state["samples"], state["seconds"]
+        self.restart()
