@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from painter_core.runs.run_config import RunConfig
 
 from painter_core.flag_checks import MOST_SEED, check_range
 from painter_core.model_files.from_foreign import ConvertOptions
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.painting.sampling import SamplingConfig
+from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.sample.pictures import sample_row
 from painter_core.stages.generate import GenerateConfig
 from painter_core.stages.inspect_table.config import InspectConfig
@@ -26,17 +26,20 @@ from painter_core.stages.train.codes import PairsConfig
 from painter_core.training.codebook_care import CodebookCare
 from painter_core.training.data_order import dropped_captions, epoch_order
 from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.vqgan_config import VQGANTrainConfig
 from painter_core.training.worker import Worker
 from tests.support.jobs import TINY_VQGAN
 
-RUN = RunConfig(tables="t.tsv", outputs="out")
+TABLE = TableFlags(tables="t.tsv", outputs="out")
 # what a job is given besides the flag at fault
 CONFIGS: dict[type, dict[str, Any]] = {
-    RunConfig: {"tables": "t.tsv", "outputs": "out"},
-    GenerateConfig: {"run": RUN, "checkpoint_dir": "model"},
+    TableFlags: {"tables": "t.tsv", "outputs": "out"},
+    ModelFlags: {},
+    TrainingRunFlags: {},
+    GenerateConfig: {"table": TABLE, "checkpoint_dir": "model"},
     SamplingConfig: {},
-    PrecomputeConfig: {"run": RUN},
+    PrecomputeConfig: {"table": TABLE},
     PairsConfig: {},
     TrainConfig: {"tables": "codes", "checkpoint_dir": "model"},
     VQGANTrainConfig: {"tables": "t.tsv", "outputs": "vqgan"},
@@ -79,18 +82,18 @@ def test_all_configs_are_here() -> None:
 @pytest.mark.parametrize(
     ("config", "name", "bad"),
     [
-        (TrainConfig, "keep_checkpoints", 0),
+        (TrainingRunFlags, "keep_checkpoints", 0),
         (TrainConfig, "n_layer", 0),  # not "as if it were not given"
         (TrainConfig, "learning_rate", 0.0),
         (TrainConfig, "epoch_num", 0.0),
         (TrainConfig, "caption_dropout", 1.0),
-        (VQGANTrainConfig, "keep_checkpoints", 0),  # the checkpoint just saved would be removed
+        (TrainingRunFlags, "keep_checkpoints", 0),  # the checkpoint just saved would be removed
         (VQGANTrainConfig, "ema_decay", 1.0),  # the average would never leave the start
         (VQGANTrainConfig, "ema_decay", 2.0),
         (VQGANTrainConfig, "max_steps", 0),
-        (RunConfig, "micro_batch_size", 0),
-        (RunConfig, "limit", 0),
-        (RunConfig, "max_reject_fraction", 1.5),
+        (ModelFlags, "micro_batch_size", 0),
+        (TableFlags, "limit", 0),
+        (TableFlags, "max_reject_fraction", 1.5),
         (ConvertOptions, "n_head", 0),
         (MakeTableConfig, "image_size", 0),
     ],
@@ -106,16 +109,16 @@ def test_zero_and_one_where_they_mean_nothing(config: type, name: str, bad: floa
         (TrainConfig, "weight_decay", 0.0),
         (TrainConfig, "epoch_num", 0.01),
         (TrainConfig, "max_grad_norm", 1e9),  # not scaled down at all
-        (TrainConfig, "random_seed", 0),
-        (TrainConfig, "random_seed", MOST_SEED),
+        (TrainingRunFlags, "random_seed", 0),
+        (TrainingRunFlags, "random_seed", MOST_SEED),
         (VQGANTrainConfig, "l2_weight", 0.0),
         (VQGANTrainConfig, "ema_decay", 0.0),
         (VQGANTrainConfig, "quantize_after", 0),
         (VQGANTrainConfig, "disc_start", 0),
-        (RunConfig, "gpus_per_actor", 0.0),
-        (RunConfig, "gpus_per_actor", 0.25),
-        (RunConfig, "max_reject_fraction", 1.0),
-        (RunConfig, "micro_batch_size", 4096),
+        (ModelFlags, "gpus_per_actor", 0.0),
+        (ModelFlags, "gpus_per_actor", 0.25),
+        (TableFlags, "max_reject_fraction", 1.0),
+        (ModelFlags, "micro_batch_size", 4096),
         (InspectConfig, "max_rows", 0),  # all
         (MakeTableConfig, "sample", 0),
         (SamplingConfig, "top_k", 0),

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
+from painter_core.compute.cpus import usable_cpus
+
 # glibc gives a large tensor back to the system when it is freed and takes new pages, all zeroed, for the next
 # one: up to half of a model's time on a CPU (benchmarks/RESULTS.md). It reads this when a process starts.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_ARENA_MAX": "1"}
@@ -82,7 +84,8 @@ def start_ray() -> Cluster:
     else:
         ray.init(
             address="local",
-            num_cpus=max(2, os.cpu_count() or 2),
+            # at least two: the stages of a table job share them
+            num_cpus=max(2, usable_cpus()),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from painter_core.flag_checks import check_range
 from painter_core.runs.cluster import Cluster, parse_range
 from painter_core.tables.columns import Columns, parse_input_schema
 
@@ -34,10 +35,8 @@ class TableFlags:
     """Only the first N rows."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise ValueError(f"--max-reject-fraction: got {self.max_reject_fraction}, expected 0..1")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit: got {self.limit}, expected 1 or more")
+        check_range("--max-reject-fraction", self.max_reject_fraction, 0, 1)
+        check_range("--limit", self.limit, 1, 2**63 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +103,8 @@ class ModelFlags:
     """torch.compile of the model, on a GPU also CUDA graphs of the sampling; auto: off."""
 
     def __post_init__(self) -> None:
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise ValueError(f"--micro-batch-size: got {self.micro_batch_size}, expected 1 or more")
+        check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
+        check_range("--gpus-per-actor", self.gpus_per_actor, 0, 64)
         parse_range("--num-actors", self.num_actors)
 
     def uses_gpu(self, cluster: Cluster) -> bool:

@@ -6,7 +6,6 @@ so a worker that dies is replaced and the run goes on; Ray keeps nothing.
 
 import json
 import logging
-import os
 import threading
 import time
 import uuid
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from painter_core.compute.cpus import usable_cpus
 from painter_core.compute.devices import resolve_training_precision
 from painter_core.files.storage import filesystem, write_bytes, write_json
 from painter_core.runs.cluster import Cluster, wanted_workers
@@ -155,7 +155,7 @@ def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:
 
 def threads_of_a_worker(num_workers: int) -> int:
     """CPU threads of one of the workers of a node."""
-    return max(1, (os.cpu_count() or 1) // num_workers)
+    return max(1, usable_cpus() // num_workers)
 
 
 def resume_from(root: Path, worker: Worker) -> tuple[Path, dict[str, Any]] | None:

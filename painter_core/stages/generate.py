@@ -20,6 +20,7 @@ from painter_core.easynlp.output import model_text
 from painter_core.errors import Reject
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import absolute
+from painter_core.flag_checks import check_range, check_seed
 from painter_core.images.decode import ImageFormat
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
@@ -72,8 +73,9 @@ class GenerateConfig:
     """Sizes that the model must have, `image_size=256,text_len=32,...`; changes nothing."""
 
     def __post_init__(self) -> None:
-        if self.max_generated_num < 1:
-            raise ValueError(f"--max-generated-num: got {self.max_generated_num}, expected 1 or more")
+        check_range("--max-generated-num", self.max_generated_num, 1, 4096)
+        check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
+        check_seed(self.random_seed)
         if self.easynlp_format and not (self.table.outputs.endswith(".tsv") and self.image_format == "png"):
             raise ValueError(
                 f"--easynlp-format: got --outputs {self.table.outputs} and --image-format "

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from painter_core.flag_checks import check_range, check_seed
+
 BOUND = {"bound": True}
 """Metadata of a flag that changes the weights: a run that is resumed must have the same value."""
 
@@ -43,6 +45,7 @@ class TrainingRunFlags:
     """Check inputs, models and settings, do one step in this process, write nothing."""
 
     def __post_init__(self) -> None:
-        for name in ("logging_steps", "save_checkpoint_steps", "keep_checkpoints"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected above 0")
+        check_range("--logging-steps", self.logging_steps, 1, 10**9)
+        check_range("--save-checkpoint-steps", self.save_checkpoint_steps, 1, 10**9)
+        check_range("--keep-checkpoints", self.keep_checkpoints, 1, 10**6)
+        check_seed(self.random_seed)

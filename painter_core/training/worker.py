@@ -1,7 +1,6 @@
 """A training worker: its rank, device and precision."""
 
 import logging
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from painter_core.compute.cpus import usable_cpus
 from painter_core.compute.devices import resolve_training_precision
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Worker:
 def lone_worker(precision: Literal["auto", "fp32", "bf16"], *, use_gpu: bool) -> Worker:
     """A worker without others; on a CPU if this node, unlike the workers', has no GPU."""
     device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(usable_cpus())
     precision = resolve_training_precision(precision, device)
     return Worker(rank=0, world_size=1, device=device, precision=precision)
 

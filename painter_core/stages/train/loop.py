@@ -1,8 +1,6 @@
 """What every training worker runs: take up the newest checkpoint, step through the data, save, validate."""
 
-import json
 import logging
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,12 +19,14 @@ from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
+from painter_core.training.card import model_card
 from painter_core.training.checkpoints import publish, save_checkpoint
 from painter_core.training.data_order import dropped_captions, epoch_order, rank_share
 from painter_core.training.gpt import flops_per_sample, start_from_codebook, train_step, validate
 from painter_core.training.metrics import MetricsLog
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.training.samples import Samples
+from painter_core.training.window import Window
 from painter_core.training.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class _Run:
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.dropped: np.ndarray | None = None
+        self.window = Window()
         self._resume()
         self.model = self._wrapped()
 
@@ -80,6 +81,8 @@ class _Run:
             optimizer.load_state_dict(stored)
         torch.set_rng_state(state["rng"])
         self.step, self.best_loss = state["step"], state["best_loss"]
+        if "window" in state:  # a checkpoint of an older version has none
+            self.window.load_state(state["window"])
 
     def _wrapped(self) -> nn.Module:
         model: nn.Module = self.gpt
@@ -110,20 +113,21 @@ class _Run:
         args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.dropped)
         return rate, *train_step(*args)
 
-    def save(self) -> None:
+    def save(self, metrics: MetricsLog | None) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
         self.gpt.eval()
         if self.valid is not None:
             self.valid_loss = validate(self.gpt, self.valid, self.worker, self.config.micro_batch_size)
+            if metrics:  # before the checkpoint: a kill in between drops the line with the step
+                metrics.log(self.step, valid_loss=self.valid_loss)
         self.gpt.train()
         if self.worker.rank == 0:
             # without a validation table the newest counts as the best
             self.is_best = self.valid is None or self.valid_loss <= self.best_loss
             if self.is_best and self.valid is not None:
                 self.best_loss = self.valid_loss
-            path = save_checkpoint(
-                self.plan.root, self.step, self._write, keep=self.config.run.keep_checkpoints
-            )
+            keep = self.config.run.keep_checkpoints
+            path = save_checkpoint(self.plan.root, self.step, self._write, keep=keep)
             if self.is_best:
                 publish(self.plan.root / "best", path)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
@@ -140,6 +144,7 @@ class _Run:
                 "position": step * self.plan.global_batch_size,
                 "best_loss": self.best_loss,
                 "is_best": self.is_best,
+                "window": self.window.state(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
             },
@@ -147,15 +152,13 @@ class _Run:
         )
 
     def _card(self) -> str:
-        identity = json.dumps(self.plan.identity, ensure_ascii=False, indent=1)
-        return (
-            "# Text-to-image model\n\nWritten by `jobs/train.py`.\n\n"
-            f"Step {self.step:,} of {self.plan.num_steps:,}, {self.plan.num_samples:,} training "
-            "samples, global batch "
-            f"{self.plan.global_batch_size}, precision {self.worker.precision}, validation loss "
-            f"{self.valid_loss:.4f} nats a code.\nIt has no safety filter: it paints what its data shows.\n\n"
-            f"```json\n{identity}\n```\n"
+        plan = self.plan
+        facts = (
+            f"Step {self.step:,} of {plan.num_steps:,}, {plan.num_samples:,} training samples, global batch "
+            f"{plan.global_batch_size}, precision {self.worker.precision}, validation loss "
+            f"{self.valid_loss:.4f} nats a code.\nIt has no safety filter: it paints what its data shows."
         )
+        return model_card("Text-to-image model", "jobs/train.py", facts, plan.identity)
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -169,7 +172,7 @@ def train_loop(config: dict[str, Any]) -> None:
     # every worker starts to log only after all have read the checkpoint
     metrics = MetricsLog(plan.root, resume_step=run.step) if worker.rank == 0 else None
     log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
-    window = _Window()
+    run.window.restart()
     while run.step < plan.num_steps:
         epoch, position, rows = run.next_rows()
         rate, loss, norm = run.update(rows)
@@ -182,54 +185,29 @@ def train_loop(config: dict[str, Any]) -> None:
             )
             return
         run.step += 1
-        window.add(loss, len(rows))
+        run.window.add(loss, len(rows))
         share = rank_share(rows, worker.rank, worker.world_size).tolist()
         failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
         last = run.step == plan.num_steps
         if metrics and (run.step % run.config.run.logging_steps == 0 or last):
-            place = {"epoch": epoch, "position": position, **window.speed(plan, worker)}
-            metrics.log(run.step, train_loss=window.loss(), lr=rate, grad_norm=norm, **place)
-            window = _Window()
+            place = {"epoch": epoch, "position": position, **_speed(run.window, plan, worker)}
+            metrics.log(run.step, train_loss=run.window.loss(), lr=rate, grad_norm=norm, **place)
+            run.window = Window()
         if run.step % run.config.run.save_checkpoint_steps == 0 or last:
-            run.save()
-            if metrics and run.valid is not None:
-                metrics.log(run.step, valid_loss=run.valid_loss)
-            window.restart()
+            run.save(metrics)
+            run.window.restart()
     _finish(run, metrics)
 
 
-class _Window:
-    """Losses and time since the last line of metrics."""
-
-    def __init__(self) -> None:
-        self._losses: list[float] = []
-        self._samples = 0
-        self._seconds = 0.0
-        self.restart()
-
-    def restart(self) -> None:
-        """Leaves out the time that passed since the last step (saving)."""
-        self._mark = time.monotonic()
-
-    def add(self, loss: float, samples: int) -> None:
-        now = time.monotonic()
-        self._losses.append(loss)
-        self._samples += samples
-        self._seconds += now - self._mark
-        self._mark = now
-
-    def loss(self) -> float:
-        return float(np.mean(self._losses))
-
-    def speed(self, plan: TrainPlan, worker: Worker) -> dict[str, float]:
-        """Samples and tokens a second over all workers; the share of the GPUs' peak where it is known."""
-        rate = self._samples / max(self._seconds, 1e-9)
-        found = {"samples_per_s": rate, "tokens_per_s": rate * (plan.gpt.block_size - 1)}
-        name = torch.cuda.get_device_name() if worker.device.type == "cuda" else ""
-        peak = next((v for k, v in PEAK_FLOPS.items() if k in name), None)
-        if peak:
-            found["mfu"] = rate * flops_per_sample(plan.gpt) / (peak * worker.world_size)
-        return found
+def _speed(window: Window, plan: TrainPlan, worker: Worker) -> dict[str, float]:
+    """Samples and tokens a second over all workers; the share of the GPUs' peak where it is known."""
+    rate = window.speed()
+    found = {"samples_per_s": rate, "tokens_per_s": rate * (plan.gpt.block_size - 1)}
+    name = torch.cuda.get_device_name() if worker.device.type == "cuda" else ""
+    peak = next((v for k, v in PEAK_FLOPS.items() if k in name), None)
+    if peak:
+        found["mfu"] = rate * flops_per_sample(plan.gpt) / (peak * worker.world_size)
+    return found
 
 
 def _finish(run: _Run, metrics: MetricsLog | None) -> None:

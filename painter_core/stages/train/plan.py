@@ -21,7 +21,7 @@ from painter_core.runs.cluster import Cluster
 from painter_core.runs.ray_train import Workers, find_workers
 from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun, split_tables
-from painter_core.stages.codes_table import codes_manifest, open_vqgan
+from painter_core.stages.codes_table import check_captions, codes_manifest, open_vqgan
 from painter_core.stages.pins import content_sha256
 from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training.data_order import steps_per_epoch
@@ -90,6 +90,8 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
     tables = split_tables(config.tables)
     manifests = _codes_manifests(tables)
     start = find_start(config, open_vqgan(tables[0]))
+    for table in tables:
+        check_captions(table, start.tokenizer, text_len=start.gpt.text_len)
     workers = find_workers(config.run, cluster)
     samples = sum(p["rows"] for p in manifests[0]["parts"])
     if samples < 1:

@@ -1,8 +1,6 @@
 """What every worker of jobs/train_vqgan.py runs."""
 
-import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,14 @@ from painter_core.models.vqgan import VQGAN
 from painter_core.runs.ray_train import end_training, resume_from, stop_training, this_worker
 from painter_core.stages.train_vqgan.pictures import open_pictures
 from painter_core.stages.train_vqgan.plan import VQGANPlan
+from painter_core.training.card import model_card
 from painter_core.training.checkpoints import publish, save_checkpoint
 from painter_core.training.data_order import epoch_order
 from painter_core.training.metrics import MetricsLog
 from painter_core.training.perceptual_weights import load_perceptual, perceptual_files
 from painter_core.training.vqgan import VQGANTrainer, learning_rate
 from painter_core.training.vqgan_validation import contact_sheet, validate
+from painter_core.training.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,12 @@ class _Run:
         self.trainer = VQGANTrainer(vqgan.train(), self.config, self.worker, perceptual)
         self.best, self.is_best, self.found = -np.inf, False, dict[str, float]()
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self.window = Window()
         if found := resume_from(plan.root, self.worker):
             self.best = found[1]["best"]
             self.trainer.load_state(found[1])
+            if "window" in found[1]:  # a checkpoint of an older version has none
+                self.window.load_state(found[1]["window"])
 
     def _pictures(self, table: str) -> np.ndarray:
         config = self.config
@@ -75,40 +78,35 @@ class _Run:
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates and saves on rank 0; the others wait in the next step's reduction."""
+        step = self.trainer.step
         if self.worker.rank == 0:
             averaged = self.trainer.averaged()
             self.found = validate(averaged, self.valid)
+            if metrics:  # before the checkpoint: a kill in between drops the line with the step
+                metrics.log(step, **self.found)
+                metrics.image(step, "valid/reconstruction", contact_sheet(averaged, self.valid[:SHOWN]))
             self.is_best = self.found["valid_psnr"] >= self.best
             self.best = max(self.best, self.found["valid_psnr"])
-            path = save_checkpoint(
-                self.plan.root, self.trainer.step, self._write, keep=self.config.run.keep_checkpoints
-            )
+            keep = self.config.run.keep_checkpoints
+            path = save_checkpoint(self.plan.root, step, self._write, keep=keep)
             if self.is_best:
                 publish(self.plan.root / "best", path)
-            if metrics:
-                metrics.log(self.trainer.step, **self.found)
-                metrics.image(
-                    self.trainer.step, "valid/reconstruction", contact_sheet(averaged, self.valid[:SHOWN])
-                )
-        failpoint("train_vqgan_saved", step=self.trainer.step, rank=self.worker.rank)
+        failpoint("train_vqgan_saved", step=step, rank=self.worker.rank)
 
     def _write(self, directory: Path) -> None:
         write_model(directory, vqgan=self.trainer.averaged().cpu(), card=self._card())
         (directory / "training").mkdir()
-        state = {**self.trainer.state(), "best": self.best, "is_best": self.is_best}
-        torch.save(state, directory / "training" / "state.pt")
+        state = {"best": self.best, "is_best": self.is_best, "window": self.window.state()}
+        torch.save({**self.trainer.state(), **state}, directory / "training" / "state.pt")
 
     def _card(self) -> str:
-        identity = json.dumps(self.plan.identity, ensure_ascii=False, indent=1)
-        return (
-            "# VQGAN\n\nWritten by `jobs/train_vqgan.py`.\n\n"
-            f"Step {self.trainer.step:,} of {self.config.max_steps:,}, {len(self.pictures):,} "
-            "pictures, global batch "
-            f"{self.plan.global_batch_size}, precision {self.worker.precision}. On {len(self.valid)} "
-            "validation "
-            f"pictures: PSNR {self.found.get('valid_psnr', 0):.2f} dB, codebook usage "
-            f"{self.found.get('valid_usage', 0):.1%}.\n\n```json\n{identity}\n```\n"
+        plan, psnr, usage = self.plan, self.found.get("valid_psnr", 0), self.found.get("valid_usage", 0)
+        facts = (
+            f"Step {self.trainer.step:,} of {self.config.max_steps:,}, {len(self.pictures):,} pictures, "
+            f"global batch {plan.global_batch_size}, precision {self.worker.precision}. On "
+            f"{len(self.valid)} validation pictures: PSNR {psnr:.2f} dB, codebook usage {usage:.1%}."
         )
+        return model_card("VQGAN", "jobs/train_vqgan.py", facts, plan.identity)
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -124,7 +122,7 @@ def train_loop(config: dict[str, Any]) -> None:
         )
         return
     metrics = MetricsLog(plan.root, resume_step=trainer.step) if worker.rank == 0 else None
-    marked, marked_step = time.monotonic(), trainer.step
+    run.window.restart()
     while trainer.step < run.config.max_steps:
         rate = learning_rate(run.config, trainer.step)
         if count := trainer.pictures_for_codebook:
@@ -138,15 +136,14 @@ def train_loop(config: dict[str, Any]) -> None:
                 "lower --learning-rate",
             )
             return
+        run.window.add(found["train_loss"], plan.global_batch_size)
         last = trainer.step == run.config.max_steps
         if metrics and (trainer.step % run.config.run.logging_steps == 0 or last):
-            now = time.monotonic()
-            speed = (trainer.step - marked_step) * plan.global_batch_size / (now - marked)
-            metrics.log(trainer.step, **found, lr=rate, samples_per_s=speed)
-            marked, marked_step = now, trainer.step
+            metrics.log(trainer.step, **found, lr=rate, samples_per_s=run.window.speed())
+            run.window = Window()
         if trainer.step % run.config.run.save_checkpoint_steps == 0 or last:
             run.save(metrics)
-            marked, marked_step = time.monotonic(), trainer.step
+            run.window.restart()
     if metrics:
         metrics.close()
         end_training(plan.root, {"step": trainer.step, "best_psnr": run.best, **run.found})
