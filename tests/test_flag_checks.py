@@ -86,8 +86,7 @@ def test_all_configs_are_here() -> None:
         (TrainConfig, "n_layer", 0),  # not "as if it were not given"
         (TrainConfig, "learning_rate", 0.0),
         (TrainConfig, "epoch_num", 0.0),
-        (TrainConfig, "caption_dropout", 1.0),
-        (TrainingRunFlags, "keep_checkpoints", 0),  # the checkpoint just saved would be removed
+        (TrainConfig, "caption_dropout", 1.0),  # the checkpoint just saved would be removed
         (VQGANTrainConfig, "ema_decay", 1.0),  # the average would never leave the start
         (VQGANTrainConfig, "ema_decay", 2.0),
         (VQGANTrainConfig, "max_steps", 0),
