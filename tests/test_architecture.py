@@ -15,14 +15,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sample": set(),
     "schemas": set(),
     "errors": {"schemas"},
+    "flag_checks": set(),
     "compute": {"models"},
-    "model_files": {"models", "text", "files"},
+    "model_files": {"models", "text", "files", "flag_checks"},
     "easynlp": {"errors", "text"},
     "images": {"errors", "schemas"},
     "tables": {"errors", "files", "text", "schemas"},
-    "training": {"model_files", "models", "compute", "images", "files"},
-    "painting": {"model_files", "models", "compute", "images", "text"},
-    "runs": {"tables", "training", "compute", "easynlp", "errors", "files"},
+    "training": {"model_files", "models", "compute", "images", "files", "flag_checks"},
+    "painting": {"model_files", "models", "compute", "images", "text", "flag_checks"},
+    "runs": {"tables", "training", "compute", "easynlp", "errors", "files", "flag_checks"},
 }
 FLOORS = {name for name in MAY_IMPORT if name != "schemas"}
 MAY_IMPORT["stages"] = FLOORS | {"schemas"}
@@ -31,7 +32,7 @@ MAY_IMPORT["painter_core"] = {"painting"}  # pipeline(), on demand
 STAGES = {"train": {"precompute_codes", "codes_table"}}  # a stage -> other stages that it may import
 SHARED = {"codes_table", "parts", "decode_pictures"}  # modules of stages/ that belong to several
 RAY = {"runs"}
-TORCH_FREE = {"files", "text", "tables", "easynlp", "errors", "schemas", "sample"}
+TORCH_FREE = {"files", "text", "tables", "easynlp", "errors", "flag_checks", "schemas", "sample"}
 TORCH_IN_IMAGES = {"pixels"}
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from painter_core.files.cache import build_once
 from painter_core.files.storage import file_sha256
+from painter_core.flag_checks import check_range
 from painter_core.model_files.directory import ModelDirectory, read_json_object, write_model
 from painter_core.model_files.foreign import WEIGHTS, Foreign, read_foreign
 from painter_core.model_files.foreign_geometry import (
@@ -49,6 +50,11 @@ class ConvertOptions:
     """Side of the pictures in pixels; by default as in the YAML beside a .ckpt, else 256, as in EasyNLP."""
     text_len: int | None = None
     """Text ids a sequence; by default what the codes of a picture leave of the positions."""
+
+    def __post_init__(self) -> None:
+        check_range("--n-head", self.n_head, 1, 256)
+        check_range("--image-size", self.image_size, 1, 65536)
+        check_range("--text-len", self.text_len, 1, 4096)
 
 
 def converted(source: Path) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from painter_core.flag_checks import check_range
 from painter_core.models.cached_gpt import CachedGPT
 
 
@@ -30,8 +31,7 @@ class SamplingConfig:
     work; for models trained with --caption-dropout)."""
 
     def __post_init__(self) -> None:
-        if self.top_k < 0:
-            raise ValueError(f"--top-k: got {self.top_k}, expected 0 (all) or more")
+        check_range("--top-k", self.top_k, 0, 2**31 - 1)
         if not 0 < self.top_p <= 1:
             raise ValueError(f"--top-p: got {self.top_p}, expected above 0 and at most 1")
         if not 0 < self.temperature <= 100:

@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 
 from painter_core.errors import Refused
 from painter_core.files.storage import filesystem, redact, write_bytes
+from painter_core.flag_checks import check_range, check_seed
 from painter_core.sample.pictures import sample_row
 from painter_core.sample.scenes import drawn_scene
 from schemas import pairs, prompts
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+MOST_ROWS, MOST_SIDE_PX = 10**9, 4096  # of the sample
 ROW_GROUP_ROWS = 256  # a unit reads whole row groups, so that they are kept small
 
 Row = tuple[str, str, bytes]
@@ -59,8 +61,10 @@ class MakeTableConfig:
             raise ValueError("give either --pictures FOLDER or --sample N")
         if not self.outputs.endswith((".parquet", ".tsv")):
             raise ValueError(f"--outputs {self.outputs}: expected a name that ends in .parquet or .tsv")
-        if min(self.sample or 0, self.scenes) < 0:
-            raise ValueError("--sample and --scenes: expected 0 or more")
+        check_range("--sample", self.sample, 0, MOST_ROWS)
+        check_range("--scenes", self.scenes, 0, MOST_ROWS)
+        check_range("--image-size", self.image_size, 1, MOST_SIDE_PX)
+        check_seed(self.random_seed)
 
 
 def write_table(config: MakeTableConfig) -> int:

@@ -25,7 +25,9 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
         root: directory of the run, on a file system that all workers see.
         step: number of optimizer steps done.
         write: fills an empty directory.
+        keep: at least 1: the one that is written.
     """
+    assert keep > 0
     parent = root / "checkpoints"
     temporary = parent / f".step-{step:08d}.{uuid.uuid4().hex}.tmp"
     temporary.mkdir(parents=True)

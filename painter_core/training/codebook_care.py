@@ -63,7 +63,7 @@ class CodebookCare:
 
     def _place(self, latents: Tensor, chosen: Tensor, step: int) -> None:
         """Moves entries to random latents of rank 0, with a little noise so that no two are equal."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
         if len(chosen) <= len(latents):
             picked = torch.randperm(len(latents), generator=generator)[: len(chosen)]
         else:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from painter_core.flag_checks import check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class InspectConfig:
@@ -36,7 +38,6 @@ class InspectConfig:
     """Write up to eight sample pictures to this new directory."""
 
     def __post_init__(self) -> None:
-        for name, least in (("text_len", 1), ("max_rows", 0), ("max_pictures", 0)):
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag}: got {getattr(self, name)}, expected {least} or more")
+        check_range("--text-len", self.text_len, 1, 4096)
+        check_range("--max-rows", self.max_rows, 0, 2**63 - 1)
+        check_range("--max-pictures", self.max_pictures, 0, 2**63 - 1)

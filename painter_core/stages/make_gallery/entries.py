@@ -17,6 +17,7 @@ import torch
 from painter_core.easynlp.output import read_cell
 from painter_core.errors import Refused
 from painter_core.files.storage import filesystem, redact
+from painter_core.flag_checks import check_range, check_seed
 from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import encode_image
 from painter_core.images.pixels import to_uint8
@@ -61,8 +62,8 @@ class GalleryConfig:
     """Replace the page."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_entries <= 500:
-            raise ValueError(f"--max-entries: got {self.max_entries}, expected 1 to 500")
+        check_range("--max-entries", self.max_entries, 1, 500)
+        check_seed(self.random_seed)
 
 
 def write_page(config: GalleryConfig) -> int:

@@ -1,0 +1,149 @@
+"""Every numeric flag of every job: what it cannot mean is refused with the flag's name."""
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from painter_core.flag_checks import MOST_SEED, check_range
+from painter_core.model_files.from_foreign import ConvertOptions
+from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.painting.sampling import SamplingConfig
+from painter_core.runs.run_config import RunConfig
+from painter_core.sample.pictures import sample_row
+from painter_core.stages.generate import GenerateConfig
+from painter_core.stages.inspect_table.config import InspectConfig
+from painter_core.stages.make_gallery.entries import GalleryConfig
+from painter_core.stages.make_table import MakeTableConfig
+from painter_core.stages.precompute_codes import PrecomputeConfig
+from painter_core.stages.train.codes import PairsConfig
+from painter_core.training.codebook_care import CodebookCare
+from painter_core.training.data_order import dropped_captions, epoch_order
+from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.vqgan_config import VQGANTrainConfig
+from painter_core.training.worker import Worker
+from tests.support.jobs import ROOT, TINY_VQGAN
+
+RUN = RunConfig(tables="t.tsv", outputs="out")
+# what a job is given besides the flag at fault
+CONFIGS: dict[type, dict[str, Any]] = {
+    RunConfig: {"tables": "t.tsv", "outputs": "out"},
+    GenerateConfig: {"run": RUN, "checkpoint_dir": "model"},
+    SamplingConfig: {},
+    PrecomputeConfig: {"run": RUN},
+    PairsConfig: {},
+    TrainConfig: {"tables": "codes", "checkpoint_dir": "model"},
+    VQGANTrainConfig: {"tables": "t.tsv", "outputs": "vqgan"},
+    VQGANConfig: {},
+    MakeTableConfig: {"outputs": "t.tsv", "sample": 1},
+    InspectConfig: {"tables": "t.tsv"},
+    GalleryConfig: {"tables": "t.tsv", "outputs": "g.html"},
+    ConvertOptions: {},
+}
+BAD: dict[type, list[float]] = {float: [math.nan, math.inf, -math.inf, -1.0, 1e30], int: [-1, 2**70]}
+
+
+def kinds(annotation: Any) -> set[type]:
+    """int and float among the types that a flag takes."""
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return {int, float} & set(typing.get_args(annotation) if is_union else [annotation])
+
+
+NUMBERS = [
+    (config, field.name, kind)
+    for config in CONFIGS
+    for field in dataclasses.fields(config)
+    for kind in kinds(typing.get_type_hints(config)[field.name])
+]
+
+
+@pytest.mark.parametrize(("config", "name", "bad"), [(c, n, b) for c, n, kind in NUMBERS for b in BAD[kind]])
+def test_what_a_flag_cannot_mean_is_refused_with_its_name(config: type, name: str, bad: float) -> None:
+    flag = name.replace("_", "-")
+    with pytest.raises(ValueError, match=rf"(--{flag}|vqgan\.{name}): got {re.escape(str(bad))}, expected"):
+        config(**CONFIGS[config] | {name: bad})
+
+
+def test_every_config_is_tried() -> None:
+    """GPTConfig comes from files, not from flags; the other three have no number of their own."""
+    text = "".join(path.read_text() for path in (ROOT / "painter_core").rglob("*.py"))
+    found = set(re.findall(r"^class (\w+(?:Config|Options))\b", text, re.MULTILINE))
+    without = {"GPTConfig", "EvaluateConfig", "ConvertConfig", "TrainJobConfig"}
+    assert found - without == {config.__name__ for config in CONFIGS}
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "bad"),
+    [
+        (TrainConfig, "keep_checkpoints", 0),
+        (TrainConfig, "n_layer", 0),  # not "as if it were not given"
+        (TrainConfig, "learning_rate", 0.0),
+        (TrainConfig, "epoch_num", 0.0),
+        (TrainConfig, "caption_dropout", 1.0),
+        (VQGANTrainConfig, "keep_checkpoints", 0),  # the checkpoint just saved would be removed
+        (VQGANTrainConfig, "ema_decay", 1.0),  # the average would never leave the start
+        (VQGANTrainConfig, "ema_decay", 2.0),
+        (VQGANTrainConfig, "max_steps", 0),
+        (RunConfig, "micro_batch_size", 0),
+        (RunConfig, "limit", 0),
+        (RunConfig, "max_reject_fraction", 1.5),
+        (ConvertOptions, "n_head", 0),
+        (MakeTableConfig, "image_size", 0),
+    ],
+)
+def test_zero_and_one_where_they_mean_nothing(config: type, name: str, bad: float) -> None:
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')}: got {bad}"):
+        config(**CONFIGS[config] | {name: bad})
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "good"),
+    [
+        (TrainConfig, "weight_decay", 0.0),
+        (TrainConfig, "epoch_num", 0.01),
+        (TrainConfig, "max_grad_norm", 1e9),  # not scaled down at all
+        (TrainConfig, "random_seed", 0),
+        (TrainConfig, "random_seed", MOST_SEED),
+        (VQGANTrainConfig, "l2_weight", 0.0),
+        (VQGANTrainConfig, "ema_decay", 0.0),
+        (VQGANTrainConfig, "quantize_after", 0),
+        (VQGANTrainConfig, "disc_start", 0),
+        (RunConfig, "gpus_per_actor", 0.0),
+        (RunConfig, "gpus_per_actor", 0.25),
+        (RunConfig, "max_reject_fraction", 1.0),
+        (RunConfig, "micro_batch_size", 4096),
+        (InspectConfig, "max_rows", 0),  # all
+        (MakeTableConfig, "sample", 0),
+        (SamplingConfig, "top_k", 0),
+    ],
+)
+def test_the_ends_of_a_range_are_taken(config: type, name: str, good: float) -> None:
+    assert getattr(config(**CONFIGS[config] | {name: good}), name) == good
+
+
+def test_the_message_names_flag_value_and_range() -> None:
+    with pytest.raises(ValueError, match=r"^--top-p: got nan, expected above 0 and at most 1$"):
+        check_range("--top-p", math.nan, 0, 1, above=True)
+    with pytest.raises(ValueError, match=rf"^--n: got {2**63}, expected 0 to {2**63 - 1}$"):
+        check_range("--n", 2**63, 0, MOST_SEED)
+    check_range("--n", None, 0, 1)
+
+
+def test_the_largest_seed_is_one_for_everything_that_is_drawn() -> None:
+    torch.manual_seed(MOST_SEED)
+    np.random.default_rng(MOST_SEED)
+    assert sorted(epoch_order(MOST_SEED, 1, 5)) == [0, 1, 2, 3, 4]
+    dropped_captions(MOST_SEED, 1, 5, 0.5)
+    sample_row(MOST_SEED, 0, split="train")
+    vqgan = VQGAN(TINY_VQGAN)
+    optimizer = torch.optim.Adam(vqgan.parameters())
+    alone = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
+    care = CodebookCare(vqgan, optimizer, dict(vqgan.state_dict()), alone, MOST_SEED)
+    care.use[:] = 0
+    care.revive(torch.randn(100, TINY_VQGAN.embed_dim), 25)
