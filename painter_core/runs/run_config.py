@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from painter_core.flag_checks import check_range, check_seed
 from painter_core.runs.command_line import parse_range
 
 
@@ -48,10 +49,9 @@ class RunConfig:
     """torch.compile of the model, on a GPU also CUDA graphs of the sampling; auto: off."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_reject_fraction <= 1:
-            raise ValueError(f"--max-reject-fraction: got {self.max_reject_fraction}, expected 0..1")
-        for name in ("micro_batch_size", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected 1 or more")
+        check_seed(self.random_seed)
+        check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
+        check_range("--max-reject-fraction", self.max_reject_fraction, 0, 1)
+        check_range("--limit", self.limit, 1, 2**63 - 1)
+        check_range("--gpus-per-actor", self.gpus_per_actor, 0, 64)
         parse_range("--num-actors", self.num_actors)

@@ -18,6 +18,7 @@ from painter_core.easynlp.output import COLUMNS as EASYNLP_COLUMNS
 from painter_core.easynlp.output import model_text
 from painter_core.errors import Reject
 from painter_core.files.faults import failpoint
+from painter_core.flag_checks import check_range
 from painter_core.images.decode import ImageFormat
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
@@ -63,8 +64,8 @@ class GenerateConfig:
     """Sizes that the model must have, `image_size=256,text_len=32,...`; changes nothing."""
 
     def __post_init__(self) -> None:
-        if self.max_generated_num < 1:
-            raise ValueError(f"--max-generated-num: got {self.max_generated_num}, expected 1 or more")
+        check_range("--max-generated-num", self.max_generated_num, 1, 4096)
+        check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         if self.easynlp_format and not (self.run.outputs.endswith(".tsv") and self.image_format == "png"):
             raise ValueError(
                 f"--easynlp-format: got --outputs {self.run.outputs} and --image-format {self.image_format}, "

@@ -19,6 +19,7 @@ from painter_core.compute.memory import vqgan_most_rows, vqgan_row_bytes
 from painter_core.compute.pieces import Pieces
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import write_bytes
+from painter_core.flag_checks import check_range
 from painter_core.images.decode import Alpha, Resize
 from painter_core.images.isolate import CellDecoder
 from painter_core.images.pixels import to_pixels
@@ -55,6 +56,9 @@ class PrecomputeConfig:
     """What lies under transparent pixels: white, or `drop` for the hidden colour, as in EasyNLP."""
     expect: str = ""
     """Sizes that the VQGAN must have, `image_size=256,codebook_size=16384`; changes nothing."""
+
+    def __post_init__(self) -> None:
+        check_range("--image-size", self.image_size, 1, 65536)
 
     def columns(self) -> Columns:
         """What is read."""

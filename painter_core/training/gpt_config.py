@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from painter_core.flag_checks import check_range, check_seed
 from painter_core.models.gpt import GPTConfig
 
 Preset = Literal["tiny", "base", "large"]
@@ -84,24 +85,23 @@ class TrainConfig:
     """Check inputs, models and settings, do one step in this process, write nothing."""
 
     def __post_init__(self) -> None:
-        positive = (
-            "learning_rate",
-            "epoch_num",
-            "max_grad_norm",
-            "micro_batch_size",
-            "gradient_accumulation_steps",
-            "logging_steps",
-            "save_checkpoint_steps",
-            "keep_checkpoints",
-            "text_len",
-        )
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected above 0")
-        if not 0 <= self.caption_dropout < 1:
-            raise ValueError(f"--caption-dropout: got {self.caption_dropout}, expected 0 to below 1")
-        if not 0 <= self.warmup_proportion <= 1:
-            raise ValueError(f"--warmup-proportion: got {self.warmup_proportion}, expected 0..1")
+        check_range("--n-layer", self.n_layer, 1, 256)
+        check_range("--n-head", self.n_head, 1, 256)
+        check_range("--n-embd", self.n_embd, 1, 16384)
+        check_range("--text-len", self.text_len, 1, 4096)
+        check_range("--learning-rate", self.learning_rate, 0, 1, above=True)
+        check_range("--epoch-num", self.epoch_num, 0, 1e6, above=True)
+        check_range("--weight-decay", self.weight_decay, 0, 10)
+        check_range("--warmup-proportion", self.warmup_proportion, 0, 1)
+        check_range("--max-grad-norm", self.max_grad_norm, 0, 1e9, above=True)
+        check_range("--caption-dropout", self.caption_dropout, 0, 0.99)
+        check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
+        check_range("--gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65536)
+        check_range("--logging-steps", self.logging_steps, 1, 10**9)
+        check_range("--save-checkpoint-steps", self.save_checkpoint_steps, 1, 10**9)
+        check_range("--keep-checkpoints", self.keep_checkpoints, 1, 10**6)
+        check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
+        check_seed(self.random_seed)
 
     def new_gpt(self, *, text_vocab_size: int, codebook_size: int, image_len: int) -> GPTConfig:
         """Geometry of a model trained from scratch."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from painter_core.flag_checks import check_range, check_seed
 from painter_core.images.decode import Alpha, Resize
 from painter_core.models.vqgan import VQGANConfig
 
@@ -75,12 +76,17 @@ class VQGANTrainConfig:
     def __post_init__(self) -> None:
         if self.decoder_only and not self.vqgan:
             raise ValueError("--decoder-only: needs --vqgan, whose codes are kept")
-        for name in (
-            "learning_rate",
-            "max_steps",
-            "micro_batch_size",
-            "logging_steps",
-            "save_checkpoint_steps",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')}: got {getattr(self, name)}, expected above 0")
+        check_range("--learning-rate", self.learning_rate, 0, 1, above=True)
+        check_range("--max-steps", self.max_steps, 1, 10**9)
+        check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
+        check_range("--l2-weight", self.l2_weight, 0, 1e6)
+        check_range("--perceptual-weight", self.perceptual_weight, 0, 1e6)
+        check_range("--quantize-after", self.quantize_after, 0, 10**9)
+        check_range("--disc-start", self.disc_start, 0, 10**9)
+        check_range("--disc-weight", self.disc_weight, 0, 1e6)
+        check_range("--ema-decay", self.ema_decay, 0, 0.999999)
+        check_range("--logging-steps", self.logging_steps, 1, 10**9)
+        check_range("--save-checkpoint-steps", self.save_checkpoint_steps, 1, 10**9)
+        check_range("--keep-checkpoints", self.keep_checkpoints, 1, 10**6)
+        check_range("--max-reject-fraction", self.max_reject_fraction, 0, 1)
+        check_seed(self.random_seed)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from painter_core.errors import Complete, Refused
 from painter_core.files.storage import filesystem, join, redact
+from painter_core.flag_checks import check_range
 from painter_core.images.decode import Alpha, Resize
 from painter_core.model_files.open import open_model
 from painter_core.runs.outcome import Outcome
@@ -50,6 +51,7 @@ class PairsConfig:
     def __post_init__(self) -> None:
         if "," in (self.codes_dir or ""):
             raise ValueError(f"--codes-dir {self.codes_dir}: a comma, which separates tables")
+        check_range("--max-reject-fraction", self.max_reject_fraction, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
