@@ -1,4 +1,4 @@
-"""cluster/quickstart.sh and `make clean`, their jobs replaced by a stub: only what they made is ever removed."""
+"""cluster/quickstart.sh and `make clean`, with a stub for the jobs: only what they made is ever removed."""
 
 import os
 import subprocess
@@ -11,7 +11,9 @@ MARKER = ".painter-quickstart"
 # `ray job submit ... --outputs X` and `python ... --outputs X`: makes X, and says so
 STUB = """#!/bin/bash
 while [ $# -gt 1 ]; do
-  case $1 in --outputs | --checkpoint-dir) mkdir -p "$(dirname "$2")" && echo made > "$2" && echo "made $2" ;; esac
+  case $1 in
+    --outputs | --checkpoint-dir) mkdir -p "$(dirname "$2")" && echo made > "$2" && echo "made $2" ;;
+  esac
   shift
 done
 """
