@@ -33,7 +33,7 @@ test-all: venv  ## all tests, the slow ones too
 	$(BIN)/python -m pytest
 
 soak: venv  ## a job whose driver and workers are killed 20 times at random; prints what came of it
-	$(BIN)/python -m pytest -s tests/test_soak.py
+	$(BIN)/python -m pytest -s tests/jobs/test_soak.py
 
 bench: venv  ## speed of the parts and jobs beside baselines, on the CPU: benchmarks.json and a table
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
@@ -48,5 +48,5 @@ lint: venv  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean:  ## removes what quickstart and sample-full made; the virtual environment stays
-	rm -rf "$(QUICKSTART)" "$(SAMPLE_FULL)"
+clean:  ## removes what quickstart and sample-full made, and nothing else
+	bash cluster/quickstart.sh --clean "$(QUICKSTART)" "$(SAMPLE_FULL)"

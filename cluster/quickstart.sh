@@ -1,21 +1,62 @@
 #!/usr/bin/env bash
 # The main job end to end, through `ray job submit`: sample tables, codes, model, pictures, score, gallery.
-#   quickstart.sh OUT        called by `make quickstart` and `make sample-full` inside `local_head.py run`, which
-#                            starts and stops the head
+#   quickstart.sh OUT               called by `make quickstart` and `make sample-full` inside `local_head.py run`,
+#                                   which starts and stops the head
+#   quickstart.sh --clean OUT...    removes what it made, called by `make clean`
 # SEED, ROWS and EPOCHS change what is made; `make sample-full` is more rows and more epochs.
+#
+# OUT is a directory of its own, new or empty: it puts a marker there, and removes nothing where that is missing.
 set -euo pipefail
+shopt -s nullglob
+marker=.painter-quickstart
+made=(train.parquet valid.tsv prompts.tsv codes_train codes_valid model pictures.tsv score gallery.html)
+
+usage() { echo "usage: quickstart.sh OUT, or quickstart.sh --clean OUT..." >&2; exit 2; }
+
+check_ours() {
+  [ -n "$1" ] || usage
+  if [ -e "$1" ] && { [ ! -d "$1" ] || { [ ! -e "$1/$marker" ] && [ -n "$(ls -A -- "$1")" ]; }; }; then
+    echo "quickstart: $1 is not a directory of quickstart's (no $marker in it): nothing was changed. Name another" \
+      "one (make quickstart QUICKSTART=DIR), or remove it yourself" >&2
+    exit 2
+  fi
+}
+
+remove_ours() {
+  for name in "${made[@]}"; do
+    # beside an output: its run directory, a killed run's lock, a successor that was not finished
+    rm -rf -- "$1/$name" "$1/$name".{run,lock,new} "$1/$name".run.{lock,new} "$1/.$name".*.tmp
+  done
+}
+
+if [ "${1-}" = --clean ]; then
+  shift
+  [ $# -gt 0 ] || usage
+  for out in "$@"; do check_ours "$out"; done
+  for out in "$@"; do
+    [ -e "$out/$marker" ] || continue
+    remove_ours "$out"
+    rm -f -- "$out/$marker"
+    rmdir -- "$out" 2>/dev/null || echo "quickstart: $out stays, with files that quickstart did not make"
+  done
+  exit
+fi
+
+[ $# -eq 1 ] || usage
 out=$1
 seed=${SEED:-42}
 rows=${ROWS:-5000}
 epochs=${EPOCHS:-4}
 
+check_ours "$out"
 if [ -e "$out/pictures.tsv" ]; then
   echo "quickstart: $out holds a finished run; starting over"
-  rm -rf "$out"
-elif [ -e "$out" ]; then
+  remove_ours "$out"
+elif [ -e "$out/$marker" ]; then
   echo "quickstart: resuming in $out"
 fi
-mkdir -p "$out"
+mkdir -p -- "$out"
+touch -- "$out/$marker"
 
 submit() { echo "+ ray job submit --working-dir . -- python $*"; ray job submit --working-dir . -- python "$@"; }
 table() { [ -e "$1" ] || python jobs/make_table.py --outputs "$@"; }
