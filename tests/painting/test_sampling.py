@@ -1,32 +1,20 @@
-"""Drawing codes: the set that top-k and top-p leave, the distribution, one uniform a row and step."""
-
-from collections.abc import Iterator
+"""Drawing a code: the set that top-k and top-p leave, the distribution, one uniform a row and step."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from painter_core.models.cached_gpt import CachedGPT
-from painter_core.models.gpt import GPT, GPTConfig
-from painter_core.painting.sampling import SamplingConfig, draw_codes, row_uniforms, sample_codes
-from painter_core.painting.static_sampling import BUCKET, StaticSampler
-from tests.golden.formula import fill
-from tests.support.jobs import compiles
-
-SIZE = 50
-TINY = GPTConfig(
-    text_vocab_size=40, codebook_size=32, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=16
+from painter_core.painting.sampling import (
+    MAX_LOGIT,
+    MIN_TEMPERATURE,
+    SamplingConfig,
+    are_sound,
+    draw_codes,
+    row_uniforms,
 )
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tensors here are tiny: threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+SIZE = 50
 
 
 def logits_of(rows: int, size: int = SIZE, seed: int = 0) -> Tensor:
@@ -102,6 +90,28 @@ def test_a_row_does_not_depend_on_its_neighbours(config: SamplingConfig) -> None
     assert torch.equal(together[order], draw_codes(logits[order], uniforms[order], config))
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e9, MAX_LOGIT / 30])
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"temperature": MIN_TEMPERATURE, "top_k": 0}, {"temperature": MIN_TEMPERATURE, "top_k": 3},
+        {"top_p": 1e-30, "top_k": 0}, {"top_p": 5e-324}, {"top_k": 1}, {"top_k": 1, "temperature": 100.0},
+    ],
+)  # fmt: skip
+def test_extreme_settings_are_greedy(extreme: dict[str, float], scale: float) -> None:
+    logits = logits_of(200) * scale
+    assert are_sound(logits)
+    drawn = draw_codes(logits, uniforms_of(200), SamplingConfig(**extreme))  # type: ignore[arg-type]
+    assert torch.equal(drawn, logits.argmax(1))
+
+
+@pytest.mark.parametrize("wide", [{"top_k": 2**63}, {"top_k": SIZE}, {"top_p": 1 - 2**-53}])
+def test_settings_that_leave_all_codes(wide: dict[str, float]) -> None:
+    config = SamplingConfig(**({"top_k": 0} | wide))  # type: ignore[arg-type]
+    drawn = [draw_codes(logits_of(2000), uniforms_of(2000), c) for c in (config, SamplingConfig(top_k=0))]
+    assert torch.equal(*drawn)
+
+
 HOSTILE = torch.tensor([0.0, float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e-38, 3.4e38])
 
 
@@ -169,142 +179,12 @@ def test_row_uniforms_depend_on_seed_idx_and_sample() -> None:
     [
         ({"top_k": -1}, "--top-k"), ({"top_p": 0.0}, "--top-p"), ({"top_p": 1.1}, "--top-p"),
         ({"temperature": 0.0}, "--temperature"), ({"temperature": float("nan")}, "--temperature"),
+        ({"temperature": 9e-7}, "--top-k 1"), ({"temperature": 1e-39}, "--top-k 1"),
+        ({"temperature": 5e-324}, "--top-k 1"), ({"temperature": float("inf")}, "--temperature"),
+        ({"top_p": float("nan")}, "--top-p"),
         ({"guidance_scale": 0.9}, "--guidance-scale"), ({"guidance_scale": float("nan")}, "--guidance-scale"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(bad: dict[str, float], flag: str) -> None:
     with pytest.raises(ValueError, match=flag):
         SamplingConfig(**bad)  # type: ignore[arg-type]
-
-
-def tiny() -> GPT:
-    """A GPT with formula weights."""
-    model = GPT(TINY).eval()
-    model.load_state_dict(
-        {k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()}
-    )
-    return model
-
-
-def test_sample_codes_of_whole_pictures() -> None:
-    model = tiny()
-    text = torch.from_numpy(np.random.RandomState(0).randint(32, 72, (5, 4)))
-    uniforms = torch.from_numpy(np.stack([row_uniforms(1, str(i), 0, 9) for i in range(5)]))
-    config = SamplingConfig(top_k=10)
-    cached = CachedGPT(model, torch.float32)
-    codes = sample_codes(cached, text, uniforms, config)
-    assert (codes.shape, codes.dtype) == ((5, 9), torch.int64)
-    assert codes.min() >= 0
-    assert codes.max() < TINY.codebook_size
-    # the same as drawing from the uncached logits of the codes so far
-    with torch.inference_mode():
-        for step in range(9):
-            logits = model(torch.cat((text, codes[:, :step]), 1))[:, -1]
-            assert torch.equal(draw_codes(logits, uniforms[:, step], config), codes[:, step])
-    # and of the same rows in another place of the batch
-    assert torch.equal(sample_codes(cached, text.flip(0), uniforms.flip(0), config), codes.flip(0))
-    greedy = sample_codes(cached, text, uniforms, SamplingConfig(top_k=1))
-    assert torch.equal(greedy, sample_codes(cached, text, 1 - 2**-24 - uniforms, SamplingConfig(top_k=1)))
-
-
-def test_guidance_draws_away_from_the_empty_caption() -> None:
-    model, scale = tiny(), 3.0
-    text = torch.from_numpy(np.random.RandomState(2).randint(33, 72, (5, 4)))
-    empty = torch.full_like(text, TINY.codebook_size)
-    uniforms = torch.from_numpy(np.stack([row_uniforms(1, str(i), 0, 9) for i in range(5)]))
-    config = SamplingConfig(top_k=10, guidance_scale=scale)
-    cached = CachedGPT(model, torch.float32)
-    codes = sample_codes(cached, text, uniforms, config)
-    with torch.inference_mode():
-        for step in range(9):
-            told, untold = (model(torch.cat((t, codes[:, :step]), 1))[:, -1] for t in (text, empty))
-            guided = untold + scale * (told - untold)
-            assert torch.equal(draw_codes(guided, uniforms[:, step], config), codes[:, step])
-    assert not torch.equal(codes, sample_codes(cached, text, uniforms, SamplingConfig(top_k=10)))
-
-
-def test_damaged_weights_are_an_error() -> None:
-    model = tiny()
-    with torch.no_grad():
-        model.head.weight[3] = float("nan")
-    text = torch.full((2, 4), 32)
-    with pytest.raises(RuntimeError, match="not finite"):
-        sample_codes(CachedGPT(model, torch.float32), text, torch.zeros(2, 9), SamplingConfig())
-
-
-LONG = GPTConfig(
-    text_vocab_size=40, codebook_size=32, text_len=4, image_len=81, n_layer=2, n_head=2, n_embd=16
-)
-GUIDED = SamplingConfig(top_k=10, guidance_scale=3.0)
-
-
-def formula_gpt(config: GPTConfig, dtype: torch.dtype = torch.float32, *, pack: bool = True) -> CachedGPT:
-    """Formula weights, for sampling."""
-    model = GPT(config).eval()
-    model.load_state_dict(
-        {k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()}
-    )
-    return CachedGPT(model, dtype, pack=pack)
-
-
-def long_inputs(rows: int, salt: int) -> tuple[Tensor, Tensor]:
-    """Text ids and uniforms for LONG."""
-    text = torch.from_numpy(np.random.RandomState(salt).randint(32, 72, (rows, LONG.text_len)))
-    uniforms = np.stack([row_uniforms(salt, str(i), 0, LONG.image_len) for i in range(rows)])
-    return text, torch.from_numpy(uniforms)
-
-
-@pytest.mark.parametrize("config", [SamplingConfig(top_k=1), SamplingConfig(top_k=10), GUIDED])
-def test_static_steps_draw_the_same(config: SamplingConfig) -> None:
-    assert LONG.block_size > 2 * BUCKET
-    sampler = StaticSampler(formula_gpt(LONG), config, 3, compiled=False)
-    plain = formula_gpt(LONG)
-    for salt in (1, 2):  # the second batch finds what the first one left in the cache
-        text, uniforms = long_inputs(3, salt)
-        expected = sample_codes(plain, text, uniforms, config)
-        assert torch.equal(sampler.sample(text, uniforms), expected)
-        assert len(expected.unique()) > 5
-
-
-@compiles
-@pytest.mark.slow
-def test_compiled_static_steps_draw_the_same() -> None:
-    text, uniforms = long_inputs(2, 5)
-    config = SamplingConfig(top_k=10)
-    sampler = StaticSampler(formula_gpt(LONG, pack=False), config, 2, compiled=True)
-    expected = sample_codes(formula_gpt(LONG), text, uniforms, config)
-    assert torch.equal(sampler.sample(text, uniforms), expected)
-
-
-@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-@torch.inference_mode()
-def test_packed_weights_compute_the_same(dtype: torch.dtype, off: float) -> None:
-    text, code = long_inputs(5, 6)[0], torch.arange(5)
-    packed, plain = formula_gpt(LONG, dtype), formula_gpt(LONG, dtype, pack=False)
-    for a, b in ((packed.prefill(text), plain.prefill(text)), (packed.step(code, 4), plain.step(code, 4))):
-        assert a.dtype == b.dtype == dtype
-        torch.testing.assert_close(a, b, atol=off, rtol=off)
-
-
-def test_the_cache_follows_the_number_of_rows() -> None:
-    text, uniforms = long_inputs(4, 3)
-    model = formula_gpt(LONG)
-    whole = sample_codes(model, text, uniforms, SamplingConfig())
-    halves = [sample_codes(model, text[i : i + 2], uniforms[i : i + 2], SamplingConfig()) for i in (0, 2)]
-    assert torch.equal(torch.cat(halves), whole)
-
-
-def test_bfloat16_stays_near_float32() -> None:
-    model = GPT(LONG).eval()
-    model.load_state_dict(
-        {k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()}
-    )
-    text = long_inputs(4, 4)[0]
-    with torch.inference_mode():
-        exact = CachedGPT(model, torch.float32).prefill(text)
-        near = CachedGPT(model, torch.bfloat16).prefill(text)
-        with torch.autocast("cpu", torch.bfloat16):
-            trained = model(text)[:, 0]
-    assert near.dtype == torch.bfloat16
-    assert (near - exact).norm() < 0.02 * exact.norm()
-    torch.testing.assert_close(near, trained, atol=0.05, rtol=0.02)  # what training computed

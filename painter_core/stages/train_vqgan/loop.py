@@ -132,12 +132,12 @@ def train_loop(config: dict[str, Any]) -> None:
         if count := trainer.pictures_for_codebook:
             trainer.lay_out_codebook(run.spread_pictures(count))
         found = trainer.train_step(run.next_pictures())
-        if not np.isfinite(found["train_loss"]) or not np.isfinite(found["grad_norm"]):
+        if bad := [f"{name} {value}" for name, value in found.items() if not np.isfinite(value)]:
             write_outcome(
                 plan.root,
                 {
-                    "error": f"loss {found['train_loss']} at step {trainer.step + 1}: stopped before "
-                    "the update. Try a lower --learning-rate"
+                    "error": f"{', '.join(bad)} at step {trainer.step + 1}: stopped before the update. "
+                    "Try a lower --learning-rate"
                 },
             )
             return
