@@ -1,6 +1,6 @@
 """uint8 pictures to a model's pixels and back: (B, S, S, 3) <-> float (B, 3, S, S) in [-1, 1].
 
-Apart from images.py, so that processes which only decode or encode pictures do not import torch.
+Apart from decode.py, so that processes which only decode or encode pictures do not import torch.
 """
 
 import numpy as np
@@ -20,5 +20,11 @@ def quantize_pixels(pixels: Tensor) -> Tensor:
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:
-    """The same as an array."""
+    """The same as an array.
+
+    Raises:
+        RuntimeError: a pixel is NaN or infinite, which no uint8 is.
+    """
+    if not pixels.isfinite().all():
+        raise RuntimeError("pixels are not finite: the VQGAN's weights are damaged; copy the model again")
     return quantize_pixels(pixels).cpu().numpy()

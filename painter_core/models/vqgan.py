@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NEAREST_ROWS = 1024  # latents compared at a time: the scores of 1,024 with 16,384 entries are 64 MiB
+NO_CODE = -1  # of a latent that is NaN or infinite, for which every entry would be the nearest
 GROUP = 128  # scores whose largest is found first
 
 
@@ -277,10 +278,11 @@ class VQGAN(nn.Module):
         return self.quant_conv(self.encoder(pixels.to(self.quant_conv.weight.dtype)))
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Codes int64 (B, h * w) of pixels (B, 3, H, W) in [-1, 1]."""
+        """Codes int64 (B, h * w) of pixels (B, 3, H, W) in [-1, 1]; NO_CODE where latents are not finite."""
         z = self.latents(pixels)
         flat = z.permute(0, 2, 3, 1).reshape(-1, self.config.embed_dim)  # (B*h*w, E)
-        return self.quantize.nearest(flat).view(z.shape[0], -1)  # (B, h*w)
+        codes = self.quantize.nearest(flat).view(z.shape[0], -1)  # (B, h*w)
+        return codes.masked_fill(~z.isfinite().all(dim=1).flatten(1), NO_CODE)
 
     def decode_latents(self, z_q: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), not clipped, of quantised latents (B, E, h, w)."""

@@ -5,16 +5,18 @@ row does not depend on how many other rows there are.
 """
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from painter_core.compute.devices import DTYPES, prepare_vqgan
+from painter_core.compute.devices import DTYPES, prepare_vqgan, set_tf32
+from painter_core.compute.finite import check_pixels
 from painter_core.compute.memory import vqgan_most_rows
 from painter_core.compute.pieces import Pieces
-from painter_core.images.pixels import quantize_pixels, to_uint8
+from painter_core.images.pixels import quantize_pixels
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
@@ -63,12 +65,15 @@ class Painter:
     ) -> None:
         self.tokenizer = model.load_tokenizer()
         self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], pack=not compiled)
-        self.vqgan = prepare_vqgan((vqgan or model).load_vqgan(), device, precision, compiled=compiled)
-        self.device, self.compiled = device, compiled
+        decoder = vqgan or model
+        self.vqgan = prepare_vqgan(decoder.load_vqgan(), device, precision, compiled=compiled)
+        self._vqgan_name = str(decoder.path)
+        self.device, self.precision, self.compiled = device, precision, compiled
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
         self._sampling_pieces = Pieces(micro_batch_size)
         self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config, device.type))
         self._static: dict[int, StaticSampler] = {}
+        self._lock = threading.Lock()
         self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
 
     def text_ids(self, texts: list[str]) -> TextIds:
@@ -92,12 +97,13 @@ class Painter:
     def _begin_decoding(self, codes: torch.Tensor, rows: int) -> Callable[[], Painted]:
         """Starts decoding; what is returned waits for its end."""
         if self._beside is None:
-            pictures = to_uint8(self.decode(codes))
-            return lambda: (codes[:rows].cpu().numpy(), pictures[:rows])
+            found, finite = self._pictures(codes)
+            check_pixels(finite, self._vqgan_name)
+            return lambda: (codes[:rows].cpu().numpy(), found[:rows].cpu().numpy())
         self._beside.wait_stream(torch.cuda.current_stream())
         codes.record_stream(self._beside)
         with torch.cuda.stream(self._beside):
-            found = quantize_pixels(self.decode(codes))
+            found, finite = self._pictures(codes)
             copied = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
             copied.copy_(found, non_blocking=True)
             done = torch.cuda.Event()
@@ -105,18 +111,30 @@ class Painter:
 
         def wait() -> Painted:
             done.synchronize()
+            check_pixels(finite, self._vqgan_name)
             return codes[:rows].cpu().numpy(), copied[:rows].numpy()
 
         return wait
 
+    def _pictures(self, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 (B, S, S, 3) on the device, and whether all of their pixels were finite, bool ()."""
+        pixels = self.decode(codes)
+        return quantize_pixels(pixels), pixels.isfinite().all()
+
     def sample(self, batch: list[Request]) -> torch.Tensor:
-        """Codes (micro_batch_size, image_len) on the device; rows after the batch are filling."""
+        """Codes (micro_batch_size, image_len) on the device; rows after the batch are padding.
+
+        Threads take turns, a batch each: the GPT keeps the keys and values of one batch.
+        """
         filling = self.micro_batch_size - len(batch)
         batch = batch + [dataclasses.replace(batch[-1], text="")] * filling
         ids = torch.from_numpy(self.text_ids([r.text for r in batch]).ids).to(self.device)
         length = self.gpt.config.image_len
         uniforms = np.stack([row_uniforms(self.seed, r.idx, r.sample, length) for r in batch])
-        return self._sampling_pieces.run(self._sample, ids, torch.from_numpy(uniforms).to(self.device))
+        drawn = torch.from_numpy(uniforms).to(self.device)
+        with self._lock:
+            set_tf32(self.precision)  # of the whole process: another painter may have set it
+            return self._sampling_pieces.run(self._sample, ids, drawn)
 
     def _sample(self, ids: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
         if not self.compiled:

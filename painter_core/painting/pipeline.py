@@ -15,7 +15,7 @@ from painter_core.painting.sampling import SamplingConfig
 
 
 class Pipeline:
-    """Captions in, pictures out, in this process; made by pipeline()."""
+    """Captions in, pictures out, in this process; made by pipeline(). Several threads may call it."""
 
     def __init__(self, painter: Painter, *, max_generated_num: int) -> None:
         self._painter = painter

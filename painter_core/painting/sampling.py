@@ -15,6 +15,13 @@ from torch import Tensor
 from painter_core.flag_checks import check_range
 from painter_core.models.cached_gpt import CachedGPT
 
+MIN_TEMPERATURE = 1e-6  # at which the most likely code is drawn, unless another one is as likely to 6 digits
+MAX_LOGIT = 1e30  # divided by the lowest temperature it is still a float32
+NOT_SOUND = (
+    "the GPT's logits are not finite, or above 1e30: its weights are damaged, or overflow in this precision. "
+    "Copy the model again, or try --precision fp32"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
@@ -34,8 +41,11 @@ class SamplingConfig:
         check_range("--top-k", self.top_k, 0, 2**31 - 1)
         if not 0 < self.top_p <= 1:
             raise ValueError(f"--top-p: got {self.top_p}, expected above 0 and at most 1")
-        if not 0 < self.temperature <= 100:
-            raise ValueError(f"--temperature: got {self.temperature}, expected above 0 and at most 100")
+        if not MIN_TEMPERATURE <= self.temperature <= 100:
+            raise ValueError(
+                f"--temperature: got {self.temperature}, expected {MIN_TEMPERATURE} to 100; for the most "
+                "likely code every time, --top-k 1"
+            )
         if not 1 <= self.guidance_scale <= 100:
             raise ValueError(f"--guidance-scale: got {self.guidance_scale}, expected 1 to 100")
 
@@ -92,6 +102,11 @@ def guided(logits: Tensor, config: SamplingConfig) -> Tensor:
     return empty + config.guidance_scale * (told - empty)
 
 
+def are_sound(logits: Tensor) -> Tensor:
+    """Whether a code can be drawn from these logits: bool (), on their device."""
+    return logits.abs().amax() < MAX_LOGIT  # false for NaN too
+
+
 @torch.inference_mode()
 def sample_codes(model: CachedGPT, text_ids: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tensor:
     """Codes of whole pictures: prefill of the text once, then one position a step.
@@ -105,17 +120,18 @@ def sample_codes(model: CachedGPT, text_ids: Tensor, uniforms: Tensor, config: S
         int64 (B, L).
 
     Raises:
-        RuntimeError: the logits are not finite (damaged weights, or a precision that overflows).
+        RuntimeError: NOT_SOUND.
     """
     length, text_len = model.config.image_len, text_ids.shape[1]
     codes = torch.empty(len(uniforms), length, dtype=torch.int64, device=text_ids.device)
     logits = model.prefill(rows_of_text(text_ids, config, model.config.codebook_size))
-    finite = torch.isfinite(logits).all()
+    sound = torch.ones((), dtype=torch.bool, device=text_ids.device)
     for step in range(length):
-        codes[:, step] = draw_codes(guided(logits, config), uniforms[:, step], config)
+        logits = guided(logits, config)
+        sound &= are_sound(logits)
+        codes[:, step] = draw_codes(logits, uniforms[:, step], config)
         if step + 1 < length:
             logits = model.step(codes[:, step].repeat(config.rows_per_picture), text_len + step)
-            finite &= torch.isfinite(logits).all()
-    if not finite:
-        raise RuntimeError("the GPT's logits are not finite: are the weights damaged?")
+    if not sound:
+        raise RuntimeError(NOT_SOUND)
     return codes

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from painter_core.models.cached_gpt import CachedGPT
-from painter_core.painting.sampling import SamplingConfig, draw_codes, guided, rows_of_text
+from painter_core.painting.sampling import (
+    NOT_SOUND,
+    SamplingConfig,
+    are_sound,
+    draw_codes,
+    guided,
+    rows_of_text,
+)
 
 BUCKET = 32  # positions
 MOST_VERSIONS = 128  # of the step: buckets, times the numbers of pictures after a GPU ran out of memory
@@ -43,7 +50,7 @@ class StaticSampler:
         shape = (pictures * config.rows_per_picture, model.config.codebook_size)
         self._logits = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=model.device)
-        self._finite = torch.ones((), dtype=torch.bool, device=model.device)
+        self._sound = torch.ones((), dtype=torch.bool, device=model.device)
         self._step = _compiled(self._plain_step) if compiled else self._plain_step
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
@@ -57,7 +64,7 @@ class StaticSampler:
         if self._model.device.type == "cuda" and not self._graphs:
             self._capture_all()
             self._logits.copy_(self._model.prefill(rows))
-        self._finite.copy_(torch.isfinite(self._logits).all())
+        self._sound.fill_(True)
         self._position.fill_(text_len)
         for position in range(text_len, text_len + length - 1):
             end = self._end(position)
@@ -66,8 +73,8 @@ class StaticSampler:
             else:
                 self._step(end)
         self._draw()
-        if not self._finite:
-            raise RuntimeError("the GPT's logits are not finite: are the weights damaged?")
+        if not self._sound:
+            raise RuntimeError(NOT_SOUND)
         return self._codes.clone()
 
     def _end(self, position: int) -> int:
@@ -78,6 +85,7 @@ class StaticSampler:
         """Draws the code at the position from the logits."""
         column = self._position - self._model.config.text_len  # (1,)
         logits, uniforms = guided(self._logits, self._config), self._uniforms.index_select(1, column)[:, 0]
+        self._sound.logical_and_(are_sound(logits))
         drawn = draw_codes(logits, uniforms, self._config)
         self._codes.index_copy_(1, column, drawn[:, None])
         return drawn
@@ -86,7 +94,6 @@ class StaticSampler:
         """Draws a code, and computes the logits of the next."""
         rows = self._draw().repeat(self._config.rows_per_picture)
         self._logits.copy_(self._model.static_step(rows, self._position, end))
-        self._finite.logical_and_(torch.isfinite(self._logits).all())
         self._position.add_(1)
 
     def _capture_all(self) -> None:

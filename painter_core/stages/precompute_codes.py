@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from painter_core.compute.devices import model_settings, prepare_vqgan, worker_device
+from painter_core.compute.finite import codes_on_host
 from painter_core.compute.memory import vqgan_most_rows, vqgan_row_bytes
 from painter_core.compute.pieces import Pieces
 from painter_core.files.faults import failpoint
@@ -147,7 +148,7 @@ class EncodePictures:
         for start in range(0, len(pixels), step):
             batch = self._send(pixels[start : start + step])
             codes.append(self._pieces.run(lambda piece: self._model.encode(to_pixels(piece)), batch))
-        return torch.cat(codes)[: len(pixels)].cpu().numpy().astype(np.uint16)
+        return codes_on_host(torch.cat(codes)[: len(pixels)], self.vqgan)
 
     def _send(self, batch: np.ndarray) -> Tensor:
         """A micro-batch on the device; filled up, since another shape could round differently."""

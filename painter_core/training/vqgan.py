@@ -130,7 +130,11 @@ class VQGANTrainer:
         self.care.lay_out(torch.cat(latents), self.step)
 
     def train_step(self, pictures: np.ndarray) -> dict[str, float]:
-        """One update on this rank's pictures uint8 (B, S, S, 3); not finite: nothing was changed."""
+        """One update on this rank's pictures uint8 (B, S, S, 3).
+
+        Returns:
+            Losses and gradient norms, the discriminator's too. If one is not finite no weight was changed.
+        """
         config, worker = self.config, self.worker
         pixels = to_pixels(pictures).to(worker.device).contiguous()
         quantized = bool(config.vqgan) or self.step >= config.quantize_after
@@ -146,12 +150,14 @@ class VQGANTrainer:
         values["grad_norm"] = nn.utils.clip_grad_norm_(
             [p for p in self.vqgan.parameters() if p.requires_grad], 1.0
         )
+        if self.step >= config.disc_start:
+            values |= self._discriminator_gradients(pixels, rec.detach())
         found = {name: float(value.detach()) for name, value in values.items()}
         if not np.isfinite(list(found.values())).all():
             return found
         self.optimizer.step()
         if self.step >= config.disc_start:
-            found["train_disc"] = self._train_discriminator(pixels, rec.detach())
+            self.disc_optimizer.step()
         self.step += 1
         self._update_average()
         if quantized and not config.decoder_only:
@@ -175,12 +181,13 @@ class VQGANTrainer:
             values["loss"] = values["loss"] + config.disc_weight * weight * fooled
         return values
 
-    def _train_discriminator(self, pixels: Tensor, rec: Tensor) -> float:
+    def _discriminator_gradients(self, pixels: Tensor, rec: Tensor) -> dict[str, Tensor]:
+        """The discriminator's loss and the norm of its gradients, which wait for its optimizer."""
         loss = self.disc_model(pixels, rec)
         self.disc_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.disc_optimizer.step()
-        return float(loss.detach())
+        gradients = [p.grad for p in self.discriminator.parameters() if p.grad is not None]
+        return {"train_disc": loss, "disc_grad_norm": nn.utils.get_total_norm(gradients)}
 
     def _update_average(self) -> None:
         # young averages follow faster, or they would remember the random start

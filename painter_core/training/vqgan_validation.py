@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from painter_core.compute.finite import codes_on_host
 from painter_core.images.pixels import to_pixels, to_uint8
 from painter_core.models.vqgan import VQGAN
 
@@ -15,11 +16,11 @@ def validate(vqgan: VQGAN, pictures: np.ndarray, batch_size: int = 32) -> dict[s
         pictures: uint8 (n, S, S, 3).
     """
     device = vqgan.quantize.embedding.weight.device
-    errors, squares, counts = [], [], torch.zeros(vqgan.config.codebook_size)
+    errors, squares, counts = [], [], np.zeros(vqgan.config.codebook_size, np.int64)
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
         codes = vqgan.encode(to_pixels(batch).to(device))
-        counts += torch.bincount(codes.flatten().cpu(), minlength=len(counts))
+        counts += np.bincount(codes_on_host(codes, "training").ravel(), minlength=len(counts))
         error = to_uint8(vqgan.decode(codes)).astype(np.float64) - batch
         errors.append(np.abs(error).mean(axis=(1, 2, 3)) / 127.5)
         squares.append((error**2).mean(axis=(1, 2, 3)))
@@ -27,8 +28,8 @@ def validate(vqgan: VQGAN, pictures: np.ndarray, batch_size: int = 32) -> dict[s
     return {
         "valid_l1": float(np.mean(np.concatenate(errors))),
         "valid_psnr": float(np.mean(10 * np.log10(255**2 / np.maximum(np.concatenate(squares), 1e-9)))),
-        "valid_usage": float((counts > 0).float().mean()),
-        "valid_perplexity": float(torch.exp(-(shares * shares.log()).sum())),
+        "valid_usage": float((counts > 0).mean()),
+        "valid_perplexity": float(np.exp(-(shares * np.log(shares)).sum())),
     }
 
 

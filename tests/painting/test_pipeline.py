@@ -12,31 +12,17 @@ import torch
 from PIL import Image
 
 import painter_core
-from painter_core.model_files.directory import write_model
-from painter_core.models.gpt import GPT, GPTConfig
-from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.models.gpt import GPTConfig
+from painter_core.models.vqgan import VQGANConfig
 from painter_core.painting.pipeline import Pipeline, pipeline
-from painter_core.text.tokenizer import from_vocab
-from tests.golden.formula import captions, tokens, vocab
-from tests.support.foreign import GPT_TINY, VQGAN_TINY, formula_state, write_easynlp
+from tests.golden.formula import captions, tokens
+from tests.support.foreign import write_easynlp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TASK = "text2image_generation"
 TEXTS = ["丁七万丈", "三上下"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model") / "model"
-    modules = []
-    for kind, config in ((VQGAN, VQGAN_TINY), (GPT, GPT_TINY)):
-        modules.append(kind(config))
-        modules[-1].load_state_dict(formula_state(kind, config))
-    words = "\n".join(vocab(GPT_TINY.text_vocab_size)).encode()
-    write_model(path, vqgan=modules[0], gpt=modules[1], tokenizer=from_vocab(words), card="")
-    return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,20 @@
-"""Drawing codes: the set that top-k and top-p leave, the distribution, one uniform a row and step."""
+"""Drawing a code: the set that top-k and top-p leave, the distribution, one uniform a row and step."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from painter_core.models.cached_gpt import CachedGPT
-from painter_core.models.gpt import GPT, GPTConfig
-from painter_core.painting.sampling import SamplingConfig, draw_codes, row_uniforms, sample_codes
-from tests.golden.formula import fill
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+from painter_core.painting.sampling import (
+    MAX_LOGIT,
+    MIN_TEMPERATURE,
+    SamplingConfig,
+    are_sound,
+    draw_codes,
+    row_uniforms,
+)
 
 SIZE = 50
-TINY = GPTConfig(
-    text_vocab_size=40, codebook_size=32, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=16
-)
 
 
 def logits_of(rows: int, size: int = SIZE, seed: int = 0) -> Tensor:
@@ -91,6 +90,28 @@ def test_a_row_does_not_depend_on_its_neighbours(config: SamplingConfig) -> None
     assert torch.equal(together[order], draw_codes(logits[order], uniforms[order], config))
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e9, MAX_LOGIT / 30])
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"temperature": MIN_TEMPERATURE, "top_k": 0}, {"temperature": MIN_TEMPERATURE, "top_k": 3},
+        {"top_p": 1e-30, "top_k": 0}, {"top_p": 5e-324}, {"top_k": 1}, {"top_k": 1, "temperature": 100.0},
+    ],
+)  # fmt: skip
+def test_extreme_settings_are_greedy(extreme: dict[str, float], scale: float) -> None:
+    logits = logits_of(200) * scale
+    assert are_sound(logits)
+    drawn = draw_codes(logits, uniforms_of(200), SamplingConfig(**extreme))  # type: ignore[arg-type]
+    assert torch.equal(drawn, logits.argmax(1))
+
+
+@pytest.mark.parametrize("wide", [{"top_k": 2**63}, {"top_k": SIZE}, {"top_p": 1 - 2**-53}])
+def test_settings_that_leave_all_codes(wide: dict[str, float]) -> None:
+    config = SamplingConfig(**({"top_k": 0} | wide))  # type: ignore[arg-type]
+    drawn = [draw_codes(logits_of(2000), uniforms_of(2000), c) for c in (config, SamplingConfig(top_k=0))]
+    assert torch.equal(*drawn)
+
+
 HOSTILE = torch.tensor([0.0, float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e-38, 3.4e38])
 
 
@@ -158,64 +179,12 @@ def test_row_uniforms_depend_on_seed_idx_and_sample() -> None:
     [
         ({"top_k": -1}, "--top-k"), ({"top_p": 0.0}, "--top-p"), ({"top_p": 1.1}, "--top-p"),
         ({"temperature": 0.0}, "--temperature"), ({"temperature": float("nan")}, "--temperature"),
+        ({"temperature": 9e-7}, "--top-k 1"), ({"temperature": 1e-39}, "--top-k 1"),
+        ({"temperature": 5e-324}, "--top-k 1"), ({"temperature": float("inf")}, "--temperature"),
+        ({"top_p": float("nan")}, "--top-p"),
         ({"guidance_scale": 0.9}, "--guidance-scale"), ({"guidance_scale": float("nan")}, "--guidance-scale"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(bad: dict[str, float], flag: str) -> None:
     with pytest.raises(ValueError, match=flag):
         SamplingConfig(**bad)  # type: ignore[arg-type]
-
-
-def tiny() -> GPT:
-    """A GPT with formula weights."""
-    model = GPT(TINY).eval()
-    model.load_state_dict(
-        {k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()}
-    )
-    return model
-
-
-def test_sample_codes_of_whole_pictures() -> None:
-    model = tiny()
-    text = torch.from_numpy(np.random.RandomState(0).randint(32, 72, (5, 4)))
-    uniforms = torch.from_numpy(np.stack([row_uniforms(1, str(i), 0, 9) for i in range(5)]))
-    config = SamplingConfig(top_k=10)
-    cached = CachedGPT(model, torch.float32)
-    codes = sample_codes(cached, text, uniforms, config)
-    assert (codes.shape, codes.dtype) == ((5, 9), torch.int64)
-    assert codes.min() >= 0
-    assert codes.max() < TINY.codebook_size
-    # the same as drawing from the uncached logits of the codes so far
-    with torch.inference_mode():
-        for step in range(9):
-            logits = model(torch.cat((text, codes[:, :step]), 1))[:, -1]
-            assert torch.equal(draw_codes(logits, uniforms[:, step], config), codes[:, step])
-    # and of the same rows in another place of the batch
-    assert torch.equal(sample_codes(cached, text.flip(0), uniforms.flip(0), config), codes.flip(0))
-    greedy = sample_codes(cached, text, uniforms, SamplingConfig(top_k=1))
-    assert torch.equal(greedy, sample_codes(cached, text, 1 - 2**-24 - uniforms, SamplingConfig(top_k=1)))
-
-
-def test_guidance_draws_away_from_the_empty_caption() -> None:
-    model, scale = tiny(), 3.0
-    text = torch.from_numpy(np.random.RandomState(2).randint(33, 72, (5, 4)))
-    empty = torch.full_like(text, TINY.codebook_size)
-    uniforms = torch.from_numpy(np.stack([row_uniforms(1, str(i), 0, 9) for i in range(5)]))
-    config = SamplingConfig(top_k=10, guidance_scale=scale)
-    cached = CachedGPT(model, torch.float32)
-    codes = sample_codes(cached, text, uniforms, config)
-    with torch.inference_mode():
-        for step in range(9):
-            told, untold = (model(torch.cat((t, codes[:, :step]), 1))[:, -1] for t in (text, empty))
-            guided = untold + scale * (told - untold)
-            assert torch.equal(draw_codes(guided, uniforms[:, step], config), codes[:, step])
-    assert not torch.equal(codes, sample_codes(cached, text, uniforms, SamplingConfig(top_k=10)))
-
-
-def test_damaged_weights_are_an_error() -> None:
-    model = tiny()
-    with torch.no_grad():
-        model.head.weight[3] = float("nan")
-    text = torch.full((2, 4), 32)
-    with pytest.raises(RuntimeError, match="not finite"):
-        sample_codes(CachedGPT(model, torch.float32), text, torch.zeros(2, 9), SamplingConfig())

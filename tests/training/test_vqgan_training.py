@@ -206,6 +206,29 @@ def test_not_finite_changes_nothing(pictures: np.ndarray) -> None:
     assert torch.equal(trainer.vqgan.state_dict()["decoder.conv_in.weight"], before)
 
 
+@pytest.mark.parametrize("spoiled", ["loss", "gradient"])
+def test_not_finite_in_the_discriminators_own_step_changes_nothing(
+    pictures: np.ndarray, spoiled: str
+) -> None:
+    trainer = make_trainer(disc_start=2)
+    train(trainer, pictures, 3)
+    factor = torch.tensor(float("nan"))
+    if spoiled == "loss":
+        hook = trainer.disc_model.register_forward_hook(lambda module, inputs, loss: loss * factor)
+    else:
+        hook = trainer.discriminator.main[-1].weight.register_hook(lambda gradient: gradient * factor)
+    modules = (trainer.vqgan, trainer.discriminator)
+    before = [{k: v.clone() for k, v in module.named_parameters()} for module in modules]
+    (found,) = train(trainer, pictures, 1)
+    assert np.isnan(found["train_disc" if spoiled == "loss" else "disc_grad_norm"])
+    assert trainer.step == 3
+    for module, kept in zip(modules, before, strict=True):
+        assert all(torch.equal(v, kept[k]) for k, v in module.named_parameters())
+    hook.remove()
+    assert np.isfinite(list(train(trainer, pictures, 1)[0].values())).all()
+    assert trainer.step == 4
+
+
 def test_learning_rate_rises_then_falls() -> None:
     config = dataclasses.replace(make_trainer().config, max_steps=100, learning_rate=1.0)
     rates = [learning_rate(config, step) for step in range(100)]

@@ -128,12 +128,12 @@ def train_loop(config: dict[str, Any]) -> None:
         if count := trainer.pictures_for_codebook:
             trainer.lay_out_codebook(run.spread_pictures(count))
         found = trainer.train_step(run.next_pictures())
-        if not np.isfinite(found["train_loss"]) or not np.isfinite(found["grad_norm"]):
+        if bad := [f"{name} {value}" for name, value in found.items() if not np.isfinite(value)]:
             stop_training(
                 plan.root,
                 worker,
-                f"loss {found['train_loss']} at step {trainer.step + 1}: stopped before the update. Try a "
-                "lower --learning-rate",
+                f"{', '.join(bad)} at step {trainer.step + 1}: stopped before the update. Try a lower "
+                "--learning-rate",
             )
             return
         run.window.add(found["train_loss"], plan.global_batch_size)
