@@ -20,8 +20,8 @@ from painter_core.files.storage import (
     write_json,
 )
 from painter_core.tables.columns import Columns, parse_input_schema
-from painter_core.tables.inputs import InputFile, find_files, parquet_columns
-from painter_core.tables.parquet import column_cells
+from painter_core.tables.inputs import InputFile, find_files
+from painter_core.tables.parquet import column_cells, parquet_columns
 from painter_core.tables.records import read_manifest, seal
 from painter_core.tables.units import plan_units
 
