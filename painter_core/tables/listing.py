@@ -4,6 +4,7 @@ Links are followed, and a directory is entered once, so that a link to a parent 
 an OSError: a directory that is left out would be rows that are left out.
 """
 
+import errno
 import fnmatch
 import os
 import stat
@@ -65,18 +66,19 @@ def entries_in(fs: AbstractFileSystem, directory: Entry) -> list[Entry]:
         entries = [entry for entry in found if entry.path != directory.path.rstrip("/")]
     else:
         with os.scandir(directory.path) as scan:
-            entries = [_scanned(directory, item) for item in scan]
+            entries = [entry for item in scan if (entry := _scanned(directory, item))]
     return sorted(entries, key=lambda entry: (entry.linked, entry.path))
 
 
-def _scanned(directory: Entry, item: os.DirEntry[str]) -> Entry:
+def _scanned(directory: Entry, item: os.DirEntry[str]) -> Entry | None:
+    """What a name in a directory stands for; None if it is gone meanwhile."""
     path, is_link = join(directory.path, item.name), item.is_symlink()
     try:
         found = item.stat()
-    except OSError:
-        if is_link and not os.path.exists(path):
-            return Entry(path=path, kind="dead link", same=path, linked=True)
-        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return Entry(path=path, kind="dead link", same=path, linked=True) if is_link else None
     real = os.path.realpath(path) if is_link else join(directory.real, item.name)
     return _of_disk(path, found, real, linked=is_link or directory.linked)
 
@@ -158,7 +160,8 @@ def glob(fs: AbstractFileSystem, pattern: str, passed: Counter[str]) -> list[Ent
     found = [base] if base else []
     with ThreadPoolExecutor(THREADS) as pool:
         for number, part in enumerate(parts[first:], first + 1):
-            directories = [entry for entry in found if entry.kind == "directory"]
+            # each once, or links to parents would double them at every level
+            directories = each_once((e for e in found if e.kind == "directory"), Counter())
             if part == "**":
                 with_files = number == len(parts)
                 found = [e for d in directories for e in _below(fs, d, passed, with_files=with_files)]

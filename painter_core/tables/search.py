@@ -155,16 +155,14 @@ class _Search:
         """Whether a file has a table's suffix; others are counted.
 
         Raises:
-            ValueError: it has, and is no file that can be read.
+            ValueError: it has, and is no file that can be read; or it may have been a directory of tables.
         """
-        if not entry.name.lower().endswith(SUFFIXES):
-            suffix = PurePosixPath(entry.name).suffix
+        suffix = PurePosixPath(entry.name).suffix
+        missing = entry.kind == "dead link" and not suffix
+        if not missing and not entry.name.lower().endswith(SUFFIXES):
             self._passed[f"*{suffix}" if suffix else "without a suffix"] += 1
             return False
-        if entry.kind != "file":
-            what = "a link to nothing" if entry.kind == "dead link" else "no regular file"
-            raise ValueError(f"{redact(entry.path)}: {what}; mend it or remove it")
-        return True
+        return _is_file(entry)
 
     def _parts(self, table: Entry) -> list[Found]:
         """The parts of a finished table of ours, their sizes compared with its manifest."""
@@ -193,7 +191,11 @@ class _Search:
             else:
                 found.append(entry)
         any_suffix = not self._path.endswith("*")
-        files = [e for e in found if e.kind != "directory" and (any_suffix or self._is_table_file(e))]
+        files = [
+            e
+            for e in found
+            if e.kind != "directory" and (_is_file(e) if any_suffix else self._is_table_file(e))
+        ]
         if not files:
             each = [f for e in found if e.kind == "directory" for f in self._in_directory(e)]
             once = {id(e) for e in each_once([f.entry for f in each], self._passed)}
@@ -220,6 +222,14 @@ def _places(outputs: str) -> tuple[str, ...]:
     urls = (outputs.rstrip("/"), *directories, outputs.rstrip("/") + ".lock")
     paths = ((is_local(url), filesystem(url)[1]) for url in urls)
     return tuple(os.path.realpath(path) if local else path.rstrip("/") for local, path in paths)
+
+
+def _is_file(entry: Entry) -> bool:
+    """True, or ValueError with what it is instead."""
+    if entry.kind != "file":
+        what = "a link to nothing" if entry.kind == "dead link" else "no regular file"
+        raise ValueError(f"{redact(entry.path)}: {what}; mend it or remove it")
+    return True
 
 
 def _above(path: str) -> str:
