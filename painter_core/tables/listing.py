@@ -154,12 +154,11 @@ def glob(fs: AbstractFileSystem, pattern: str, passed: Counter[str]) -> list[Ent
     Raises:
         OSError: a directory that the pattern leads through cannot be listed.
     """
-    parts = pattern.split("/")
-    first = next((i for i, part in enumerate(parts) if has_magic(part)), len(parts))
-    base = entry_of(fs, "/".join(parts[:first]) or "/")
+    top, parts = split_pattern(pattern)
+    base = entry_of(fs, top)
     found = [base] if base else []
     with ThreadPoolExecutor(THREADS) as pool:
-        for number, part in enumerate(parts[first:], first + 1):
+        for number, part in enumerate(parts, 1):
             # each once, or links to parents would double them at every level
             directories = each_once((e for e in found if e.kind == "directory"), Counter())
             if part == "**":
@@ -211,6 +210,13 @@ HIDDEN = "hidden (their names start with _ or .)"
 def is_hidden(name: str) -> bool:
     """Whether a name is of something that is no data, by its first character; or a disk's lost+found."""
     return name.startswith(("_", ".")) or name == "lost+found"
+
+
+def split_pattern(pattern: str) -> tuple[str, list[str]]:
+    """The directory down to which a pattern's names are plain, and the names from there on."""
+    parts = pattern.split("/")
+    first = next((i for i, part in enumerate(parts) if has_magic(part)), len(parts))
+    return "/".join(parts[:first]) or "/", parts[first:]
 
 
 def has_magic(path: str) -> bool:

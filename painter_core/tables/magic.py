@@ -36,7 +36,7 @@ _MAGIC = {
     b"version https://git-lfs": "a Git LFS pointer, not the file itself: run `git lfs pull` where it lies",
     b"/annex/objects/": "a git-annex pointer, not the file itself: run `git annex get` where it lies",
 }
-_ORC = re.compile(rb"ORC[^\t\r\n]{0,12}[\x00-\x08\x0e-\x1f\x80-\xff]")
+_ORC = re.compile(rb"ORC.{0,12}[\x00-\x08\x0e-\x1a\x1c-\x1f]", re.DOTALL)
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _WEB_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _XML = re.compile(rb"\s*<(?:\?xml|error>)", re.IGNORECASE)

@@ -29,6 +29,7 @@ from painter_core.tables.listing import (
     glob,
     has_magic,
     is_hidden,
+    split_pattern,
     walk,
 )
 from painter_core.tables.records import read_manifest
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".parquet", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 OWN_OUTPUT = "of this job's own --outputs"
 RUN_BESIDE = "run directory of a file that is read"
+BESIDE_FILES = "directories beside files that match"
 NOT_A_PART = "not in a table's manifest.json"
 
 
@@ -190,28 +192,36 @@ class _Search:
                 self._passed[OWN_OUTPUT] += 1
             else:
                 found.append(entry)
-        any_suffix = not self._path.endswith("*")
-        files = [
-            e
-            for e in found
-            if e.kind != "directory" and (_is_file(e) if any_suffix else self._is_table_file(e))
-        ]
+        is_file = self._is_table_file if self._path.endswith("*") else _is_file
+        files = [e for e in found if e.kind != "directory" and is_file(e)]
+        directories = [e for e in found if e.kind == "directory"]
         if not files:
-            each = [f for e in found if e.kind == "directory" for f in self._in_directory(e)]
+            each = [f for directory in directories for f in self._in_directory(directory)]
             once = {id(e) for e in each_once([f.entry for f in each], self._passed)}
             return [f for f in each if id(f.entry) in once]
-        parts: dict[str, set[str]] = {}  # of the tables of ours that the files lie in
-        for path in sorted({_above(entry.path) for entry in files}):
-            refuse_below_other_tables(self._fs, path)
-            if (directory := entry_of(self._fs, path)) is not None:
-                entries = entries_in(self._fs, directory)
-                refuse_other_tables(self._fs, directory, entries)
-                if is_table(self._fs, directory, {entry.name for entry in entries}):
-                    manifest = read_manifest(self._url(directory))  # or it is not finished
-                    parts[path] = {part["name"] for part in manifest["parts"]}
+        self._passed[BESIDE_FILES] += len(directories)
+        parts = self._parts_there({_above(entry.path) for entry in files})
         taken = [e for e in files if e.name in parts.get(_above(e.path), {e.name})]
         self._passed[NOT_A_PART] += len(files) - len(taken)
         return [Found(entry, self._url(entry)) for entry in taken]
+
+    def _parts_there(self, directories: set[str]) -> dict[str, set[str]]:
+        """Of directories in which files match: names of the parts of those that are tables of ours.
+
+        Raises:
+            ValueError: one is not finished, or lies in a table of another tool.
+        """
+        top, _ = split_pattern(self._path)
+        refuse_below_other_tables(self._fs, top)
+        parts = {}
+        for path in sorted({above for directory in directories for above in _between(top, directory)}):
+            if (directory := entry_of(self._fs, path)) is not None:
+                entries = entries_in(self._fs, directory)
+                refuse_other_tables(self._fs, directory, entries)
+                if path in directories and is_table(self._fs, directory, {e.name for e in entries}):
+                    manifest = read_manifest(self._url(directory))
+                    parts[path] = {part["name"] for part in manifest["parts"]}
+        return parts
 
 
 def _places(outputs: str) -> tuple[str, ...]:
@@ -230,6 +240,14 @@ def _is_file(entry: Entry) -> bool:
         what = "a link to nothing" if entry.kind == "dead link" else "no regular file"
         raise ValueError(f"{redact(entry.path)}: {what}; mend it or remove it")
     return True
+
+
+def _between(top: str, directory: str) -> Iterator[str]:
+    """A directory, and those between it and `top` that it lies in."""
+    while len(directory) > len(top):
+        yield directory
+        directory = _above(directory)
+    yield top
 
 
 def _above(path: str) -> str:

@@ -132,6 +132,8 @@ def test_other_names_are_counted(tmp_path: Path, passed: pytest.LogCaptureFixtur
         "1 without a suffix, 1 *.jsonl, 1 *.tmp"
     )
     assert line in passed.text
+    assert names(f"{tmp_path}/d/*", tmp_path) == ["d/a.tsv"]
+    assert "1 directories beside files that match" in passed.text
     (tmp_path / "d/a.tsv").unlink()
     for tables in ("d", "d/*"):
         with pytest.raises(ValueError, match=r"no table files .* passed over: .*2 \*\.csv"):
