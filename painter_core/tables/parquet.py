@@ -7,6 +7,7 @@ what they are stored as.
 
 import base64
 import io
+import re
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -19,6 +20,8 @@ from painter_core.tables.inputs import HEAD_BYTES, InputFile
 from painter_core.tables.magic import foreign_content
 
 _SCHEMA = b"ARROW:schema"
+_VALUE = re.compile(rb"\x18([\x80-\xff]{0,4}[\x00-\x7f])")  # a string's mark, and its length
+_TAIL_BYTES = 2**16  # read of a file's end at once; few footers are longer
 _MARK, _HARMLESS = b"ARROW:extension:name", b"ARROW:extensioX:name"  # of one length: nothing moves
 _FLAGS = {
     "idx": f"--idx-column NAME, or --idx-column {ROW_NUMBER} for row numbers",
@@ -32,7 +35,7 @@ def parquet_footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
     fs, path = filesystem(file.path)
     try:
         with fs.open(path, "rb") as raw:
-            metadata = _harmless(file.path, pq.read_metadata(raw))
+            metadata = _metadata(file.path, raw)
             return metadata, metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(_no_parquet(file, str(error))) from None
@@ -48,30 +51,60 @@ def _no_parquet(file: InputFile, error: str) -> str:
 
 def open_parquet(path: str, raw: BinaryIO) -> pq.ParquetFile:
     """A Parquet file to read rows of, its page checksums compared."""
-    metadata = _harmless(path, pq.read_metadata(raw))
-    return pq.ParquetFile(raw, metadata=metadata, page_checksum_verification=True)
+    return pq.ParquetFile(raw, metadata=_metadata(path, raw), page_checksum_verification=True)
 
 
-def _harmless(path: str, metadata: pq.FileMetaData) -> pq.FileMetaData:
-    """The footer without its note of extension types; the fields keep their names under another key."""
-    stored = (metadata.metadata or {}).get(_SCHEMA, b"")
-    sink = pa.BufferOutputStream()
-    metadata.write_metadata_file(sink)
-    footer = sink.getvalue().to_pybytes()
+def _metadata(path: str, raw: BinaryIO) -> pq.FileMetaData:
+    """The footer without its note of extension types; the fields keep the names of these under another key.
+
+    pyarrow makes the types as soon as it opens a file, so its bytes are changed before: a value in a list of
+    keys and values in Thrift's compact form, where a string is 0x18, its length, its bytes.
+
+    Raises:
+        ValueError: the note is not as pyarrow writes it.
+        ArrowInvalid: it is no Parquet file.
+    """
+    size = raw.seek(0, io.SEEK_END)
+    raw.seek(max(0, size - _TAIL_BYTES))
+    tail = raw.read()
+    length = int.from_bytes(tail[-8:-4], "little")
+    if tail[-4:] != b"PAR1" or length + 12 > size:
+        raise pa.ArrowInvalid("it does not end as one")
+    if length + 8 > len(tail):
+        raw.seek(size - length - 8)
+        tail = raw.read()
+    footer = tail[-length - 8 : -8]
+    at = footer.find(_SCHEMA)
+    while at >= 0:
+        found = _VALUE.match(footer, at + len(_SCHEMA))
+        stored = _string_at(footer, found.start(1)) if found else b""
+        if not stored or base64.b64encode(schema := _decoded(stored)) != stored:
+            raise ValueError(f"{redact(path)}: damaged ARROW:schema in the footer; write it again")
+        footer = footer.replace(stored, base64.b64encode(schema.replace(_MARK, _HARMLESS)))
+        at = footer.find(_SCHEMA, at + len(_SCHEMA) + len(stored))
+    return pq.read_metadata(io.BytesIO(b"PAR1" + footer + tail[-8:]))
+
+
+def _string_at(data: bytes, at: int) -> bytes:
+    """A string in Thrift's compact form: its length, seven bits a byte, then its bytes."""
+    length = shift = 0
+    while data[at] & 0x80:
+        length |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    length |= data[at] << shift
+    return data[at + 1 : at + 1 + length]
+
+
+def _decoded(stored: bytes) -> bytes:
     try:
-        schema = base64.b64decode(stored, validate=True)
+        return base64.b64decode(stored, validate=True)
     except ValueError:
-        raise ValueError(f"{redact(path)}: damaged ARROW:schema in the footer; write it again") from None
-    if footer.count(_SCHEMA) > 1:
-        raise ValueError(f"{redact(path)}: ARROW:schema stands twice in the footer; write it again")
-    if _MARK not in schema:
-        return metadata
-    harmless = base64.b64encode(schema.replace(_MARK, _HARMLESS))
-    return pq.read_metadata(io.BytesIO(footer.replace(stored, harmless)))
+        return b""
 
 
 def extension_name(field: pa.Field) -> str:
-    """The extension type of a column of a harmless footer, its inner fields' too; empty if there is none."""
+    """The extension type of a column, or of one inside it, by a footer of _metadata(); empty if there is
+    none."""
     if name := (field.metadata or {}).get(_HARMLESS, b""):
         return name.decode("utf-8", "replace")
     if isinstance(field.type, pa.BaseExtensionType):  # Arrow's own, from the types of Parquet
@@ -122,7 +155,7 @@ def read_table(data: bytes, path: str) -> pa.Table:
         ValueError: it is damaged, or could run code.
     """
     try:
-        for field in _harmless(path, pq.read_metadata(io.BytesIO(data))).schema.to_arrow_schema():
+        for field in _metadata(path, io.BytesIO(data)).schema.to_arrow_schema():
             if extension := extension_name(field):
                 raise ValueError(
                     f"{redact(path)}: column {field.name!r} has the extension type {extension}, which no job "
