@@ -40,8 +40,11 @@ REASONS = {
 WARNINGS = {
     "blank_line": "an empty line, passed over; row numbers count it",
     "idx_repeated": "an idx stands twice in one unit; both rows are kept, since a row's key is (file, row)",
+    "idx_invisible": "idx holds control, zero-width or bidirectional characters, or a byte order mark",
     "text_invisible": "the caption holds control, zero-width or bidirectional characters",
     "text_formula": "the caption starts with = + - or @, which a spreadsheet takes for a formula",
+    "text_quoted": "the caption stands in quotes, and those inside are doubled: see --quoting csv",
+    "text_number": "the caption is a number: a class label instead of a caption?",
     "b64_data_uri": "a data: prefix stood before the base64",
     "b64_padding": "the base64 lacked its padding",
     "animated_first_frame": "the picture has several frames; the first is used",

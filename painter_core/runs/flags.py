@@ -5,7 +5,7 @@ from typing import Literal
 
 from painter_core.flag_checks import check_range
 from painter_core.runs.cluster import Cluster, parse_range
-from painter_core.tables.columns import Columns, parse_input_schema
+from painter_core.tables.columns import Columns, Quoting
 
 PROMPTS_SCHEMA = "idx:str:1,text:str:1"
 PAIRS_SCHEMA = "idx:str:1,text:str:1,imgbase64:str:1"
@@ -45,19 +45,25 @@ class PromptFlags:
 
     input_schema: str = PROMPTS_SCHEMA
     """Columns of a TSV, in order: name:type:length."""
+    idx_column: str = "idx"
+    """Column of the row's key, or `row` for row numbers; a table without a column `idx` has none."""
     first_sequence: str = "text"
     """Column of the caption."""
     skip_first_line: bool = False
     """Pass over the first line of every TSV, whatever it holds; one equal to the schema's names is known as a
     header without this."""
+    quoting: Quoting = "none"
+    """none: quotes in a TSV are text; csv: a cell may stand in quotes, as spreadsheets write them."""
 
     def columns(self, extra: tuple[str, ...] = ()) -> Columns:
         """What is read; `extra` columns are carried through."""
-        return Columns(
-            schema=parse_input_schema(self.input_schema),
-            text=self.first_sequence,
+        return Columns.of_flags(
+            self.input_schema,
+            idx_column=self.idx_column,
+            first_sequence=self.first_sequence,
             extra=extra,
             skip_first_line=self.skip_first_line,
+            quoting=self.quoting,
         )
 
 
@@ -67,6 +73,8 @@ class PairFlags:
 
     input_schema: str = PAIRS_SCHEMA
     """Columns of a TSV, in order: name:type:length."""
+    idx_column: str = "idx"
+    """Column of the row's key, or `row` for row numbers; a table without a column `idx` has none."""
     first_sequence: str = "text"
     """Column of the caption."""
     second_sequence: str = "imgbase64"
@@ -74,14 +82,18 @@ class PairFlags:
     skip_first_line: bool = False
     """Pass over the first line of every TSV, whatever it holds; one equal to the schema's names is known as a
     header without this."""
+    quoting: Quoting = "none"
+    """none: quotes in a TSV are text; csv: a cell may stand in quotes, as spreadsheets write them."""
 
     def columns(self) -> Columns:
         """What is read."""
-        return Columns(
-            schema=parse_input_schema(self.input_schema),
-            text=self.first_sequence,
-            image=self.second_sequence,
+        return Columns.of_flags(
+            self.input_schema,
+            idx_column=self.idx_column,
+            first_sequence=self.first_sequence,
+            second_sequence=self.second_sequence,
             skip_first_line=self.skip_first_line,
+            quoting=self.quoting,
         )
 
 

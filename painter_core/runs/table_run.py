@@ -114,7 +114,7 @@ class TableRun:
 
     def _plan(self) -> Plan:
         job, flags = self.job, self.job.flags
-        files = find_files(flags.tables)
+        files = find_files(flags.tables, outputs=self.directory.outputs)
         units = plan_units(files, job.columns, micro_batch_size=self.micro_batch_size, limit=flags.limit)
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")
@@ -130,6 +130,7 @@ class TableRun:
                 "limit": flags.limit,
                 "micro_batch_size": self.micro_batch_size,
                 **({"skip_first_line": True} if job.columns.skip_first_line else {}),
+                **({"quoting": job.columns.quoting} if job.columns.quoting != "none" else {}),
                 **job.settings,
             },
             files=files,

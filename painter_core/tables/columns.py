@@ -1,8 +1,11 @@
 """Which columns a job reads, by name."""
 
 from dataclasses import dataclass
+from typing import Literal, Self
 
 PLACE = ("file", "row", "byte_offset")  # columns that a unit's table has besides: where a row comes from
+ROW_NUMBER = "row"  # as --idx-column: no column, the number of the row
+Quoting = Literal["none", "csv"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,14 +14,18 @@ class Columns:
 
     schema: tuple[str, ...]
     """All columns of a TSV, in order."""
-    idx: str = "idx"
-    text: str = "text"
+    idx: str | None = "idx"
+    """Column of the row's key; None: its number in the file, as rejects count it."""
+    text: str | None = "text"
+    """Column of the caption; None for jobs that read pictures only."""
     image: str | None = None
     """Column of the picture; None for jobs that read captions only."""
     extra: tuple[str, ...] = ()
     """Columns carried through unchanged (--append-cols)."""
     skip_first_line: bool = False
     """The first line of a TSV is no row, whatever it holds."""
+    quoting: Quoting = "none"
+    """`csv`: cells of a TSV may stand in quotes, as spreadsheets and pandas write them."""
 
     def __post_init__(self) -> None:
         taken = {*PLACE, *(["image"] if self.image else [])}
@@ -26,11 +33,42 @@ class Columns:
         if clash := sorted(taken & set(self.extra)):
             raise ValueError(f"--append-cols: {clash} are names of our own here; rename the columns")
 
+    @classmethod
+    def of_flags(
+        cls,
+        input_schema: str,
+        *,
+        idx_column: str = "idx",
+        first_sequence: str | None = "text",
+        second_sequence: str | None = None,
+        extra: tuple[str, ...] = (),
+        skip_first_line: bool = False,
+        quoting: Quoting = "none",
+    ) -> Self:
+        """What the flags of these names say. Row numbers are taken for idx if --idx-column is `row`, or if it
+        is not given and --input-schema names no idx."""
+        schema = parse_input_schema(input_schema)
+        numbered = idx_column == ROW_NUMBER or (idx_column == "idx" and "idx" not in schema)
+        return cls(
+            schema=schema,
+            idx=None if numbered else idx_column,
+            text=first_sequence,
+            image=second_sequence,
+            extra=extra,
+            skip_first_line=skip_first_line,
+            quoting=quoting,
+        )
+
     @property
     def named(self) -> dict[str, str]:
-        """Our names of the columns that a unit's table has -> their names in the input."""
-        names = {"idx": self.idx, "text": self.text, **{name: name for name in self.extra}}
-        return names | ({"image": self.image} if self.image else {})
+        """Our names of the columns that are read -> their names in the input."""
+        ours = {
+            "idx": self.idx,
+            "text": self.text,
+            **{name: name for name in self.extra},
+            "image": self.image,
+        }
+        return {name: theirs for name, theirs in ours.items() if theirs}
 
     @property
     def read(self) -> tuple[str, ...]:

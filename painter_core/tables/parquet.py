@@ -1,30 +1,151 @@
-"""Parquet files: footers, rows and columns, none of them on trust."""
+"""Parquet files: footers, rows and columns, none of them on trust.
+
+An Arrow extension type may run code when it is read (Ray's pickled objects do, in a process that has imported
+ray.data). So the footer's note of such types is taken out before Arrow sees it; their columns are then
+what they are stored as.
+"""
 
 import base64
 import io
+import re
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from painter_core.files.storage import filesystem, redact
-from painter_core.tables.inputs import InputFile
+from painter_core.tables.columns import ROW_NUMBER, Columns
+from painter_core.tables.inputs import HEAD_BYTES, InputFile
+from painter_core.tables.magic import foreign_content
+
+_SCHEMA = b"ARROW:schema"
+_VALUE = re.compile(rb"\x18([\x80-\xff]{0,4}[\x00-\x7f])")  # a string's mark, and its length
+_TAIL_BYTES = 2**16  # read of a file's end at once; few footers are longer
+_MARK, _HARMLESS = b"ARROW:extension:name", b"ARROW:extensioX:name"  # of one length: nothing moves
+_FLAGS = {
+    "idx": f"--idx-column NAME, or --idx-column {ROW_NUMBER} for row numbers",
+    "text": "--first-sequence NAME",
+    "image": "--second-sequence NAME",
+}
 
 
 def parquet_footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
-    """A Parquet file's metadata and schema.
-
-    Raises:
-        ValueError: it is damaged, or a column has an extension type.
-    """
+    """A Parquet file's metadata and schema; ValueError if it is damaged, or no Parquet file."""
     fs, path = filesystem(file.path)
     try:
         with fs.open(path, "rb") as raw:
-            metadata = pq.read_metadata(raw)
-            refuse_extension_types(file.path, metadata)
+            metadata = _metadata(file.path, raw)
             return metadata, metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{redact(file.path)}: not a whole Parquet file: {error}; write it again") from None
+        raise ValueError(_no_parquet(file, str(error))) from None
+
+
+def _no_parquet(file: InputFile, error: str) -> str:
+    fs, path = filesystem(file.path)
+    head = fs.cat_file(path, start=0, end=HEAD_BYTES) if fs.isfile(path) else b""
+    if not head.startswith(b"PAR1") and (what := foreign_content(head)):
+        return f"{redact(file.path)}: this is {what}"
+    return f"{redact(file.path)}: not a whole Parquet file: {error}; write it again"
+
+
+def open_parquet(path: str, raw: BinaryIO) -> pq.ParquetFile:
+    """A Parquet file to read rows of, its page checksums compared."""
+    return pq.ParquetFile(raw, metadata=_metadata(path, raw), page_checksum_verification=True)
+
+
+def _metadata(path: str, raw: BinaryIO) -> pq.FileMetaData:
+    """The footer without its note of extension types; the fields keep the names of these under another key.
+
+    pyarrow makes the types as soon as it opens a file, so its bytes are changed before: a value in a list of
+    keys and values in Thrift's compact form, where a string is 0x18, its length, its bytes.
+
+    Raises:
+        ValueError: the note is not as pyarrow writes it.
+        ArrowInvalid: it is no Parquet file.
+    """
+    size = raw.seek(0, io.SEEK_END)
+    raw.seek(max(0, size - _TAIL_BYTES))
+    tail = raw.read()
+    length = int.from_bytes(tail[-8:-4], "little")
+    if tail[-4:] != b"PAR1" or length + 12 > size:
+        raise pa.ArrowInvalid("it does not end as one")
+    if length + 8 > len(tail):
+        raw.seek(size - length - 8)
+        tail = raw.read()
+    footer = tail[-length - 8 : -8]
+    at = footer.find(_SCHEMA)
+    while at >= 0:
+        found = _VALUE.match(footer, at + len(_SCHEMA))
+        stored = _string_at(footer, found.start(1)) if found else b""
+        if not stored or base64.b64encode(schema := _decoded(stored)) != stored:
+            raise ValueError(f"{redact(path)}: damaged ARROW:schema in the footer; write it again")
+        footer = footer.replace(stored, base64.b64encode(schema.replace(_MARK, _HARMLESS)))
+        at = footer.find(_SCHEMA, at + len(_SCHEMA) + len(stored))
+    return pq.read_metadata(io.BytesIO(b"PAR1" + footer + tail[-8:]))
+
+
+def _string_at(data: bytes, at: int) -> bytes:
+    """A string in Thrift's compact form: its length, seven bits a byte, then its bytes."""
+    length = shift = 0
+    while data[at] & 0x80:
+        length |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    length |= data[at] << shift
+    return data[at + 1 : at + 1 + length]
+
+
+def _decoded(stored: bytes) -> bytes:
+    try:
+        return base64.b64decode(stored, validate=True)
+    except ValueError:
+        return b""
+
+
+def extension_name(field: pa.Field) -> str:
+    """The extension type of a column, or of one inside it, by a footer of _metadata(); empty if there is
+    none."""
+    if name := (field.metadata or {}).get(_HARMLESS, b""):
+        return name.decode("utf-8", "replace")
+    if isinstance(field.type, pa.BaseExtensionType):  # Arrow's own, from the types of Parquet
+        return field.type.extension_name
+    inner = (field.type.field(i) for i in range(field.type.num_fields))
+    return next((name for name in map(extension_name, inner) if name), "")
+
+
+def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dict[str, str]:
+    """Our name of each column that is read -> its name in the file; types are held against an allow-list."""
+    names = columns.named
+    if columns.image and columns.image not in schema.names and "image" in schema.names:
+        names["image"] = "image"  # encoded bytes, the other form of a pairs table
+    for ours, theirs in names.items():
+        where = f"{redact(file.path)}: column {theirs!r}"
+        if schema.names.count(theirs) != 1:
+            raise ValueError(
+                f"{where}: expected once, found {schema.names.count(theirs)} times in {schema.names}; name "
+                f"the column that is meant: {_FLAGS.get(ours, '--append-cols NAMES')}"
+            )
+        kinds = "string or binary" if ours == "image" else "string or integer"
+        if extension := extension_name(schema.field(theirs)):
+            raise ValueError(
+                f"{where}: the extension type {extension} is not accepted, since such a type can run code "
+                f"when it is read; write the column as plain {kinds}"
+            )
+        if not _allowed(schema.field(theirs).type, is_image=ours == "image"):
+            raise ValueError(f"{where}: type {schema.field(theirs).type} is not accepted, only {kinds}")
+    return names
+
+
+def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return True
+    if not is_image:
+        return pa.types.is_integer(kind)
+    if pa.types.is_struct(kind):  # the image type of Hugging Face data sets: {bytes, path}
+        return "bytes" in [f.name for f in kind] and _allowed(kind.field("bytes").type, is_image=True)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
 def read_table(data: bytes, path: str) -> pa.Table:
@@ -34,24 +155,15 @@ def read_table(data: bytes, path: str) -> pa.Table:
         ValueError: it is damaged, or could run code.
     """
     try:
-        refuse_extension_types(path, pq.read_metadata(io.BytesIO(data)))
+        for field in _metadata(path, io.BytesIO(data)).schema.to_arrow_schema():
+            if extension := extension_name(field):
+                raise ValueError(
+                    f"{redact(path)}: column {field.name!r} has the extension type {extension}, which no job "
+                    "of ours writes; the part was changed"
+                )
         return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{redact(path)}: damaged ({error}); inspect_table.py --verify says more") from None
-
-
-def refuse_extension_types(path: str, metadata: pq.FileMetaData) -> None:
-    """A pickled extension type would run code when it is read, so the footer's bytes are searched before."""
-    stored = (metadata.metadata or {}).get(b"ARROW:schema", b"")
-    try:
-        found = b"ARROW:extension" in base64.b64decode(stored)
-    except ValueError:
-        raise ValueError(f"{redact(path)}: damaged ARROW:schema in the footer; write it again") from None
-    if found:
-        raise ValueError(
-            f"{redact(path)}: a column has an Arrow extension type; such a type can run code when it is "
-            "read. Write the table again with plain string and binary columns"
-        )
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 from painter_core.errors import Reject
 from painter_core.files.storage import filesystem, redact
 from painter_core.tables.columns import PLACE, Columns
-from painter_core.tables.inputs import InputFile, check_unchanged, parquet_columns
-from painter_core.tables.parquet import column_cells
+from painter_core.tables.inputs import InputFile, check_unchanged
+from painter_core.tables.parquet import column_cells, open_parquet, parquet_columns
 from painter_core.tables.records import read_part
 from painter_core.tables.rejects import MAX_IDX_CHARS, RejectLog
 from painter_core.tables.row_checks import check_cell, check_idx, check_text
-from painter_core.tables.tsv import MAX_ROW_BYTES, open_tsv, split_lines
+from painter_core.tables.tsv import MAX_ROW_BYTES, cells_of, is_quoted, open_tsv, split_lines
 from painter_core.tables.unit_row import UnitRow
 from painter_core.tables.units import Unit, group_units
 
@@ -75,9 +75,7 @@ class UnitReader:
                 kept.append(row)
             else:
                 log.add(row, error, cell=row.get("image") if self.columns.image else None)
-        notes.update(text_invisible=sum(bool(_INVISIBLE.search(row["text"])) for row in kept))
-        notes.update(text_formula=sum(row["text"].startswith(("=", "+", "-", "@")) for row in kept))
-        notes.update(idx_repeated=len(kept) - len({row["idx"] for row in kept}))
+        notes.update(_noticed(kept, has_text=self.columns.text is not None))
         return UnitRow(
             unit=unit.number,
             rows_in=rows_in,
@@ -88,8 +86,9 @@ class UnitReader:
 
     def _problem(self, row: Row) -> Reject | None:
         try:
-            check_idx(row["idx"], self.columns.idx)
-            check_text(row["text"], self.columns.text)
+            check_idx(row["idx"], self.columns.idx or "idx")
+            if self.columns.text:
+                check_text(row["text"], self.columns.text)
             if self.columns.image:
                 check_cell(row["image"], self.columns.image)
         except Reject as error:
@@ -99,7 +98,7 @@ class UnitReader:
     def _table(self, rows: list[Row]) -> pa.Table:
         kinds = [pa.string(), pa.int64(), pa.int64()]
         fields: dict[str, pa.DataType] = dict(zip(PLACE, kinds, strict=True))
-        fields |= dict.fromkeys(self.columns.named, pa.string())
+        fields |= dict.fromkeys(("idx", *self.columns.named), pa.string())
         if self.columns.image:
             is_text = any(isinstance(row["image"], str) for row in rows)
             fields["image"] = pa.large_string() if is_text else pa.large_binary()
@@ -116,7 +115,7 @@ class UnitReader:
         for number, (start, size, line, ended) in enumerate(split_lines(blocks)):
             if number == unit.num_rows:
                 return  # --limit
-            place = {"file": name, "row": unit.first_row + number, "byte_offset": unit.start + start}
+            place = self._place(name, unit.first_row + number, unit.start + start)
             line = line.removesuffix(b"\r")
             if size > MAX_ROW_BYTES:
                 yield place, Reject("row_too_large", f"{size:,} bytes, at most {MAX_ROW_BYTES:,}")
@@ -125,16 +124,23 @@ class UnitReader:
             else:
                 notes["blank_line"] += 1
 
+    def _place(self, file: str, number: int, byte_offset: int | None) -> Row:
+        """Where a row comes from; its number is its idx if no column is."""
+        place = {"file": file, "row": number, "byte_offset": byte_offset}
+        return place if self.columns.idx else place | {"idx": str(number)}
+
     def _row_of_line(self, place: Row, line: bytes, *, ended: bool) -> tuple[Row, Reject | None]:
         schema = self.columns.schema
         try:
-            cells = line.decode("utf-8").split("\t")
+            cells = cells_of(line.decode("utf-8"), self.columns.quoting)
         except UnicodeDecodeError as error:
             idx = line.split(b"\t", 1)[0][:MAX_IDX_CHARS].decode("utf-8", "replace")
             column = schema[min(line[: error.start].count(b"\t"), len(schema) - 1)]
             at = place["byte_offset"] + error.start
             detail = f"byte {at:,} is {line[error.start]:#04x}: {error.reason}"
-            return place | {"idx": idx}, Reject("text_encoding", detail, column)
+            return {"idx": idx} | place, Reject("text_encoding", detail, column)
+        except ValueError as error:
+            return place, Reject("bad_columns", str(error))
         # what there is of a row with too few or too many cells goes into its reject
         found = dict(zip(schema, cells, strict=False))
         row = place | {ours: found.get(theirs) for ours, theirs in self.columns.named.items()}
@@ -146,7 +152,7 @@ class UnitReader:
 
     def _parquet_rows(self, file: InputFile, units: list[Unit], notes: Counter[str]) -> UnitRows:
         try:
-            with _open(file) as raw, pq.ParquetFile(raw, page_checksum_verification=True) as parquet:
+            with _open(file) as raw, open_parquet(file.path, raw) as parquet:
                 names = parquet_columns(file, parquet.schema_arrow, self.columns)
                 for unit, table in _unit_tables(parquet, units, list(dict.fromkeys(names.values()))):
                     yield unit, self._rows_of_table(file, unit, table, names)
@@ -160,7 +166,7 @@ class UnitReader:
         # bytes are right in a binary column; among strings they are what is not UTF-8
         strings = [ours for ours, column in cells.items() if _is_text(ours, column)]
         for i in range(unit.num_rows):
-            row: Row = {"file": redact(file.path), "row": unit.first_row + i, "byte_offset": None}
+            row = self._place(redact(file.path), unit.first_row + i, None)
             row |= {ours: column[i] for ours, column in cells.items()}
             error = None
             for ours in strings:
@@ -168,6 +174,18 @@ class UnitReader:
                     error = Reject("text_encoding", f"not UTF-8: {row[ours][:16]!r}", names[ours])
                     row[ours] = row[ours].decode("utf-8", "replace")
             yield row, error
+
+
+def _noticed(kept: list[Row], *, has_text: bool) -> Counter[str]:
+    """How often each of schemas.rejects.WARNINGS applies to rows that are kept."""
+    texts = [row["text"] for row in kept] if has_text else []
+    found = Counter(idx_repeated=len(kept) - len({row["idx"] for row in kept}))
+    found["idx_invisible"] = sum(bool(_INVISIBLE.search(row["idx"])) for row in kept)
+    found["text_invisible"] = sum(bool(_INVISIBLE.search(text)) for text in texts)
+    found["text_formula"] = sum(text.startswith(("=", "+", "-", "@")) for text in texts)
+    found["text_quoted"] = sum(is_quoted(text) for text in texts)
+    found["text_number"] = sum(text.isdecimal() for text in texts)
+    return found
 
 
 def _open(file: InputFile) -> BinaryIO:

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 
 from painter_core.files.storage import redact
 from painter_core.tables.columns import Columns
-from painter_core.tables.inputs import InputFile, parquet_columns
-from painter_core.tables.parquet import parquet_footer
-from painter_core.tables.tsv import open_tsv, tsv_start
+from painter_core.tables.inputs import InputFile
+from painter_core.tables.parquet import parquet_columns, parquet_footer
+from painter_core.tables.tsv import open_tsv
+from painter_core.tables.tsv_head import tsv_start
 
 UNIT_ROWS = 512
 UNIT_BYTES = 256 * 2**20  # of encoded rows: units of large pictures have fewer rows
@@ -78,6 +79,8 @@ def plan_units(
         slices = list(pool.map(lambda f: _slices(f, columns), files))
     total = sum(s.num_rows for s in slices)
     remaining = total if limit is None else min(limit, total)
+    if remaining == 0:
+        return []
     small = -(-remaining // UNITS_OF_A_SMALL_TABLE)
     step = math.lcm(micro_batch_size, MARK_ROWS)
     most = -(-min(small, max(UNIT_ROWS, micro_batch_size)) // step) * step

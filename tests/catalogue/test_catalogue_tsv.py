@@ -43,7 +43,7 @@ def _(root: Path) -> None:
     log: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = log.append  # type: ignore[method-assign]
-    logger = logging.getLogger("painter_core.tables.tsv")
+    logger = logging.getLogger("painter_core.tables.tsv_head")
     logger.addHandler(handler)
     level = logger.level
     logger.setLevel(logging.INFO)
@@ -152,13 +152,17 @@ def _(root: Path) -> None:
 @case(CASES, 35, "types-are-not-guessed")
 def _(root: Path) -> None:
     cells_ = ["00012", "1e5", "true", "NA", "null", "NaN", "-0", "1,000", "2020-01-01"]
-    rows = accepted(run_lines(root, *(f"{c}\t{c}\t{CELL}" for c in cells_)), len(cells_), text_formula=1)
+    rows = accepted(
+        run_lines(root, *(f"{c}\t{c}\t{CELL}" for c in cells_)), len(cells_), text_formula=1, text_number=1
+    )
     assert [(row["idx"], row["text"]) for row in rows] == [(c, c) for c in cells_]
 
 
 @case(CASES, 36, "types-change-late")
 def _(root: Path) -> None:
-    rows = accepted(run_lines(root, *(f"{i}\t{i}\t{CELL}" for i in range(600)), f"abc\tx\t{CELL}"), 601)
+    rows = accepted(
+        run_lines(root, *(f"{i}\t{i}\t{CELL}" for i in range(600)), f"abc\tx\t{CELL}"), 601, text_number=600
+    )
     assert rows[-1]["idx"] == "abc"
 
 

@@ -192,7 +192,7 @@ def test_s16_rejects_are_small(tmp_path: Path) -> None:
     place = {"file": "t", "row": 1, "byte_offset": 0, "idx": "i" * 10**6, "text": "字" * 10**6}
     log.add(place, Reject("bad_columns", "d" * 10**6), cell="A" * 10**6)
     assert log.table().nbytes < 4000
-    (tmp_path / "p.tsv").write_text("".join(f"{i}\n" for i in range(3000)) + "1\t红\n")
+    (tmp_path / "p.tsv").write_text("1\t红\n" + "".join(f"{i}\n" for i in range(3000)))
     report = inspect(InspectConfig(tables=str(tmp_path / "p.tsv"), input_schema="idx,text"))
     assert report.rejects == {"bad_columns": 3000}
     assert len(report.rejected) == 3

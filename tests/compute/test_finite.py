@@ -55,7 +55,9 @@ def painter(model: ModelDirectory) -> Painter:
 
 
 def encode(model: ModelDirectory) -> np.ndarray:
-    return EncodePictures(vqgan=str(model.path), precision="fp32", micro_batch_size=2).encode(PICTURES)
+    made_by = {"vqgan_sha256": model.vqgan_sha256()}
+    encoder = EncodePictures(vqgan=str(model.path), identity=made_by, precision="fp32", micro_batch_size=2)
+    return encoder.encode(PICTURES)
 
 
 def test_latents_that_are_not_finite_are_no_codes(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from painter_core.tables.columns import Columns, parse_input_schema
-from painter_core.tables.inputs import InputFile, find_files, parquet_columns
-from painter_core.tables.parquet import column_cells
+from painter_core.tables.inputs import InputFile, find_files
+from painter_core.tables.parquet import column_cells, parquet_columns
 from painter_core.tables.units import plan_units
 
 PAIRS = Columns(schema=("idx", "text", "imgbase64"), image="imgbase64")

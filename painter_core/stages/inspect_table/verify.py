@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from painter_core.files.storage import filesystem, is_local, join, redact, sha256
 from painter_core.model_files.sums import MARKER, problem, read_sums
 from painter_core.tables.inputs import InputFile, find_files
 from painter_core.tables.manifest import write_joined
-from painter_core.tables.parquet import parquet_footer
+from painter_core.tables.parquet import open_parquet, parquet_footer
 from painter_core.tables.plan import fingerprint
 from painter_core.tables.records import read_sealed
 from painter_core.tables.run_directory import OURS, RunDirectory, part_name
@@ -238,10 +237,10 @@ def _input_problems(file: InputFile) -> Iterator[str]:
     """Of a file that people bring: what cannot be read."""
     try:
         if file.kind == "parquet":
-            metadata, _ = parquet_footer(file)
+            parquet_footer(file)  # or it is no Parquet file
             fs, path = filesystem(file.path)
-            with fs.open(path, "rb") as raw, pq.ParquetFile(raw, page_checksum_verification=True) as parquet:
-                for group in range(metadata.num_row_groups):
+            with fs.open(path, "rb") as raw, open_parquet(file.path, raw) as parquet:
+                for group in range(parquet.num_row_groups):
                     for _ in parquet.iter_batches(1024, row_groups=[group]):
                         pass
             return

@@ -37,16 +37,13 @@ class VQGANPlan:
     root: Path
     """Where it writes: --outputs, or a directory beside it that will replace it."""
     vqgan: VQGANConfig
+    columns: Columns
+    """What is read of the tables."""
     train_table: str
     valid_table: str | None
     identity: dict[str, Any]
     global_batch_size: int
     workers: Workers
-
-    @property
-    def columns(self) -> Columns:
-        """What is read of the tables."""
-        return _columns(self.config)
 
 
 def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQGANPlan, TrainingRun] | None:
@@ -72,17 +69,10 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
     config, perceptual_sha256 = _find_perceptual(config, geometry)
     workers = find_workers(config.run, cluster)
     batch = config.micro_batch_size * workers.most
-    files = _find_rows(config, tables, batch)
-    identity = {
-        "stage": "train_vqgan",
-        **bound_settings(config),
-        "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
-        "geometry": dataclasses.asdict(geometry),
-        "start_sha256": start.vqgan_sha256() if start else None,
-        "perceptual_sha256": perceptual_sha256,
-    }
+    columns = _columns(config, training.stored())
+    files = _find_rows(columns, tables, batch)
     stored = training.take_up(
-        identity,
+        _identity(config, columns, files, geometry, start, perceptual_sha256),
         {"global_batch_size": batch},
         config.run,
         needed_bytes=(config.run.keep_checkpoints + 1) * 5 * weights_bytes(VQGAN, geometry),
@@ -94,6 +84,7 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
         config=config,
         root=training.root,
         vqgan=geometry,
+        columns=columns,
         train_table=tables[0],
         valid_table=tables[1] if len(tables) > 1 else None,
         identity=stored["identity"],
@@ -101,6 +92,26 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
         workers=workers,
     )
     return plan, training
+
+
+def _identity(
+    config: VQGANTrainConfig,
+    columns: Columns,
+    files: list[list[InputFile]],
+    geometry: VQGANConfig,
+    start: ModelDirectory | None,
+    perceptual_sha256: list[str] | None,
+) -> dict[str, Any]:
+    """What must be the same when a run is resumed."""
+    return {
+        "stage": "train_vqgan",
+        **bound_settings(config),
+        "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
+        "geometry": dataclasses.asdict(geometry),
+        "start_sha256": start.vqgan_sha256() if start else None,
+        "perceptual_sha256": perceptual_sha256,
+        **({} if columns.text else {"reads": "pictures"}),
+    }
 
 
 def _for_workers(config: VQGANTrainConfig) -> VQGANTrainConfig:
@@ -136,9 +147,9 @@ def _find_perceptual(
     return dataclasses.replace(config, perceptual_weights=names), [file_sha256(file) for file in files]
 
 
-def _find_rows(config: VQGANTrainConfig, tables: list[str], batch: int) -> list[list[InputFile]]:
+def _find_rows(columns: Columns, tables: list[str], batch: int) -> list[list[InputFile]]:
     """The files of each table, their columns checked; ValueError if one global batch has more rows."""
-    columns, files = _columns(config), [find_files(table) for table in tables]
+    files = [find_files(table) for table in tables]
     for table, group in zip(tables, files, strict=True):
         units = plan_units(group, columns, micro_batch_size=1, limit=None)
         rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in group)
@@ -151,6 +162,14 @@ def _find_rows(config: VQGANTrainConfig, tables: list[str], batch: int) -> list[
     return files
 
 
-def _columns(config: VQGANTrainConfig) -> Columns:
-    """What is read of the tables."""
-    return Columns(schema=parse_input_schema(config.input_schema), image=config.second_sequence)
+def _columns(config: VQGANTrainConfig, stored: dict[str, Any] | None) -> Columns:
+    """What is read of the tables: pictures need neither idx nor caption.
+
+    A run that was begun by a version which set rows without them aside goes on with the pictures that it
+    began with.
+    """
+    if stored is not None and "reads" not in stored["identity"]:
+        return Columns(schema=parse_input_schema(config.input_schema), image=config.second_sequence)
+    return Columns.of_flags(
+        config.input_schema, idx_column="row", first_sequence=None, second_sequence=config.second_sequence
+    )
