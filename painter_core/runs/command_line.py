@@ -5,6 +5,7 @@ committed but over the ceiling of rejects; 4 the output exists or differs; 130 i
 resume.
 """
 
+import io
 import logging
 import os
 import sys
@@ -44,6 +45,8 @@ def parse(kind: type[Config], description: str | None, job: Job | None = None) -
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal in GBK has no emoji, a caption may
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         argv = translate(sys.argv[1:], job) if job else sys.argv[1:]
         return tyro.cli(kind, args=argv, description=description, config=(tyro.conf.OmitArgPrefixes,))
