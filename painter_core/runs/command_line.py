@@ -5,6 +5,7 @@ committed but over the ceiling of rejects; 4 the output exists or differs; 130 i
 resume.
 """
 
+import io
 import logging
 import os
 import sys
@@ -38,6 +39,8 @@ def parse(kind: type[Config], doc: str | None, *, easynlp: EasynlpJob | None = N
     paragraphs = textwrap.dedent(doc or "").strip().split("\n\n")
     examples = [p for p in paragraphs if p.startswith(COMMANDS)]
     description = "\n\n".join(p for p in paragraphs if p not in examples)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal in GBK has no emoji, a caption may
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         argv = translate(sys.argv[1:], easynlp) if easynlp else sys.argv[1:]
         return tyro.cli(kind, args=argv, description=description, config=(tyro.conf.OmitArgPrefixes,))

@@ -46,8 +46,7 @@ def tsv_start(file: InputFile, head: bytes, columns: Columns) -> tuple[int, int]
             f"{redact(file.path)}: columns {missing} are to be read, but --input-schema has "
             f"{list(columns.schema)}"
         )
-    if what := foreign_content(head[:_HEAD_BYTES]):
-        raise ValueError(f"{redact(file.path)}: this is {what}")
+    refuse_foreign(file, head[:_HEAD_BYTES])
     start = len(_BOM) if head.startswith(_BOM) else 0
     if head[:4096].count(0) > len(head[:4096]) // 4:
         raise ValueError(f"{redact(file.path)}: this is UTF-16 or binary; convert it to UTF-8 with iconv")
@@ -58,6 +57,12 @@ def tsv_start(file: InputFile, head: bytes, columns: Columns) -> tuple[int, int]
         start, first_row = _after_header(file, head, start, columns)
     _check_columns(file, _lines(head[:_HEAD_BYTES], start), columns)
     return start, first_row
+
+
+def refuse_foreign(file: InputFile, head: bytes) -> None:
+    """Raises ValueError if a file is known to be something else than a TSV."""
+    if what := foreign_content(head):
+        raise ValueError(f"{redact(file.path)}: this is {what}")
 
 
 def _after_header(file: InputFile, head: bytes, start: int, columns: Columns) -> tuple[int, int]:

@@ -4,6 +4,8 @@ import base64
 import dataclasses
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,6 +79,23 @@ def test_prompts_and_parquet(tmp_path: Path) -> None:
     assert report.schema == ["idx int64", "caption string", "image binary"]
     assert report.pictures is not None
     assert report.pictures.num_decoded == 3
+
+
+def test_tables_without_idx_or_captions(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("红色的杯子\n蓝\n")
+    report = look(tmp_path / "p.txt")
+    assert (report.kind, report.num_rows, report.rejects) == ("prompts", 2, {})
+    assert {sample.idx for sample in report.samples} == {"1", "2"}
+    images = [base64.b64decode(sample_cell(i)) for i in range(3)]
+    pq.write_table(pa.table({"image": images, "label": [0, 1, 2]}), tmp_path / "t.parquet")
+    report = look(tmp_path / "t.parquet")
+    assert (report.kind, report.rejects, report.captions.max_tokens) == ("pairs", {}, 0)
+    assert report.pictures is not None
+    assert report.pictures.num_decoded == 3
+    assert look(tmp_path / "t.parquet", first_sequence="label").warnings == {"text_number": 3}
+    for flag in ("first_sequence", "idx_column"):
+        with pytest.raises(ValueError, match="column 'key': expected once, found 0 times"):
+            look(tmp_path / "t.parquet", **{flag: "key"})
 
 
 @pytest.mark.parametrize("units", [2, None])
@@ -155,6 +174,7 @@ def test_a_crashing_picture_is_survived(tmp_path: Path, monkeypatch: pytest.Monk
         (["--tables", "t.tsv", "--vocab", "none.txt"], 2, "none.txt: no such file"),
         (["--tables", "model"], 2, "model"),
         (["--tables", "wide.tsv"], 2, "4 columns in the first line"),
+        (["--tables", "rows.jsonl"], 2, "rows.jsonl: this is JSON lines"),
     ],
 )
 def test_mistakes_end_with_2(
@@ -163,6 +183,7 @@ def test_mistakes_end_with_2(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.tsv").write_text("1\t红\n")
     (tmp_path / "wide.tsv").write_text("1\t红\t2\t3\n")
+    (tmp_path / "rows.jsonl").write_text('{"idx": "1", "text": "红"}\n')
     (tmp_path / "model").symlink_to(tiny_vqgan)
     monkeypatch.setattr(sys, "argv", ["inspect_table.py", *flags])
     with pytest.raises(SystemExit) as end:
@@ -170,6 +191,18 @@ def test_mistakes_end_with_2(
     assert end.value.code == code
     printed = capsys.readouterr()
     assert said in caplog.text + printed.err + printed.out
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "ascii"])
+def test_a_terminal_that_lacks_characters(encoding: str, tmp_path: Path) -> None:
+    """What it cannot show is written out; the report is not lost for it."""
+    (tmp_path / "t.tsv").write_text("1\t红色的杯子😀\n", encoding="utf-8")
+    command = [sys.executable, str(ROOT / "jobs/inspect_table.py"), "--tables", str(tmp_path / "t.tsv")]
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "\\U0001f600" in done.stdout.decode(encoding)
+    assert ("红色的杯子" in done.stdout.decode(encoding)) == (encoding == "gbk")
 
 
 def test_numbers_are_plain(tmp_path: Path, monkeypatch, write_pairs, capsys) -> None:

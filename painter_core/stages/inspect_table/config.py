@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from painter_core.flag_checks import check_range
+from painter_core.tables.columns import Quoting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,12 +15,16 @@ class InspectConfig:
     input_schema: str | None = None
     """Columns of a TSV, in order: name:type:length; by default idx, text and, if there are three,
     imgbase64."""
+    idx_column: str = "idx"
+    """Column of the row's key; `row` for its number, which is also taken where there is no column idx."""
     first_sequence: str = "text"
     """Column of the caption."""
     second_sequence: str | None = None
     """Column of the picture; by default imgbase64, image or gen_imgbase64, if there is one."""
     skip_first_line: bool = False
     """Pass over the first line of every TSV, whatever it holds."""
+    quoting: Quoting = "none"
+    """csv: cells of a TSV may stand in quotes, as spreadsheets and pandas write them."""
     vocab: str | None = None
     """vocab.txt, tokenizer.json or a directory with one, to count tokens; by default the built-in
     vocabulary."""

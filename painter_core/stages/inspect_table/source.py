@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from painter_core.files.storage import join, redact
 from painter_core.images.decode import encode_image
-from painter_core.tables.columns import Columns, parse_input_schema
+from painter_core.tables.columns import ROW_NUMBER, Columns, parse_input_schema
 from painter_core.tables.inputs import InputFile, find_files
 from painter_core.tables.parquet import parquet_footer, read_table
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.run_directory import RunDirectory, part_name
 from painter_core.tables.tsv import open_tsv
+from painter_core.tables.tsv_head import refuse_foreign
 from painter_core.tables.units import Unit, plan_units
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _read_input(reader: UnitReader, units: list[Unit]) -> Iterator[Rows]:
         table = unit.table
         yield Rows(
             idx=table["idx"].to_pylist(),
-            texts=table["text"].to_pylist(),
+            texts=table["text"].to_pylist() if reader.columns.text else [""] * len(table),
             cells=table["image"].to_pylist() if reader.columns.image else None,
             rejects=unit.rejects.to_pylist(),
             warnings=unit.warnings,
@@ -113,7 +114,10 @@ def _open_input(config: "InspectConfig") -> Source:
 
 
 def _columns(config: "InspectConfig", file: InputFile) -> tuple[Columns, list[str]]:
-    """What is read of the files, by the first one, and its schema for a person."""
+    """What is read of the files, by the first one, and its schema for a person.
+
+    A table without idx has row numbers, one without captions none, unless the column was asked for by name.
+    """
     if file.kind == "parquet":
         schema = parquet_footer(file)[1]
         names, shown = tuple(schema.names), [f"{f.name} {f.type}" for f in schema]
@@ -122,23 +126,34 @@ def _columns(config: "InspectConfig", file: InputFile) -> tuple[Columns, list[st
         shown = [f"{name} string" for name in names]
     image = config.second_sequence or next((n for n in PICTURE_COLUMNS if n in names), None)
     columns = Columns(
-        schema=names, text=config.first_sequence, image=image, skip_first_line=config.skip_first_line
+        schema=names,
+        idx=_found(config.idx_column, "idx", names),
+        text=_found(config.first_sequence, "text", names),
+        image=image,
+        skip_first_line=config.skip_first_line,
+        quoting=config.quoting,
     )
     return columns, shown
+
+
+def _found(flag: str, default: str, names: tuple[str, ...]) -> str | None:
+    """A column by its flag; None if it has the default name and is not there, or is `row`."""
+    return None if flag == ROW_NUMBER or (flag == default and flag not in names) else flag
 
 
 def _tsv_names(file: InputFile) -> tuple[str, ...]:
     with open_tsv(file) as stream:
         head = stream.read(HEAD_BYTES)
+    refuse_foreign(file, head)
     cells = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].removesuffix(b"\r").split(b"\t")
     if cells[:2] == [b"idx", b"text"]:
         return tuple(cell.decode("utf-8", "replace") for cell in cells)
-    if len(cells) not in (2, 3):
+    if len(cells) > 3:
         raise ValueError(
-            f"{redact(file.path)}: {len(cells)} columns in the first line, expected 2 (idx, text) or 3 (and "
-            "imgbase64); name them with --input-schema"
+            f"{redact(file.path)}: {len(cells)} columns in the first line, expected 1 (captions), 2 (idx, "
+            "text) or 3 (and imgbase64); name them with --input-schema"
         )
-    return ("idx", "text", "imgbase64")[: len(cells)]
+    return ("text",) if len(cells) == 1 else ("idx", "text", "imgbase64")[: len(cells)]
 
 
 def _read_run(directory: RunDirectory, records: list[dict[str, Any]]) -> Iterator[Rows]:
