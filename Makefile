@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICKSTART ?= quickstart
 SAMPLE_FULL ?= sample-full
 
-.PHONY: help venv quickstart sample-full test test-all soak bench bench-gpu lint clean
+.PHONY: help venv quickstart sample-full test-fast test test-all soak bench bench-gpu lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -26,6 +26,9 @@ quickstart: venv  ## sample table -> codes -> model -> pictures, through `ray jo
 sample-full: venv  ## the same with 8,000 pictures and 3,000 updates: a better model in ten minutes
 	ROWS=8000 EPOCHS=6 $(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_FULL)")"
 
+test-fast: venv  ## the tests that need no Ray, in less than two minutes on two cores
+	$(BIN)/python -m pytest -m 'not slow' --ignore tests/jobs --ignore tests/project
+
 test: venv  ## the tests that CI runs
 	$(BIN)/python -m pytest -m 'not slow'
 
@@ -33,7 +36,7 @@ test-all: venv  ## all tests, the slow ones too
 	$(BIN)/python -m pytest
 
 soak: venv  ## a job whose driver and workers are killed 20 times at random; prints what came of it
-	$(BIN)/python -m pytest -s tests/test_soak.py
+	$(BIN)/python -m pytest -s tests/jobs/test_soak.py
 
 bench: venv  ## speed of the parts and jobs beside baselines, on the CPU: benchmarks.json and a table
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from painter_core.tables import reader as reader_module
 from painter_core.tables import row_checks, tsv
 from painter_core.tables import units as planner
-from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import check_unchanged
 from painter_core.tables.tsv import split_lines
 from schemas.rejects import REASONS
