@@ -1,6 +1,5 @@
-"""Fixtures that several tests share: one Ray head for the whole run, a tiny VQGAN, tables, a model."""
+"""Fixtures that several folders share. None starts Ray: those that do are in tests/jobs/conftest.py."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from painter_core.model_files.directory import write_model
 from painter_core.models.vqgan import VQGAN
 from painter_core.sample.pictures import sample_row
 from tests.support.fake_store import store  # noqa: F401  a fixture
-from tests.support.jobs import ROWS, TINY_GPT_FLAGS, TINY_VQGAN, Jobs, sample_cell, start_head, stop_head
+from tests.support.jobs import ROWS, TINY_VQGAN, sample_cell
 
 # whoever starts the tests in the background may have SIGINT ignored, and processes inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,14 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
-    """Jobs on a head that lives as long as the test run."""
-    head = start_head(max(2, os.cpu_count() or 2), dies_with_parent=True)
-    yield Jobs(head=head, cache=tmp_path_factory.mktemp("cache"))
-    stop_head(head)
 
 
 @pytest.fixture(scope="session")
@@ -72,20 +63,3 @@ def write_pairs() -> Callable[[Path, int], Path]:
 @pytest.fixture(scope="session")
 def pairs(tmp_path_factory: pytest.TempPathFactory, write_pairs) -> Path:
     return write_pairs(tmp_path_factory.mktemp("pairs") / "pairs.tsv", ROWS)
-
-
-@pytest.fixture(scope="session")
-def codes(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed codes table."""
-    out = tmp_path_factory.mktemp("codes") / "codes"
-    jobs.run("precompute_codes", "--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
-    return out
-
-
-@pytest.fixture(scope="session")
-def model(jobs: Jobs, codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model trained for a few steps."""
-    out = tmp_path_factory.mktemp("model") / "model"
-    flags = ("--learning-rate", "1e-3", "--precision", "fp32", "--micro-batch-size", "32")
-    jobs.run("train", "--tables", codes, "--checkpoint-dir", out, *TINY_GPT_FLAGS, *flags)
-    return out

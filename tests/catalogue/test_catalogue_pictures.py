@@ -199,7 +199,7 @@ cells(22, "huge-cell", bytes(64 * 2**20 + 1), reason="cell_too_large", detail="6
 
 @case(CASES, 23, "poison")
 def _(root: Path) -> None:
-    # with Ray: tests/test_poison.py
+    # with Ray: tests/jobs/test_poisoned_jobs.py
     path = write(root / "t.tsv", table(GOOD, GOOD, LAST))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAINTER_ENABLE_FAULTS", "1")
@@ -207,7 +207,7 @@ def _(root: Path) -> None:
         rejected(run(path, in_child=True), "worker_crash", "exit code 9, 2 times")
 
 
-# the share of identical code rows (W) is said by jobs/inspect_table.py: tests/test_inspect.py
+# the share of identical code rows (W) is said by jobs/inspect_table.py: tests/stages/test_inspect.py
 cells(24, "blank-pictures", *[encoded(plain((255, 255, 255)))] * 3)
 
 

@@ -1,19 +1,16 @@
-"""Pictures that kill or hang their decoder (case 23, T5), and a library that is at fault (T8)."""
+"""Pictures that kill or hang their decoder (case 23, T5). Whole jobs: tests/jobs/test_poisoned_jobs.py."""
 
 import dataclasses
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from painter_core.errors import Reject
@@ -21,27 +18,15 @@ from painter_core.images.isolate import decoder
 from painter_core.runs.flags import TableFlags
 from painter_core.sample.pictures import sample_row
 from painter_core.stages.evaluate import EvaluateConfig, JudgePictures
-from painter_core.stages.inspect_table.verify import find_problems
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.stages.train_vqgan.pictures import open_pictures
 from painter_core.tables.columns import Columns
 from painter_core.tables.unit_row import unpack
-from tests.support.jobs import ROWS, Jobs, sample_cell, table_bytes
+from tests.support.doubler import Doubler
+from tests.support.jobs import sample_cell
 from tests.support.units import unit_row
 
 TIMEOUT_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Doubler:
-    """A decoder for these tests: digits -> twice their number."""
-
-    def __call__(self, cell: str | bytes | None, notes: Counter[str]) -> np.ndarray:
-        if not cell:
-            raise Reject("img_empty", "no bytes", "picture")
-        notes["b64_padding"] += 1
-        print("a library talks")
-        return np.array([[2 * int(cell)]], np.uint8)
 
 
 @pytest.fixture
@@ -103,7 +88,8 @@ def test_a_hang_in_the_worker_itself_is_ended(poisoned, tmp_path: Path) -> None:
     """The first attempt: the kernel ends the process, so that Ray starts the task again."""
     poisoned("0:hang")
     code = (
-        "from tests.images.test_poison import *\n"
+        "from collections import Counter\nfrom painter_core.images.isolate import decoder\n"
+        "from tests.support.doubler import Doubler\n"
         "with decoder(Doubler(), timeout_s=0.2) as decode: decode('1', Counter(), row=0)"
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
@@ -165,74 +151,3 @@ def test_evaluation_leaves_poison_out(poisoned) -> None:
     assert done.rejects["reason"].to_pylist() == ["worker_crash"]
     judged = unpack(here.payload["scores"]).to_pylist()
     assert unpack(done.payload["scores"]).to_pylist() == [judged[i] for i in (0, 1, 3)]
-
-
-def test_poison_rows_cost_themselves(
-    jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, tmp_path: Path
-) -> None:
-    """T5: rows 5 and 40 end any process that decodes them."""
-    out = tmp_path / "codes"
-    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out, "--max-reject-fraction", 0.02)
-    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "5:exit,7:exit,40:exit"}
-    # a dry run decodes in the driver, which lives
-    assert "'worker_crash': 3" in jobs.run("precompute_codes", *flags, "--dry-run", **faults)
-    began = time.monotonic()
-    jobs.run("precompute_codes", *flags, **faults)
-    print(f"{time.monotonic() - began:.0f} s")
-    assert time.monotonic() - began < 60
-    lines = pq.read_table([*sorted((out / "rejects").glob("*.parquet"))]).to_pylist()
-    assert {line["row"]: (line["idx"], line["reason"]) for line in lines} == {
-        row: (f"r{row - 1}", "worker_crash") for row in (5, 7, 40)
-    }
-    whole = pa.concat_tables(pq.read_table(p) for p in sorted(codes.glob("part-*.parquet"))).to_pylist()
-    left = pa.concat_tables(pq.read_table(p) for p in sorted(out.glob("part-*.parquet"))).to_pylist()
-    assert left == [row for i, row in enumerate(whole, 1) if i not in (5, 7, 40)]
-
-
-@pytest.mark.slow
-def test_a_row_that_hangs_costs_itself(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path) -> None:
-    """15 s in the worker, 15 s in the child that the second attempt starts."""
-    out = tmp_path / "codes"
-    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
-    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "7:hang"}
-    jobs.run("precompute_codes", *flags, **faults)
-    (line,) = pq.read_table(out / "rejects").to_pylist()
-    assert (line["row"], line["reason"], line["detail"]) == (7, "decode_timeout", "not decoded within 15 s")
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert (manifest["rows_in"], manifest["rows_out"]) == (ROWS, ROWS - 1)
-    assert json.loads((out / "summary.json").read_text())["seconds"] < 90
-
-
-@pytest.mark.slow
-def test_a_library_at_fault_is_a_bug_of_the_job(
-    jobs: Jobs, pairs: Path, tiny_vqgan: Path, codes: Path, tmp_path: Path
-) -> None:
-    """T8: no unit counts as done, and the same command does it all once the library is mended."""
-    out = tmp_path / "codes"
-    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
-    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "*:bug"}
-    printed = jobs.run("precompute_codes", *flags, code=1, **faults)
-    assert "no_such_function" in printed
-    assert json.loads((out / "summary.json").read_text())["exit_code"] == 1
-    assert table_bytes(out) == {}
-    assert not (out / "rejects").exists()
-    jobs.run("precompute_codes", *flags)
-    assert table_bytes(out) == table_bytes(codes)
-
-
-@pytest.mark.slow
-def test_a_library_that_rejects_everything_trips_the_breaker(
-    jobs: Jobs, write_pairs, tiny_vqgan: Path, tmp_path: Path
-) -> None:
-    """Case 104, T8: exit code 3 after 1,000 rows, one reason named; mended, those rows come out after all."""
-    pairs, out = write_pairs(tmp_path / "pairs.tsv", 1040), tmp_path / "codes"
-    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
-    faults = {"PAINTER_ENABLE_FAULTS": "1", "PAINTER_POISON": "*:reject"}
-    printed = jobs.run("precompute_codes", *flags, code=3, **faults)
-    assert "rows were rejected as img_truncated: this is not your data" in printed
-    assert json.loads((out / "summary.json").read_text())["breaker"] == "img_truncated"
-    assert not (out / "manifest.json").exists()
-    jobs.run("precompute_codes", *flags)
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert (manifest["rows_out"], manifest["rows_rejected"]) == (1040, 0)
-    assert find_problems(str(out)) == []

@@ -49,7 +49,7 @@ class Server(ThreadingHTTPServer):
 def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "www").mkdir()
     with Server(tmp_path / "www") as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         yield running
         running.shutdown()
 

@@ -81,10 +81,12 @@ def test_vqgan_equals_reference(case: str, config: VQGANConfig, count: int) -> N
     model = filled(VQGAN(config))
     pixels = np.stack([image(i, config.image_size) for i in range(count)])
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latents: list[torch.Tensor] = []
+    model.quant_conv.register_forward_hook(lambda module, inputs, z: latents.append(z))
     with torch.inference_mode():
-        z = model.latents(x)
         codes = model.encode(x)
         rec = model.decode(codes)
+    (z,) = latents
     np.testing.assert_array_equal(codes.numpy(), golden["codes"])
     close(z.mean(dim=(1, 2, 3)), golden["latent_mean"])
     close(z[:, :8, :2, :2], golden["latent_patch"])
@@ -104,9 +106,14 @@ def decode(model: GPT, text: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("case", "config", "batch"), [("gpt_small", GPT_SMALL, 4), ("gpt_base", GPT_BASE, 2)]
+    ("case", "config", "batch", "cached_steps"),
+    [("gpt_small", GPT_SMALL, 4, 16), ("gpt_base", GPT_BASE, 2, 32)],
 )
-def test_gpt_equals_reference(case: str, config: GPTConfig, batch: int) -> None:
+def test_gpt_equals_reference(case: str, config: GPTConfig, batch: int, cached_steps: int) -> None:
+    """All greedy codes without the cache, each after the golden ones before it, and the first with it.
+
+    All 256 steps with the cache at full size: test_full_size_golden in tests/painting/test_pipeline.py.
+    """
     golden = np.load(GOLDEN / f"{case}.npz")
     model = filled(GPT(config))
     text = torch.from_numpy(tokens(batch, config.text_len, config.codebook_size, config.vocab_size))
@@ -115,13 +122,16 @@ def test_gpt_equals_reference(case: str, config: GPTConfig, batch: int) -> None:
         logits = model(torch.cat((text, codes), 1)[:, :-1])
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), codes.flatten())
         top = logits[:, ::16].topk(5)
-        greedy = decode(model, text, golden["greedy"].shape[1])
+        told = torch.from_numpy(golden["greedy"])
+        greedy = model(torch.cat((text, told), 1)[:, :-1]).argmax(2)
+        cached = decode(model, text, cached_steps)
     assert float(loss) == pytest.approx(float(golden["loss"]), rel=1e-3)
     np.testing.assert_array_equal(top.indices.numpy(), golden["top_ids"])
     close(top.values, golden["top_values"])
     close(logits.mean(dim=(1, 2)), golden["logit_mean"])
     close(logits.std(dim=(1, 2)), golden["logit_std"])
     np.testing.assert_array_equal(greedy.numpy(), golden["greedy"])
+    np.testing.assert_array_equal(cached.numpy(), golden["greedy"][:, :cached_steps])
 
 
 def test_cached_decoding_equals_uncached() -> None:

@@ -15,11 +15,12 @@ from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.painting.sampling import SamplingConfig, sample_codes
 from painter_core.training.gpt import flops_per_sample
-from tests.support.jobs import ROOT, TINY_VQGAN, Jobs
+from tests.support.jobs import ROOT, TINY_VQGAN
 
 GPT_TINY = GPTConfig(
     text_vocab_size=40, codebook_size=64, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=32
 )
+
 FEWEST_ROWS = {"encode": 3, "train-base": 3, "generate-base-16": 5, "generate-large-1": 4, "reading": 2}
 
 
@@ -39,26 +40,6 @@ def test_parts_run(tmp_path: Path) -> None:
     assert found["machine"]["short"]
     assert len(found["rows"]) >= sum(FEWEST_ROWS.values())
     assert all(row["rate"] > 0 and row["unit"].endswith("/s") for row in found["rows"])
-
-
-@pytest.mark.slow
-def test_jobs_run(jobs: Jobs, tmp_path: Path) -> None:
-    run("--parts", "job", "--json", str(tmp_path / "table.json"), env=jobs.environment)
-    found = json.loads((tmp_path / "table.json").read_text())["rows"]
-    pairs = ["decoding in one process", "under Ray", *["bare loop", "under Ray"] * 3]
-    assert [row["variant"] for row in found] == pairs
-
-
-@pytest.mark.slow
-def test_growth_runs(jobs: Jobs, tmp_path: Path) -> None:
-    sizes = ("--rows", "100,2000", "--units", "40")
-    flags = (*sizes, "--json", tmp_path / "table.json", "--svg", tmp_path / "plot.svg")
-    command = [sys.executable, "-m", "benchmarks.growth", *map(str, flags)]
-    subprocess.run(command, cwd=ROOT, env=jobs.environment, timeout=300, check=True)
-    found = json.loads((tmp_path / "table.json").read_text())
-    assert [(size["rows"], size["units"]) for size in found["jobs"]] == [(100, 7), (2000, 32)]
-    assert [plan["units"] for plan in found["plans"]] == [40]
-    assert (tmp_path / "plot.svg").read_text().count("<circle") == 4
 
 
 @torch.inference_mode()

@@ -1,76 +1,50 @@
-"""The README's commands, run as they stand there, in the order in which they stand."""
+"""What the documents name is there: make targets, links, paths, tests."""
 
-import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from painter_core.sample.pictures import sample_row
-from tests.support.jobs import ROOT, Jobs
+from tests.support.jobs import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.strip() for line in README.splitlines() if re.match(r"\s*python jobs/\w+\.py .", line)]
-SHORTER = {
-    "train.py": "--epoch-num 1",
-    "train_vqgan.py": "--max-steps 2 --micro-batch-size 2 --quantize-after 1",
-}
-TIMEOUT_S = 240
+DOCUMENTS = {p.name: p.read_text(encoding="utf-8") for p in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
+HISTORY = "CHANGELOG.md"  # it may name what is gone
+NOW = {name: text for name, text in DOCUMENTS.items() if name != HISTORY}
+FOLDERS = "benchmarks|cluster|docs|jobs|painter_core|schemas|tests"
+TARGETS = sorted(
+    {t for text in NOW.values() for t in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)}
+)
 
 
-def write_photos(folder: Path, split: str, rows: int) -> None:
-    """Pictures of several sizes and formats, a caption beside each."""
-    folder.mkdir()
-    for i in range(rows):
-        row = sample_row(8, i, split=split)
-        suffix = ("png", "jpg", "webp")[i % 3]
-        picture = row.image.resize((96 + 7 * i, 128))
-        picture.save(folder / f"{i}.{suffix}")
-        (folder / f"{i}.txt").write_text(row.text, encoding="utf-8")
+def names_of_tests(pattern: str) -> set[str]:
+    """The tests in all files of tests/ whose names match."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob(pattern)]
+    return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
 
 
-@pytest.mark.slow
-def test_commands_run_as_they_stand(jobs: Jobs, tmp_path: Path) -> None:
-    assert len(COMMANDS) >= 7
-    write_photos(tmp_path / "photos", "train", 6)
-    write_photos(tmp_path / "photos_valid", "valid", 3)
-    (tmp_path / "prompts.tsv").write_text(f"a\t{sample_row(8, 0, split='held_out').text}\n", encoding="utf-8")
-    valid = "python jobs/make_table.py --pictures photos_valid/ --outputs pairs_valid.parquet"
-    for command in [valid, *COMMANDS]:
-        script = re.search(r"jobs/(\w+\.py)", command)[1]
-        command = re.sub(r"jobs/\w+\.py", lambda job: f"'{ROOT}/{job[0]}'", command, count=1)
-        command += " " + SHORTER.get(script, "")
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=jobs.environment, capture_output=True, text=True,
-            timeout=TIMEOUT_S, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    assert (tmp_path / "pictures.tsv").read_text(encoding="utf-8").startswith("a\t")
-    assert (tmp_path / "gallery.html").stat().st_size > 1000
-    assert Image.open(tmp_path / "photos" / "0.png").size == (96, 128), "the user's pictures are left alone"
-
-
-@pytest.mark.parametrize("target", re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_targets_exist(target: str) -> None:
-    done = subprocess.run(
-        ["make", "--dry-run", target],
-        cwd=ROOT,
-        env={**os.environ},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["make", "--dry-run", target]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    files = re.findall(rf"\b(?:{FOLDERS})/[\w./]+", done.stdout)
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\((docs/[\w.]+)\)|`((?:jobs|docs|cluster)/[\w./]+)`", README))
-def test_paths_exist(path: tuple[str, str]) -> None:
-    assert (ROOT / (path[0] or path[1])).exists()
+@pytest.mark.parametrize("name", NOW)
+def test_links_and_paths_exist(name: str) -> None:
+    folder = ROOT if (ROOT / name).exists() else ROOT / "docs"
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", NOW[name])
+    assert [link for link in links if not (folder / link).exists()] == []
+    paths = re.findall(rf"`((?:{FOLDERS})/[\w./*-]*)`", NOW[name])
+    assert [path for path in paths if not list(ROOT.glob(path))] == []
 
 
 def test_tests_named_by_the_docs_exist() -> None:
-    named = re.findall(r"test_\w+\*?\.py", (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8"))
+    named = re.findall(r"(test_\w+\*?\.py)(?: -k (\"[^\"]+\"|\w+))?", "\n".join(NOW.values()))
     assert len(named) > 20
-    assert [name for name in named if not list((ROOT / "tests").rglob(name))] == []
+    for pattern, words in named:
+        found = names_of_tests(pattern)
+        assert found, pattern
+        for word in words.strip('"').split(" or "):
+            assert any(word in name for name in found), f"{pattern} -k {word}"

@@ -1,9 +1,7 @@
 """One driver at a time writes to an output; the lock of a dead one is taken over (case 95, T12)."""
 
-import json
 import multiprocessing
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +21,6 @@ from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun
 from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.fake_store import FakeStore
-from tests.support.jobs import Jobs
 from tests.support.local_run import code_of, contents, run_here, write_input
 
 
@@ -254,23 +251,3 @@ def test_a_driver_whose_lock_is_taken_ends_with_4(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(lock, "HEARTBEAT_S", 0.02)
     assert code_of(driver) == 4
     assert not written, "the directory is the other's now"
-
-
-def test_two_drivers_of_a_job(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path) -> None:
-    flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", tmp_path / "codes")
-    first = jobs.start("precompute_codes", *flags)
-    while not (tmp_path / "codes" / "_run" / "plan.json").exists():
-        assert first.poll() is None, first.communicate()[0]
-        time.sleep(0.01)
-    os.kill(first.pid, signal.SIGSTOP)  # so that it is at work, however fast the machine is
-    try:
-        began = time.monotonic()
-        printed = jobs.run("precompute_codes", *flags, code=4)
-        assert time.monotonic() - began < 10
-    finally:
-        os.kill(first.pid, signal.SIGCONT)
-    assert f"process {first.pid}" in printed
-    printed, _ = first.communicate(timeout=120)
-    assert first.returncode == 0, printed
-    assert json.loads((tmp_path / "codes" / "summary.json").read_text())["exit_code"] == 0
-    assert [p.name for p in tmp_path.iterdir()] == ["codes"]

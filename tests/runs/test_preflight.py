@@ -1,8 +1,5 @@
 """What is found out before any work, and that nothing is left of it (cases 82, 91, 92, 93, 103; T10)."""
 
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,33 +18,8 @@ from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.units import plan_units
 from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.fake_store import FakeStore
-from tests.support.jobs import ROOT
 from tests.support.local_run import code_of, contents, faults, idx_and_text, run_here, write_input
 from tests.tables.test_commit import COLUMNS, make_plan
-
-TWO_NODES = """
-import os, sys, ray
-from ray.cluster_utils import Cluster
-from painter_core.runs import nodes
-
-here, elsewhere = sys.argv[1:]
-os.chdir(here)
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-cluster.add_node(num_cpus=1)
-ray.init(address=cluster.address, log_to_driver=False)
-nodes.check_nodes("--outputs", here + "/out", [here + "/a.tsv", "s3://bucket/in.tsv", "bundled", ""])
-os.chdir(elsewhere)  # /proc/self/cwd is now another directory than the workers'
-for output, inputs in (("/proc/self/cwd/out", []), (here + "/out", ["/proc/self/cwd/in.tsv"])):
-    try:
-        nodes.check_nodes("--outputs", output, inputs)
-    except ValueError as error:
-        print(error)
-nodes.versions = lambda: {"python": "3.11", "torch": "1.0"}  # of this process, not of the workers
-try:
-    nodes.check_nodes("--outputs", here + "/out", [])
-except ValueError as error:
-    print(error)
-"""
 
 
 @pytest.fixture
@@ -159,23 +131,3 @@ def test_versions_are_of_what_makes_bytes() -> None:
     found = nodes.versions()
     assert found["torch"] == torch.__version__.partition("+")[0]
     assert found["python"] == ".".join(map(str, sys.version_info[:2]))
-
-
-@pytest.mark.slow
-def test_two_nodes(tmp_path: Path) -> None:
-    for directory, name in (("nodes", "a.tsv"), ("elsewhere", "in.tsv")):
-        (tmp_path / directory).mkdir()
-        write_input(tmp_path / directory / name)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
-    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_NODES, tmp_path / "nodes", tmp_path / "elsewhere"],
-        env=clean, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    first, second, third = done.stdout.strip().splitlines()[-3:]
-    assert first.startswith("--outputs /proc/self/cwd/out: node ")
-    assert second.startswith("/proc/self/cwd/in.tsv: node ")
-    assert "does not see it; on several nodes a local path must be on storage" in second
-    assert re.match(r"node \S+ has torch 2\S+, this driver has 1\.0: the same rows would not give", third)
-    assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["in.tsv"], "no probe is left"

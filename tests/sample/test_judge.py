@@ -30,6 +30,12 @@ def sample() -> tuple[list[Image.Image], list[Attributes]]:
     return [row.image for row in rows], [row.attributes for row in rows]
 
 
+@pytest.fixture(scope="module")
+def read(judge: Judge, sample) -> list[Attributes]:
+    """What the judge reads off the undisturbed pictures."""
+    return judge.read(_pixels(sample[0]))
+
+
 def _pixels(images: list[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image) for image in images])  # (B, H, W, 3)
 
@@ -50,24 +56,30 @@ def _noisy(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
 
 
+def test_every_attribute_is_read_right(sample, read: list[Attributes]) -> None:
+    result = score(read, sample[1])
+    assert min(result.attributes.values()) >= 0.99, result
+    assert result.single >= 0.99
+
+
 @pytest.mark.parametrize(
-    ("ways", "least"),
-    [((), 0.99), ((_halved,), 0.97), ((_jpeg,), 0.97), ((_noisy,), 0.97), ((_halved, _jpeg, _noisy), 0.97)],
-    ids=["true", "halved", "jpeg", "noisy", "all three"],
+    "ways",
+    [(_halved,), (_jpeg,), (_noisy,), (_halved, _jpeg, _noisy)],
+    ids=["halved", "jpeg", "noisy", "all three"],
 )
-def test_every_attribute_is_read_right(judge: Judge, sample, ways: tuple, least: float) -> None:
-    images, wanted = sample
+def test_every_attribute_is_read_right_in_worse_pictures(judge: Judge, sample, ways: tuple) -> None:
+    images, wanted = (column[::2] for column in sample)
     for way in ways:
         images = [way(image) for image in images]
     result = score(judge.read(_pixels(images)), wanted)
-    assert min(result.attributes.values()) >= least, result
-    assert result.single >= least
+    assert min(result.attributes.values()) >= 0.97, result
+    assert result.single >= 0.97
 
 
-def test_shuffled_wishes_are_met_by_chance_only(judge: Judge, sample) -> None:
-    images, wanted = sample
+def test_shuffled_wishes_are_met_by_chance_only(sample, read: list[Attributes]) -> None:
+    wanted = sample[1]
     shuffled = [wanted[i] for i in np.random.default_rng(2).permutation(len(wanted))]
-    result = score(judge.read(_pixels(images)), shuffled)
+    result = score(read, shuffled)
     for name, share in result.attributes.items():
         assert share == pytest.approx(1 / len(VALUES[name]), abs=0.08)
     assert result.all_right < 0.02

@@ -1,7 +1,6 @@
-"""Galleries of finished tables: which rows, which pictures and scores beside them, and how little is read."""
+"""Galleries of finished tables: which rows, which pictures beside them, and how little is read."""
 
 import base64
-import json
 import re
 import shutil
 from pathlib import Path
@@ -9,48 +8,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from painter_core.sample.pictures import sample_row
-from painter_core.stages.make_gallery.entries import GalleryConfig, write_page
-from tests.support.jobs import ROWS, Jobs, sample_cell
+from tests.support.codes_table import make_codes
+from tests.support.gallery import facts, page_of
+from tests.support.jobs import ROWS, sample_cell
 
-PROMPTS, SAMPLES = 5, 2
 DATA = re.compile(r'src="data:image/\w+;base64,([^"]*)"')
 
 
-def page_of(directory: Path, **flags: object) -> str:
-    path = directory / "page.html"
-    write_page(GalleryConfig(**{"outputs": str(path), "overwrite": True} | flags))  # type: ignore[arg-type]
-    return path.read_text(encoding="utf-8")
-
-
-def facts(page: str, name: str) -> list[str]:
-    return re.findall(rf"<dt>{name}</dt><dd>(.*?)</dd>", page)
-
-
 @pytest.fixture(scope="module")
-def scored(jobs: Jobs, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """pictures/ of the sample's captions, and their scores/."""
-    folder = tmp_path_factory.mktemp("scored")
-    lines = (f"p{i}\t{sample_row(5, i, split='held_out').text}\n" for i in range(PROMPTS))
-    (folder / "prompts.tsv").write_text("".join(lines), encoding="utf-8")
-    flags = ("--checkpoint-dir", model, "--max-generated-num", SAMPLES, "--random-seed", 9)
-    jobs.run("generate", "--tables", folder / "prompts.tsv", "--outputs", folder / "pictures", *flags)
-    flags = ("--outputs", folder / "scores", "--attributes")
-    jobs.run("evaluate", "--tables", folder / "pictures", *flags)
-    return folder
-
-
-def test_output_table_with_its_scores(scored: Path, tmp_path: Path) -> None:
-    page = page_of(tmp_path, tables=str(scored / "pictures"), scores=str(scored / "scores"))
-    assert facts(page, "idx") == [f"p{i}" for i in range(PROMPTS) for _ in range(SAMPLES)]
-    assert facts(page, "sample") == [str(k) for _ in range(PROMPTS) for k in range(SAMPLES)]
-    assert facts(page, "seed") == ["9"] * PROMPTS * SAMPLES
-    assert all(sample_row(5, i, split="held_out").text in page for i in range(PROMPTS))
-    right = [int(score.removesuffix("/5")) for score in facts(page, "score")]
-    found = json.loads((scored / "scores" / "score.json").read_text())
-    assert found["num_pictures"] == len(right) == PROMPTS * SAMPLES
-    assert sum(right) / 5 / len(right) == pytest.approx(found["single"])
-    assert not facts(page_of(tmp_path, tables=str(scored / "pictures")), "score")
+def codes(pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A codes table of every row of `pairs`."""
+    return make_codes(pairs, tiny_vqgan, tmp_path_factory.mktemp("gallery") / "codes")
 
 
 def test_codes_table_beside_its_originals(codes: Path, pairs: Path, tmp_path: Path) -> None:

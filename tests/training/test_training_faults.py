@@ -1,4 +1,7 @@
-"""Training under faults: checkpoints cut short or damaged (T17), NaN (T18), parts that do not fit (T15)."""
+"""Faults around training: checkpoints cut short or damaged (T17), parts that do not fit (T15).
+
+With the job itself: tests/jobs/test_jobs_train_faults.py.
+"""
 
 import json
 import shutil
@@ -25,10 +28,10 @@ from painter_core.text.tokenizer import Tokenizer, from_vocab
 from painter_core.training.checkpoints import latest_checkpoint, publish, repair_published, save_checkpoint
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.run_flags import TrainingRunFlags
-from tests.support.jobs import TINY_GPT_FLAGS, Jobs
 from tests.support.local_run import ALONE, contents, faults, killed
 
 KEEP = 2
+
 FILES = ("gpt.safetensors", "README.md", "training/state.pt")
 
 
@@ -124,47 +127,6 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(tmp_path: P
     with pytest.raises(ValueError, match="none of 2 checkpoints is whole"):
         take_up()
 
-
-SAVE_OFTEN = (
-    *TINY_GPT_FLAGS, "--learning-rate", "1e-3", "--precision", "fp32", "--micro-batch-size", "32",
-    "--save-checkpoint-steps", 2, "--logging-steps", 1,
-)  # fmt: skip
-
-
-def test_nan_ends_training_before_the_update(jobs: Jobs, codes: Path, tmp_path: Path) -> None:
-    """T18."""
-    out = tmp_path / "model"
-    flags = ("--tables", codes, "--checkpoint-dir", out, *SAVE_OFTEN)
-    printed = jobs.run("train", *flags, code=1, **faults(tmp_path / "nan", "train_forward:nan:4"))
-    assert "at step 4: stopped before the update" in printed
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["exit_code"] == 1
-    assert "loss nan" in summary["message"]
-    assert "at step 4" in summary["message"]
-    newest = latest_checkpoint(out)
-    assert newest is not None
-    assert newest.name == "step-00000002"
-    assert all(torch.isfinite(t).all() for t in open_model(str(newest)).load_gpt().state_dict().values())
-    assert not (out / "_SUCCESS").exists()
-
-
-@pytest.mark.slow
-def test_a_worker_killed_while_saving_changes_nothing(
-    jobs: Jobs, codes: Path, model: Path, tmp_path: Path
-) -> None:
-    """T17."""
-    out = tmp_path / "model"
-    flags = ("--tables", codes, "--checkpoint-dir", out, *SAVE_OFTEN)
-    jobs.run("train", *flags, **faults(tmp_path / "kill", "checkpoint_save:kill:2"))
-    assert (tmp_path / "kill" / "checkpoint_save").stat().st_size > 2, "another worker saved"
-    assert (out / "last" / "gpt.safetensors").read_bytes() == (
-        model / "last" / "gpt.safetensors"
-    ).read_bytes()
-    logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in logged if "train_loss" in line] == [1, 2, 3, 4, 5]
-
-
-# --- T15: VQGAN, vocabulary, picture size, codebook x train, generate -------------------------------
 
 SMALL = {"ch": 32, "ch_mult": (1, 2), "num_res_blocks": 1, "attn_resolutions": (), "z_channels": 4}
 

@@ -1,0 +1,34 @@
+"""What needs Ray: one head for the whole run, and what jobs made on it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.jobs import TINY_GPT_FLAGS, Jobs, start_head, stop_head
+
+
+@pytest.fixture(scope="session")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    """Jobs on a head that lives as long as the test run."""
+    head = start_head(max(2, os.cpu_count() or 2), dies_with_parent=True)
+    yield Jobs(head=head, cache=tmp_path_factory.mktemp("cache"))
+    stop_head(head)
+
+
+@pytest.fixture(scope="session")
+def codes(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The undisturbed codes table."""
+    out = tmp_path_factory.mktemp("codes") / "codes"
+    jobs.run("precompute_codes", "--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def model(jobs: Jobs, codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained for a few steps."""
+    out = tmp_path_factory.mktemp("model") / "model"
+    flags = ("--learning-rate", "1e-3", "--precision", "fp32", "--micro-batch-size", "32")
+    jobs.run("train", "--tables", codes, "--checkpoint-dir", out, *TINY_GPT_FLAGS, *flags)
+    return out

@@ -1,0 +1,56 @@
+"""What a driver finds out about other nodes: files that they do not see, other versions (T10)."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.jobs import ROOT
+from tests.support.local_run import write_input
+
+TWO_NODES = """
+import os, sys, ray
+from ray.cluster_utils import Cluster
+from painter_core.runs import nodes
+
+here, elsewhere = sys.argv[1:]
+os.chdir(here)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+nodes.check_nodes("--outputs", here + "/out", [here + "/a.tsv", "s3://bucket/in.tsv", "bundled", ""])
+os.chdir(elsewhere)  # /proc/self/cwd is now another directory than the workers'
+for output, inputs in (("/proc/self/cwd/out", []), (here + "/out", ["/proc/self/cwd/in.tsv"])):
+    try:
+        nodes.check_nodes("--outputs", output, inputs)
+    except ValueError as error:
+        print(error)
+nodes.versions = lambda: {"python": "3.11", "torch": "1.0"}  # of this process, not of the workers
+try:
+    nodes.check_nodes("--outputs", here + "/out", [])
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_two_nodes(tmp_path: Path) -> None:
+    for directory, name in (("nodes", "a.tsv"), ("elsewhere", "in.tsv")):
+        (tmp_path / directory).mkdir()
+        write_input(tmp_path / directory / name)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
+    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_NODES, tmp_path / "nodes", tmp_path / "elsewhere"],
+        env=clean, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.strip().splitlines()[-3:]
+    assert first.startswith("--outputs /proc/self/cwd/out: node ")
+    assert second.startswith("/proc/self/cwd/in.tsv: node ")
+    assert "does not see it; on several nodes a local path must be on storage" in second
+    assert re.match(r"node \S+ has torch 2\S+, this driver has 1\.0: the same rows would not give", third)
+    assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["in.tsv"], "no probe is left"
