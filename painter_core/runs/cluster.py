@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 
 from painter_core.compute.cpus import usable_cpus
+from painter_core.runs.address import check_address
 
 # glibc gives a large tensor back to the system when it is freed and takes new pages, all zeroed, for the next
 # one: up to half of a model's time on a CPU (benchmarks/RESULTS.md). It reads this when a process starts.
@@ -65,6 +66,9 @@ def start_ray() -> Cluster:
 
     Ray reads these variables when it is imported, so it is imported after they are set, here and nowhere
     before.
+
+    Raises:
+        ValueError: no cluster answers where RAY_ADDRESS says.
     """
     submitted = "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     if not submitted:
@@ -78,6 +82,7 @@ def start_ray() -> Cluster:
     import ray
 
     if submitted:
+        check_address(os.environ.get("RAY_ADDRESS", ""))
         ours = {name: value for name, value in os.environ.items() if name.startswith("PAINTER_")}
         # workers on other nodes know nothing of this process' environment
         ray.init(log_to_driver=False, runtime_env={"env_vars": ours} if ours else None)

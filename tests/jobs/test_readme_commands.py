@@ -39,13 +39,14 @@ def test_commands_run_as_they_stand(jobs: Jobs, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", "train", 6)
     write_photos(tmp_path / "photos_valid", "valid", 3)
     (tmp_path / "prompts.tsv").write_text(f"a\t{sample_row(8, 0, split='held_out').text}\n", encoding="utf-8")
-    valid = "python jobs/make_table.py --pictures photos_valid/ --outputs pairs_valid.parquet"
+    valid = "python jobs/make_table.py --pictures $DATA/photos_valid --outputs $DATA/pairs_valid.parquet"
+    environment = jobs.environment | {"DATA": str(tmp_path)}
     for command in [valid, *COMMANDS]:
         script = re.search(r"jobs/(\w+\.py)", command)[1]
         command = re.sub(r"jobs/\w+\.py", lambda job: f"'{ROOT}/{job[0]}'", command, count=1)
         command += " " + SHORTER.get(script, "")
         done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=jobs.environment, capture_output=True, text=True,
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True,
             timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.jobs import ROOT
+from painter_core.runs.address import check_address
+from tests.support.jobs import ROOT, Jobs
 from tests.support.local_run import write_input
 
 TWO_NODES = """
@@ -54,3 +55,7 @@ def test_two_nodes(tmp_path: Path) -> None:
     assert "does not see it; on several nodes a local path must be on storage" in second
     assert re.match(r"node \S+ has torch 2\S+, this driver has 1\.0: the same rows would not give", third)
     assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["in.tsv"], "no probe is left"
+
+
+def test_the_address_of_a_head_is_taken(jobs: Jobs) -> None:
+    check_address(jobs.environment["RAY_ADDRESS"])
