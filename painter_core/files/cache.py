@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from painter_core.files.storage import full_disk_named
+
 log = logging.getLogger(__name__)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -72,7 +74,8 @@ def workplace(name: str) -> Iterator[Path]:
     try:
         _remove_leftovers(final)
         temporary.mkdir()
-        yield temporary
+        with full_disk_named(temporary):
+            yield temporary
     except OSError as error:
         if error.errno in NO_ROOM:
             what = f"{error.strerror}: no room in the cache {cache_root()}; {MAKE_ROOM}"

@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +24,8 @@ from painter_core.files.faults import failpoint
 from painter_core.files.object_store import ObjectStore
 
 SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "oss", "hdfs", "abfs", "abfss", "az", "memory")
+
+FULL_BYTES = 2**20  # fewer are free: what fails then fails for that
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(?:://|::)")
 _USER = re.compile(r"(?<=://)(?:[^/@]*|[^@]*:[^@]*)@")  # a secret may hold a slash
@@ -92,6 +96,25 @@ def write_bytes(fs: AbstractFileSystem, path: str, data: bytes) -> None:
             raise OSError(errno.ENOSPC, f"the disk is full ({free:,} bytes free)", path) from error
         raise
     failpoint("storage_written", path=path)
+
+
+@contextmanager
+def full_disk_named(directory: Path) -> Iterator[None]:
+    """Context for libraries that write to a local directory: what they raise on a full disk becomes an
+    OSError that says so. Torch's words for it are "unexpected pos 704 vs 598", safetensors' "os error 28".
+
+    Raises:
+        OSError: ENOSPC.
+    """
+    try:
+        yield
+    except Exception as error:
+        free = shutil.disk_usage(directory).free
+        is_full = free < FULL_BYTES or f"os error {errno.ENOSPC}" in str(error)
+        if isinstance(error, OSError) or not is_full:
+            raise
+        what = f"the disk is full ({free:,} bytes free)"
+        raise OSError(errno.ENOSPC, what, str(directory)) from error
 
 
 def remove(fs: AbstractFileSystem, path: str) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from painter_core.errors import Refused
 from painter_core.files.cache import sync_files
+from painter_core.files.storage import full_disk_named
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
 from painter_core.model_files.open import open_model
@@ -60,10 +61,11 @@ def convert(config: ConvertConfig) -> list[str]:
     try:
         temporary.mkdir()
         vqgan = open_model(config.vqgan) if config.vqgan else None
-        if config.to == "painter":
-            report = to_painter(Path(config.source), temporary, config.options, vqgan)
-        else:
-            report = _to_easynlp(open_model(config.source), temporary, config.options, vqgan)
+        with full_disk_named(temporary):
+            if config.to == "painter":
+                report = to_painter(Path(config.source), temporary, config.options, vqgan)
+            else:
+                report = _to_easynlp(open_model(config.source), temporary, config.options, vqgan)
         sync_files(temporary)
         temporary.rename(target)
     finally:

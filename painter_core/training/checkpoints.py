@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from painter_core.files.faults import failpoint
+from painter_core.files.storage import full_disk_named
 from painter_core.model_files.sums import MARKER, problem, read_sums, write_sums
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
     temporary = parent / f".step-{step:08d}.{uuid.uuid4().hex}.tmp"
     temporary.mkdir(parents=True)
     try:
-        write(temporary)
+        with full_disk_named(temporary):
+            write(temporary)
         _seal(temporary, step)
         final = parent / f"step-{step:08d}"
         for old in _directories(root):
