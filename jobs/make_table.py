@@ -7,7 +7,8 @@ python jobs/make_table.py --sample 2000 --outputs pairs.tsv
 
 from painter_core.runs.command_line import parse
 from painter_core.runs.run import Run
-from painter_core.stages.make_table import MakeTableConfig, make_table
+from painter_core.stages.make_table.config import MakeTableConfig
+from painter_core.stages.make_table.run import make_table
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ log = logging.getLogger(__name__)
 TRIES = 6
 FIRST_WAIT_S = 0.2  # doubled after every try: 6 s in all, beside what the store's own client waits
 
-_REQUESTS = frozenset({"info", "ls", "find", "glob", "cat_file", "pipe_file", "cp_file", "get_file"})
+_REQUESTS = frozenset(
+    {"info", "ls", "find", "glob", "cat_file", "pipe_file", "cp_file", "get_file", "put_file"}
+)
 _BUSY = (429, 500, 502, 503, 504)  # HTTP
 # an OSError without a number is what clients make of an answer that they do not know
 _TRANSIENT = (None, errno.EAGAIN, errno.EBUSY, errno.EIO, errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT)

@@ -11,11 +11,12 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
@@ -79,13 +80,36 @@ def write_bytes(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     if not _is_local_fs(fs):
         fs.pipe_file(path, data)
         return
+    with _new_local_file(path) as file:
+        file.write(data)
+        failpoint("storage_write", path=path)
+    failpoint("storage_written", path=path)
+
+
+@contextmanager
+def new_file(fs: AbstractFileSystem, path: str) -> Iterator[BinaryIO]:
+    """A file to be written piece by piece: whole under its final name after the block, absent if that raises.
+
+    What goes to an object store waits in the directory for temporary files until it is whole.
+    """
+    if _is_local_fs(fs):
+        with _new_local_file(path) as file:
+            yield file
+        return
+    with tempfile.NamedTemporaryFile() as waiting:
+        yield cast(BinaryIO, waiting)
+        waiting.flush()
+        fs.put_file(waiting.name, path)
+
+
+@contextmanager
+def _new_local_file(path: str) -> Iterator[BinaryIO]:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     # the name starts with a dot, so that no reader takes what a killed writer left behind
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
-            failpoint("storage_write", path=path)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -95,7 +119,6 @@ def write_bytes(fs: AbstractFileSystem, path: str, data: bytes) -> None:
             free = shutil.disk_usage(os.path.dirname(path)).free
             raise OSError(errno.ENOSPC, f"the disk is full ({free:,} bytes free)", path) from error
         raise
-    failpoint("storage_written", path=path)
 
 
 @contextmanager

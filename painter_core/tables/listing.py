@@ -107,17 +107,17 @@ def walk(
     select: Callable[[Entry, list[Entry]], Iterable[Entry]],
     passed: Counter[str],
 ) -> list[Entry]:
-    """The files below a directory, by path.
+    """The files below a directory; one with several names several times.
 
     Args:
         root: the directory.
         select: of a directory and what stands in it: files to take and directories to enter.
-        passed: counts what is a second name.
+        passed: counts second names of directories.
 
     Raises:
         OSError: a directory cannot be listed.
     """
-    files: dict[str, Entry] = {}
+    files: list[Entry] = []
     entered: set[str] = set()
     level, linked = [root], list[Entry]()
     with ThreadPoolExecutor(THREADS) as pool:
@@ -136,11 +136,9 @@ def walk(
                 for entry in select(directory, entries):
                     if entry.kind == "directory":
                         (linked if entry.linked and not directory.linked else level).append(entry)
-                    elif entry.same in files:
-                        passed[SAME] += 1
                     else:
-                        files[entry.same] = entry
-    return sorted(files.values(), key=lambda entry: entry.path)
+                        files.append(entry)
+    return files
 
 
 def glob(fs: AbstractFileSystem, pattern: str, passed: Counter[str]) -> list[Entry]:

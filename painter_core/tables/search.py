@@ -121,7 +121,7 @@ class _Search:
     def _in_directory(self, root: Entry) -> list[Found]:
         tables: list[Entry] = []
         files = walk(self._fs, root, partial(self._select, root, tables), self._passed)
-        found = [Found(entry, self._url(entry)) for entry in files]
+        found = [Found(entry, self._url(entry)) for entry in each_once(files, self._passed)]
         for table in sorted(tables, key=lambda table: table.path):
             found += self._parts(table)
         return found

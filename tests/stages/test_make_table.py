@@ -9,7 +9,8 @@ from PIL import Image
 
 from painter_core.errors import Refused
 from painter_core.sample.pictures import sample_row
-from painter_core.stages.make_table import MakeTableConfig, write_table
+from painter_core.stages.make_table.config import MakeTableConfig
+from painter_core.stages.make_table.write import write_table
 
 CAPTIONS = {"a.png": "红色的杯子", "sub/b.jpg": "蓝色的鞋子"}
 

@@ -1,0 +1,1 @@
+"""Picture files, or the bundled sample, -> pairs table."""
