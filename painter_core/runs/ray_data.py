@@ -38,6 +38,8 @@ class Resources:
 
     cluster: Cluster
     flags: ModelFlags
+    worker_bytes: int = 0
+    """Memory of a model worker that runs on CPUs; 0 if no model is run."""
 
     @property
     def uses_gpu(self) -> bool:
@@ -45,12 +47,18 @@ class Resources:
         return self.flags.uses_gpu(self.cluster)
 
     def model_workers(self) -> ModelWorkers:
-        """As many as the cluster has room for, or as --num-actors says; ValueError if there is no room."""
+        """As many as CPUs or GPUs and memory have room for, or as --num-actors says.
+
+        Raises:
+            ValueError: there is no room for the least that it says.
+        """
         cluster = self.cluster
         gpus = (self.flags.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
         num_cpus = 1.0 if gpus else 0.75
         default = int(cluster.gpus / gpus) if gpus else int(cluster.cpus)
         room = min(default, int(cluster.cpus / num_cpus))
+        if self.worker_bytes and not gpus:
+            default = max(1, min(default, int(cluster.memory_bytes / self.worker_bytes)))
         least, most = wanted_workers(
             "--num-actors", self.flags.num_actors, room, "model workers", default=(default, default)
         )

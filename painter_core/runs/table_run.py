@@ -22,7 +22,7 @@ from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import finish, joined_path, read_records
 from painter_core.tables.part_writer import PartWriter
-from painter_core.tables.plan import Plan
+from painter_core.tables.plan import Plan, stored_units
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.run_directory import OURS, RunDirectory
 from painter_core.tables.units import Unit, plan_units
@@ -30,6 +30,7 @@ from painter_core.tables.units import Unit, plan_units
 log = logging.getLogger(__name__)
 
 CPU_ROWS = 16  # of a micro-batch
+PROCESS_BYTES = 350 * 2**20  # of a worker besides its model: torch and Ray
 TABLE = Kind(plan_key="units", ours=OURS)
 
 
@@ -53,6 +54,12 @@ class TableJob:
     """About how many bytes are written for a row."""
     memory_per_row: int = 0
     """Bytes that the model needs for a row."""
+    weights_bytes: int = 0
+    """Of the model's weights, which every worker loads."""
+    pictures_a_row: int = 1
+    """Pictures that are decoded or painted for a row."""
+    picture_bytes: int = 0
+    """Of one such picture, decoded."""
     gpu_rows: int = 128
     """Rows of a GPU's micro-batch."""
     reads: tuple[str, ...] = ()
@@ -79,7 +86,8 @@ class TableRun:
     def __init__(self, job: TableJob, run: Run, cluster: Cluster) -> None:
         self.job, self._run = job, run
         self.directory = RunDirectory(absolute(job.flags.outputs))
-        self.resources = Resources(cluster=cluster, flags=job.model)
+        worker_bytes = job.weights_bytes and job.weights_bytes + job.memory_per_row + PROCESS_BYTES
+        self.resources = Resources(cluster=cluster, flags=job.model, worker_bytes=worker_bytes)
         self.micro_batch_size = self._micro_batch_size()
         """As given, or as in the stored plan, since rounding depends on it, or by device and memory."""
         rejects = redact(self.directory.url) + "/rejects"
@@ -115,7 +123,14 @@ class TableRun:
     def _plan(self) -> Plan:
         job, flags = self.job, self.job.flags
         files = find_files(flags.tables, outputs=self.directory.outputs)
-        units = plan_units(files, job.columns, micro_batch_size=self.micro_batch_size, limit=flags.limit)
+        units = plan_units(
+            files,
+            job.columns,
+            micro_batch_size=self.micro_batch_size,
+            limit=flags.limit,
+            pictures_a_row=job.pictures_a_row,
+            picture_bytes=job.picture_bytes,
+        )
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")
         rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in files)
@@ -149,6 +164,7 @@ class TableRun:
         )
         if taken is None:
             return
+        self.plan = dataclasses.replace(self.plan, units=stored_units(taken))
         self.pending = self.plan.units
         if flags.dry_run:
             return

@@ -22,9 +22,11 @@ from painter_core.files.faults import failpoint
 from painter_core.files.storage import absolute
 from painter_core.flag_checks import check_range, check_seed
 from painter_core.images.decode import ImageFormat
-from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import name_for_workers, open_model
+from painter_core.models.gpt import GPT
+from painter_core.models.vqgan import VQGAN
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.runs.cluster import start_ray
@@ -267,16 +269,21 @@ def generate(config: GenerateConfig, run: Run) -> None:
     # best/ of a run is resolved once: what a training publishes meanwhile is another model
     name = model.path if model.path.parent == Path(absolute(config.checkpoint_dir)) else config.checkpoint_dir
     config = dataclasses.replace(config, checkpoint_dir=name_for_workers(str(name)), vqgan=vqgan)
+    made_by = identity(config, model)
+    assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
     job = TableJob(
         stage="generate",
         table="outputs",
         flags=config.table,
         columns=config.input.columns(config.extra),
-        identity=identity(config, model),
+        identity=made_by,
         model=config.model,
         settings=settings | {"output_columns": list(config.output_columns)},
         row_bytes=row_bytes(config, model),
         memory_per_row=memory_per_row(config, model, settings["precision"]),
+        weights_bytes=weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan),
+        pictures_a_row=config.max_generated_num,
+        picture_bytes=3 * model.vqgan.image_size**2,
         gpu_rows=GPU_ROWS,
         reads=(config.checkpoint_dir, vqgan or ""),
     )

@@ -23,9 +23,10 @@ from painter_core.flag_checks import check_range
 from painter_core.images.decode import Alpha, Resize
 from painter_core.images.isolate import CellDecoder
 from painter_core.images.pixels import to_pixels
-from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import name_for_workers, open_model
+from painter_core.models.vqgan import VQGAN
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
 from painter_core.runs.run import Run
@@ -184,6 +185,8 @@ def table_job(
         settings=settings,
         row_bytes=2 * model.vqgan.image_len + CAPTION_BYTES,
         memory_per_row=vqgan_row_bytes(model.vqgan, settings["precision"]),
+        weights_bytes=weights_bytes(VQGAN, model.vqgan),
+        picture_bytes=3 * model.vqgan.image_size**2,
         reads=(name_for_workers(config.vqgan),),
         manifest={"image_len": model.vqgan.image_len},
         outputs_flag=outputs_flag,

@@ -53,8 +53,17 @@ class Plan:
         }
 
 
+def stored_units(plan: dict[str, Any]) -> list[Unit]:
+    """The units of a plan.json."""
+    if tuple(plan["unit_fields"]) != UNIT_FIELDS:
+        raise ValueError(f"_run/plan.json: units of {plan['unit_fields']}, expected {list(UNIT_FIELDS)}")
+    return [Unit(**dict(zip(UNIT_FIELDS, values, strict=True))) for values in plan["units"]]
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between a stored plan and a new one, for a person; empty if the run can be resumed.
+
+    Units are not compared: a run goes on with those of its plan, also if they would be cut otherwise now.
 
     Args:
         old, new: plan.json of a table or of a training run, which has no files and units.
@@ -69,6 +78,4 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         ]
     if old.get("files") != new.get("files"):
         found.append("files changed")
-    if not found and old.get("units") != new.get("units"):
-        found.append("the units changed (another version of the planner)")
     return found

@@ -65,12 +65,25 @@ class _Rows:
 
 
 def plan_units(
-    files: list[InputFile], columns: Columns, *, micro_batch_size: int, limit: int | None
+    files: list[InputFile],
+    columns: Columns,
+    *,
+    micro_batch_size: int,
+    limit: int | None,
+    pictures_a_row: int = 1,
+    picture_bytes: int = 0,
 ) -> list[Unit]:
     """Cuts the files into units, in order.
 
-    Units have about 512 rows, fewer in a small table or of large rows, and a multiple of the micro-batch, so
-    that few micro-batches are filled up. The number of workers plays no part.
+    Units have about 512 rows, fewer in a small table, of large rows, or of rows that make many or large
+    pictures, and a multiple of the micro-batch, so that few micro-batches are filled up. The number of
+    workers plays no part.
+
+    Args:
+        micro_batch_size: rows a model call.
+        limit: rows that are planned at most.
+        pictures_a_row: that are made of a row.
+        picture_bytes: of one such picture, decoded.
 
     Raises:
         ValueError: a file cannot be read, or lacks a column.
@@ -81,18 +94,31 @@ def plan_units(
     remaining = total if limit is None else min(limit, total)
     if remaining == 0:
         return []
-    small = -(-remaining // UNITS_OF_A_SMALL_TABLE)
-    step = math.lcm(micro_batch_size, MARK_ROWS)
-    most = -(-min(small, max(UNIT_ROWS, micro_batch_size)) // step) * step
+    size = _unit_size(remaining, micro_batch_size, pictures_a_row, picture_bytes)
     units: list[Unit] = []
     for number, slice_ in enumerate(slices):
-        for found in slice_.cut(_Rows(step=step, most=most)):
+        for found in slice_.cut(size):
             rows = min(found["num_rows"], remaining)
             if rows == 0:
                 return units
             units.append(Unit(number=len(units), file=number, **{**found, "num_rows": rows}))
             remaining -= rows
     return units
+
+
+def _unit_size(rows: int, micro_batch_size: int, pictures_a_row: int, picture_bytes: int) -> _Rows:
+    """How many rows a unit has in a table of so many."""
+    most = max(UNIT_ROWS // pictures_a_row, micro_batch_size)
+    if picture_bytes:
+        most = max(min(most, UNIT_BYTES // (pictures_a_row * picture_bytes)), 1)
+    wanted = min(-(-rows // UNITS_OF_A_SMALL_TABLE), most)
+    step = math.lcm(micro_batch_size, MARK_ROWS)
+    if step <= most:
+        return _Rows(step=step, most=min(-(-wanted // step), most // step) * step)
+    # no unit holds whole micro-batches and whole marks: whole marks, just below whole micro-batches
+    most = most // micro_batch_size * micro_batch_size or most
+    most = max(most // MARK_ROWS, 1) * MARK_ROWS
+    return _Rows(step=MARK_ROWS, most=min(-(-wanted // MARK_ROWS) * MARK_ROWS, most))
 
 
 class _TsvSlices:

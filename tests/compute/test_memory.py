@@ -12,6 +12,8 @@ from painter_core.compute.memory import fitting_rows, gpt_row_bytes, vqgan_most_
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.runs.cluster import KEEP_MEMORY, Cluster
+from painter_core.runs.flags import ModelFlags
+from painter_core.runs.ray_data import Resources
 from painter_core.runs.run import Run
 from painter_core.runs.table_run import TableRun
 from tests.support.local_run import run_here, table_job, write_input
@@ -63,3 +65,17 @@ def test_a_resumed_run_keeps_the_micro_batch(tmp_path: Path) -> None:
         cluster = Cluster(cpus=1, gpus=0, memory_bytes=free)
         job = table_job(table, tmp_path / f"new{free:g}", dry_run=True, memory_per_row=10**6)
         assert TableRun(job, Run({}), cluster).micro_batch_size == expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gib", "weights_gib", "workers"),
+    [(16, 11, 0.8, 9), (64, 45, 0.8, 39), (4, 100, 0.8, 4), (4, 0.5, 0.8, 1), (4, 0.1, 0, 4)],
+)
+def test_workers_on_cpus_fit_the_memory(cpus: int, gib: float, weights_gib: float, workers: int) -> None:
+    """Each loads the model; a job without one is not held to it."""
+    worker_bytes = int(weights_gib and weights_gib * 2**30 + 350 * MIB)
+    cluster = Cluster(cpus=cpus, gpus=0, memory_bytes=gib * 2**30)
+    found = Resources(cluster=cluster, flags=ModelFlags(), worker_bytes=worker_bytes).model_workers()
+    assert (found.least, found.most) == (workers, workers)
+    asked = Resources(cluster=cluster, flags=ModelFlags(num_actors="3"), worker_bytes=worker_bytes)
+    assert asked.model_workers().most == 3, "what was asked for is done"

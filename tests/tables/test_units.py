@@ -7,11 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from painter_core.tables import units as planner
-from painter_core.tables.units import group_units
-from tests.support.reading import planned, read, table, write
+from painter_core.tables.inputs import find_files
+from painter_core.tables.units import group_units, plan_units
+from tests.support.reading import COLUMNS, planned, read, table, write
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 7, 16, 100, 128, 600])
+@pytest.mark.parametrize("micro_batch_size", [1, 7, 16, 100, 128])
 @pytest.mark.parametrize("rows", [50, 3000])
 def test_units_are_multiples_of_the_micro_batch(micro_batch_size: int, rows: int, tmp_path: Path) -> None:
     name = write(tmp_path / "t.tsv", b"\n".join(table(rows)))
@@ -20,6 +21,29 @@ def test_units_are_multiples_of_the_micro_batch(micro_batch_size: int, rows: int
     assert sum(u.num_rows for u in units) == rows
     assert all(u.num_rows % micro_batch_size == 0 for u in units[:-1])
     assert planned(name, micro_batch_size=micro_batch_size) == (files, units)
+
+
+@pytest.mark.parametrize(("micro_batch_size", "rows"), [(250, 496), (255, 496), (500, 496), (999, 992)])
+def test_odd_micro_batches_do_not_make_large_units(micro_batch_size: int, rows: int, tmp_path: Path) -> None:
+    """Whole marks of 16 lines, just below whole micro-batches: 512 rows at most, or one micro-batch."""
+    name = write(tmp_path / "t.tsv", b"\n".join(table(40_000)))
+    units = planned(name, micro_batch_size=micro_batch_size)[1]
+    assert {u.num_rows for u in units[:-1]} == {rows}
+
+
+@pytest.mark.parametrize(
+    ("pictures", "side", "rows"),
+    [(1, 64, 512), (1, 256, 512), (8, 64, 64), (16, 256, 32), (1, 512, 336), (1, 1024, 80), (4096, 256, 16)],
+)
+def test_units_follow_what_is_made_of_a_row(pictures: int, side: int, rows: int, tmp_path: Path) -> None:
+    """At most 512 pictures and 256 MiB of pixels, if that is a micro-batch; so a cell stays small."""
+    name = write(tmp_path / "t.tsv", b"\n".join(table(40_000)))
+    units = plan_units(
+        find_files(name), COLUMNS, micro_batch_size=16, limit=None, pictures_a_row=pictures,
+        picture_bytes=3 * side**2,
+    )  # fmt: skip
+    assert {u.num_rows for u in units[:-1]} == {rows}
+    assert sum(u.num_rows for u in units) == 40_000
 
 
 def test_small_tables_are_cut_finer(tmp_path: Path) -> None:
