@@ -20,7 +20,7 @@ from painter_core.sample.pictures import sample_row
 from painter_core.stages.generate import GenerateConfig
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.make_gallery.entries import GalleryConfig
-from painter_core.stages.make_table import MakeTableConfig
+from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.stages.train.codes import PairsConfig
 from painter_core.training.codebook_care import CodebookCare
