@@ -36,7 +36,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a path or URL, and the path within it.
 
     Raises:
-        ValueError: the scheme is not on the allow-list.
+        ValueError: the scheme is not on the allow-list, or the package for it is not installed.
     """
     scheme = _SCHEME.match(url)
     if scheme is None:
@@ -47,7 +47,11 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
             f"{redact(url)}: scheme {scheme[1]!r} is not accepted; use a path or {', '.join(SCHEMES)}"
         )
     # a listing that is kept would hide what workers write meanwhile
-    fs, path = fsspec.core.url_to_fs(scheme[0].lower() + url[scheme.end() :], use_listings_cache=False)
+    plain = scheme[0].lower() + url[scheme.end() :]
+    try:
+        fs, path = fsspec.core.url_to_fs(plain, use_listings_cache=False)
+    except ImportError as error:
+        raise ValueError(f"{redact(url)}: a package is missing: {error}") from None
     return fs if _is_local_fs(fs) else cast(AbstractFileSystem, ObjectStore(fs)), path
 
 

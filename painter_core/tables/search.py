@@ -229,9 +229,17 @@ def _places(outputs: str) -> tuple[str, ...]:
     if not outputs:
         return ()
     directories = (RunDirectory(outputs).url, RunDirectory(outputs, beside=True).url)
-    urls = (outputs.rstrip("/"), *directories, outputs.rstrip("/") + ".lock")
-    paths = ((is_local(url), filesystem(url)[1]) for url in urls)
-    return tuple(os.path.realpath(path) if local else path.rstrip("/") for local, path in paths)
+    return tuple(_real(url) for url in (outputs.rstrip("/"), *directories, outputs.rstrip("/") + ".lock"))
+
+
+def lies_in(url: str, directory: str) -> bool:
+    """Whether a place is a directory or stands in it, links followed; neither need exist."""
+    return is_local(url) == is_local(directory) and f"{_real(url)}/".startswith(f"{_real(directory)}/")
+
+
+def _real(url: str) -> str:
+    path = filesystem(url)[1]
+    return os.path.realpath(path) if is_local(url) else path.rstrip("/")
 
 
 def _is_file(entry: Entry) -> bool:

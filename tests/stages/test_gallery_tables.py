@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -49,6 +50,22 @@ def test_an_idx_of_several_originals_has_none(codes: Path, pairs: Path, tmp_path
     (tmp_path / "pairs.tsv").write_text("".join([*lines[:30], lines[7]]), encoding="utf-8")
     page = page_of(tmp_path, tables=str(codes), originals=str(tmp_path / "pairs.tsv"))
     assert page.count(">original<") == 29
+
+
+def test_originals_need_no_captions_and_may_have_no_idx(
+    codes: Path, pairs: Path, tiny_vqgan: Path, tmp_path: Path
+) -> None:
+    cells = [line.split("\t")[2] for line in pairs.read_text(encoding="utf-8").splitlines()[:30]]
+    (tmp_path / "no_captions.tsv").write_text("".join(f"r{i}\t\t{c}\n" for i, c in enumerate(cells)))
+    page = page_of(tmp_path, tables=str(codes), originals=str(tmp_path / "no_captions.tsv"))
+    assert page.count(">original<") == 30
+    numbered = {"text": ["红"] * 30, "imgbase64": cells}
+    pq.write_table(pa.table(numbered), tmp_path / "numbered.parquet")
+    made = make_codes(tmp_path / "numbered.parquet", tiny_vqgan, tmp_path / "codes", idx_column="row")
+    flags = {"originals": str(tmp_path / "numbered.parquet"), "idx_column": "row"}
+    page = page_of(tmp_path, tables=str(made), **flags)
+    assert facts(page, "idx") == [str(i + 1) for i in range(30)]
+    assert DATA.findall(page)[::2] == cells
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from painter_core.model_files.open import open_model
-from painter_core.runs.flags import ModelFlags, TableFlags
+from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Tasks, run_here
 from painter_core.runs.table_run import TableRun
@@ -13,10 +13,13 @@ from painter_core.tables.part_writer import PartWriter
 from tests.support.local_run import ALONE
 
 
-def make_codes(pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = None) -> Path:
+def make_codes(
+    pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = None, idx_column: str = "idx"
+) -> Path:
     """A codes table; unfinished if only the first `units` units are to be done."""
     config = PrecomputeConfig(
         table=TableFlags(tables=str(pairs), outputs=str(outputs), max_reject_fraction=0.5),
+        input=PairFlags(idx_column=idx_column),
         model=ModelFlags(micro_batch_size=16, precision="fp32"),
         vqgan=str(vqgan),
     )

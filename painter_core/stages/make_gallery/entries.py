@@ -25,7 +25,7 @@ from painter_core.runs.run import Run
 from painter_core.sample.captions import VALUES
 from painter_core.stages.codes_table import open_vqgan
 from painter_core.stages.make_gallery.page import GalleryEntry, write_gallery
-from painter_core.tables.columns import Columns, parse_input_schema
+from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import iter_parts, part_rows
 from painter_core.tables.reader import UnitReader
@@ -52,6 +52,8 @@ class GalleryConfig:
     """With a codes table: the pairs table that the codes were made of, shown beside the reconstructions."""
     input_schema: str = "idx:str:1,text:str:1,imgbase64:str:1"
     """Columns of --originals, if a TSV, in order: name:type:length."""
+    idx_column: str = "idx"
+    """Column of the row's key in --originals, or `row` for row numbers, as when the codes were made."""
     second_sequence: str = "imgbase64"
     """Column of the picture in --originals."""
     max_entries: int = 500
@@ -168,7 +170,12 @@ def _decoded(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
 def _originals(config: GalleryConfig, wanted: set[str]) -> dict[str, bytes]:
     """Encoded pictures of a pairs table by idx; none for an idx that several rows have."""
     assert config.originals is not None
-    columns = Columns(schema=parse_input_schema(config.input_schema), image=config.second_sequence)
+    columns = Columns.of_flags(
+        config.input_schema,
+        idx_column=config.idx_column,
+        first_sequence=None,  # captions are those of the codes table
+        second_sequence=config.second_sequence,
+    )
     files = find_files(config.originals)
     units = plan_units(files, columns, micro_batch_size=1, limit=None)
     reader = UnitReader(files=files, columns=columns, stage="gallery", keep_rejected=False)

@@ -21,6 +21,7 @@ from painter_core.stages.codes_table import codes_manifest
 from painter_core.stages.precompute_codes import PrecomputeConfig, make_codes
 from painter_core.stages.train.plan import find_start, training_run
 from painter_core.tables.inputs import find_files
+from painter_core.tables.search import lies_in
 from painter_core.training.gpt_config import TrainConfig
 
 GPUS_PER_ACTOR = {"auto": None, "yes": 1.0, "no": 0.0}  # of --use-gpu
@@ -54,6 +55,14 @@ class TrainJobConfig:
 
     train: TrainConfig
     pairs: PairsConfig
+
+    def __post_init__(self) -> None:
+        for table in split_tables(self.train.tables) if self.pairs.codes_dir else ():
+            if lies_in(self.pairs.codes_dir or "", table):
+                raise ValueError(
+                    f"--codes-dir {redact(self.pairs.codes_dir or '')} lies in --tables {redact(table)}, "
+                    "where the codes would be taken for pictures; name another directory"
+                )
 
     def paths(self) -> dict[str, str | None]:
         """Flags that name paths."""
