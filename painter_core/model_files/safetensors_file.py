@@ -27,6 +27,12 @@ def check_safetensors(file: Path, expected: dict[str, list[int]]) -> None:
     compare_tensors(str(file), found, expected)
 
 
+def read_metadata(file: Path) -> dict[str, str]:
+    """The strings that a safetensors file carries beside its tensors."""
+    with safe_open(file, framework="pt") as tensors:
+        return tensors.metadata() or {}
+
+
 def compare_tensors(
     file: str, found: dict[str, list[int]], expected: dict[str, list[int]], geometry: str = "config.json"
 ) -> None:

@@ -1,4 +1,4 @@
-"""VQGAN of taming-transformers: pixels -> codes -> pixels.
+"""VQGAN of taming-transformers and its relatives: pixels -> codes -> pixels.
 
 Shapes: B batch, H = W = image_size, h = w = grid_size = image_size / 2**(len(ch_mult) - 1), E embed_dim.
 Pixels are float (B, 3, H, W) in [-1, 1]; codes are int64 (B, h * w) in [0, codebook_size), in raster order.
@@ -6,16 +6,20 @@ Module names are those of the published checkpoints (Esser et al. 2021; taming-t
 `taming/modules`).
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NEAREST_ROWS = 1024  # latents compared at a time: the scores of 1,024 with 16,384 entries are 64 MiB
+SCORED_ROWS = 1024  # latents compared at a time: the scores of 1,024 with 16,384 entries are 64 MiB
 GROUP = 128  # scores whose largest is found first
+
+QuantizerForm = Literal["nearest", "dot", "projected"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,8 @@ class VQGANConfig:
     """Width of a codebook entry."""
     codebook_size: int = 16384
     """Number of codebook entries."""
+    quantizer: QuantizerForm = "nearest"
+    """How a latent becomes a code (Quantizer)."""
 
     def __post_init__(self) -> None:
         # JSON knows no tuples; two configs of one geometry must be equal.
@@ -46,6 +52,9 @@ class VQGANConfig:
         for name in ("image_size", "ch", "num_res_blocks", "z_channels", "embed_dim", "codebook_size"):
             if not 0 < getattr(self, name) <= 65536:
                 raise ValueError(f"vqgan.{name}: got {getattr(self, name)}, expected 1..65536")
+        if self.quantizer not in get_args(QuantizerForm):
+            known = ", ".join(get_args(QuantizerForm))
+            raise ValueError(f"vqgan.quantizer: got {self.quantizer!r}, expected one of {known}")
         if not 1 <= len(self.ch_mult) <= 10 or min(self.ch_mult) < 1:
             raise ValueError(f"vqgan.ch_mult: got {self.ch_mult}, expected 1 to 10 positive multiples")
         if self.num_res_blocks > 64:
@@ -56,6 +65,13 @@ class VQGANConfig:
             raise ValueError(
                 f"vqgan.image_size: got {self.image_size}, expected a multiple of {self.downsample}"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """The section of config.json; without the quantizer if it is the nearest entry, as it always was."""
+        section = dataclasses.asdict(self)
+        if self.quantizer == "nearest":
+            del section["quantizer"]
+        return section
 
     @property
     def downsample(self) -> int:
@@ -232,21 +248,36 @@ class Decoder(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """The codebook: nearest entry by squared Euclidean distance."""
+    """The codebook E. A latent z gets the code arg max_n (z.A_n + b_n), and the code stands for E_n.
 
-    def __init__(self, codebook_size: int, embed_dim: int) -> None:
+    nearest: A = E, b = -|E|^2 / 2, which is the nearest entry (taming-transformers, LDM, Chameleon).
+    dot: A = E, b = 0 (IBQ, and LlamaGen, whose entries all have length 1).
+    projected: A and b are weights of their own (the VQGAN with Gumbel softmax).
+    """
+
+    def __init__(self, codebook_size: int, embed_dim: int, form: QuantizerForm = "nearest") -> None:
         super().__init__()
+        self.form = form
         self.embedding = nn.Embedding(codebook_size, embed_dim)
         nn.init.uniform_(self.embedding.weight, -1.0 / codebook_size, 1.0 / codebook_size)
+        if form == "projected":
+            self.proj = nn.Linear(embed_dim, codebook_size)
 
-    def nearest(self, z: Tensor) -> Tensor:
-        """Codes (N,) of latents (N, E); compared in float32, since a flipped arg-min is a wrong code."""
-        entries = self.embedding.weight.float()
-        # arg min |z - e|^2 = arg max (z.e - |e|^2 / 2): one product, and |z|^2 is not needed
-        half_norms = 0.5 * entries.square().sum(dim=1)
+    def codes(self, z: Tensor) -> Tensor:
+        """Codes (N,) of latents (N, E); scored in float32, since a flipped arg-max is a wrong code."""
+        a, b = self._products()
         with torch.autocast(z.device.type, enabled=False):
-            pieces = z.float().split(NEAREST_ROWS)
-            return torch.cat([_argmax(torch.addmm(-half_norms, p, entries.t())) for p in pieces])
+            return torch.cat([_argmax(F.linear(p, a, b)) for p in z.float().split(SCORED_ROWS)])
+
+    def _products(self) -> tuple[Tensor, Tensor | None]:
+        """A (V, E) and b (V,) in float32."""
+        if self.form == "projected":
+            return self.proj.weight.float(), self.proj.bias.float()
+        entries = self.embedding.weight.float()
+        if self.form == "dot":
+            return entries, None
+        # arg min |z - e|^2 = arg max (z.e - |e|^2 / 2): one product, and |z|^2 is not needed
+        return entries, -0.5 * entries.square().sum(dim=1)
 
 
 def _argmax(scores: Tensor) -> Tensor:
@@ -268,7 +299,7 @@ class VQGAN(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quantize = Quantizer(config.codebook_size, config.embed_dim)
+        self.quantize = Quantizer(config.codebook_size, config.embed_dim, config.quantizer)
         self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
 
@@ -280,7 +311,7 @@ class VQGAN(nn.Module):
         """Codes int64 (B, h * w) of pixels (B, 3, H, W) in [-1, 1]."""
         z = self.latents(pixels)
         flat = z.permute(0, 2, 3, 1).reshape(-1, self.config.embed_dim)  # (B*h*w, E)
-        return self.quantize.nearest(flat).view(z.shape[0], -1)  # (B, h*w)
+        return self.quantize.codes(flat).view(z.shape[0], -1)  # (B, h*w)
 
     def decode_latents(self, z_q: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), not clipped, of quantised latents (B, E, h, w)."""
