@@ -26,6 +26,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from painter_core.model_files.not_weights import check_download
 from painter_core.model_files.safetensors_file import check_safetensors, read_metadata
 from painter_core.model_files.sums import checked_sha256, write_sums
 from painter_core.models.gpt import GPT, GPTConfig
@@ -120,6 +121,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
     """
     if file.stat().st_size > MAX_JSON_BYTES:
         raise ValueError(f"{file}: {file.stat().st_size:,} bytes; this is no config")
+    check_download(file)
     try:
         spec = json.loads(file.read_text())
     except (ValueError, RecursionError) as error:
