@@ -5,7 +5,7 @@
     checkpoint.json      sha256 of these files, compared on loading (painter_core.model_files.sums)
     training/            in training checkpoints only
 
-Weights are float32 under the published state-dict names, or narrower floats that are widened on loading.
+Checkpoint are float32 under the published state-dict names, or narrower floats that are widened on loading.
 Names and shapes are compared with config.json before a tensor is read.
 
 The same tensors make other codes with another quantizer. So a quantizer that is not the nearest entry is

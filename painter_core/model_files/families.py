@@ -87,8 +87,14 @@ class Family:
     quantizer: QuantizerForm | None = None
     """None: names do not tell."""
 
-    def ours(self, name: str, levels: int) -> str | None:
-        """What a tensor is called here; None if the family has no such name."""
+    def all_ours(self, names: Iterable[str]) -> dict[str, str | None]:
+        """For each name what it is here; None if the family has no such name."""
+        names = list(names)
+        numbers = (re.match(rf"{re.escape(self.marker)}(\d+)\.", name) for name in names)
+        levels = 1 + max((int(number[1]) for number in numbers if number), default=0)
+        return {name: self._ours(name, levels) for name in names}
+
+    def _ours(self, name: str, levels: int) -> str | None:
         for theirs, ours in self.names.items():
             pattern = re.escape(theirs).replace(r"\#", r"(?P<number>\d+)") + r"(?P<rest>(\..+)?)"
             if match := re.fullmatch(pattern, name):
@@ -144,19 +150,18 @@ def recognise(names: Iterable[str]) -> tuple[Family, dict[str, str]]:
         ValueError: no family has such names, or not all of them; the first odd one is named first.
     """
     names = list(names)
-    family = next((f for f in FAMILIES if any(n.startswith(f.marker) for n in names)), None)
-    if family is None:
+    candidates = [f for f in FAMILIES if any(name.startswith(f.marker) for name in names)]
+    if not candidates:
         known = ", ".join(f"{f.marker}* ({f.title})" for f in FAMILIES)
         raise ValueError(
             f"no VQGAN that is known here: the first of {len(names)} tensors is {names[0]}, and none is "
             f"{known}"
         )
-    numbers = (re.match(rf"{re.escape(family.marker)}(\d+)\.", name) for name in names)
-    levels = 1 + max((int(number[1]) for number in numbers if number), default=0)
+    # the one that explains most: what is odd in a mixture is what there is less of
+    family = max(candidates, key=lambda f: sum(ours is not None for ours in f.all_ours(names).values()))
     found: dict[str, str] = {}
     strange = []
-    for name in names:
-        ours = family.ours(name, levels)
+    for name, ours in family.all_ours(names).items():
         if ours in found:
             raise ValueError(f"{found[ours]} and {name} would both be {ours}")
         if ours is not None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from painter_core.model_files.checkpoint_file import Checkpoint
 from painter_core.model_files.foreign_vqgan import LIT_EMA, ForeignVQGAN, read_tensors, read_vqgan
 from painter_core.model_files.pickles import AVERAGED
-from painter_core.model_files.weights_files import Weights
 
 VQGAN_PREFIX, GPT_PREFIX = "first_stage_model.", "transformer."  # EasyNLP's; taming's names bear none
 JANUS = "gen_vision_model."  # the VQGAN within Janus, a language model
@@ -46,8 +46,8 @@ def read_foreign(file: Path, *, no_ema: bool = False) -> Foreign:
     Raises:
         ValueError: a file is refused or damaged, or holds tensors of something else.
     """
-    weights, foreign = Weights(file), Foreign()
-    names = wanted(weights.names)
+    checkpoint, foreign = Checkpoint(file), Foreign()
+    names = wanted(checkpoint.names)
     foreign.is_janus = _unwrapped(names[0]).startswith(JANUS)
     gpt: dict[str, str] = {}  # name without prefix -> name in the file
     vqgan: dict[str, str] = {}
@@ -61,7 +61,7 @@ def read_foreign(file: Path, *, no_ema: bool = False) -> Foreign:
         if name.startswith(LOSS):
             num_loss += 1
         elif is_gpt and MASK.fullmatch(inner):
-            _check_mask(file, name, weights.read([original])[original])
+            _check_mask(file, name, checkpoint.read([original])[original])
             num_masks += 1
         elif inner in state:
             raise ValueError(f"{file}: {inner} stands there twice, with and without a prefix")
@@ -69,15 +69,15 @@ def read_foreign(file: Path, *, no_ema: bool = False) -> Foreign:
             state[inner] = original
     if "ent_emb.weight" in gpt:
         raise ValueError(f"{file}: a knowledge-enhanced model ({GPT_PREFIX}ent_emb): it is not supported")
-    rest = len(weights.names) - len(names)
+    rest = len(checkpoint.names) - len(names)
     foreign.report.append(
         f"{file.name}: {len(vqgan)} tensors of the VQGAN and {len(gpt)} of the GPT; left out: {num_masks} "
         f"attention masks (all causal), {num_loss} of loss.* (used in the VQGAN's training only)"
         + (f", {rest} of the language model around the VQGAN" if rest else "")
     )
-    foreign.gpt = read_tensors(weights, gpt, foreign.report)
+    foreign.gpt = read_tensors(checkpoint, gpt, foreign.report)
     if vqgan:
-        foreign.vqgan = read_vqgan(weights, vqgan, averaged, no_ema=no_ema, report=foreign.report)
+        foreign.vqgan = read_vqgan(checkpoint, vqgan, averaged, no_ema=no_ema, report=foreign.report)
     elif averaged or no_ema:
         raise ValueError(f"{file}: {'averaged weights' if averaged else '--no-ema'} without a VQGAN")
     return foreign

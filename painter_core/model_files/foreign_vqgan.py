@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from painter_core.model_files.checkpoint_file import Checkpoint, to_float32
 from painter_core.model_files.families import DIFFUSERS, GUMBEL, LLAMAGEN, Family, recognise
 from painter_core.model_files.pickles import AVERAGED
-from painter_core.model_files.weights_files import Weights, to_float32
 
 LIT_EMA = "model_ema."  # averaged weights of LDM and IBQ: under names without dots
 # what stands among averaged weights beside the VQGAN's
@@ -33,7 +33,7 @@ class ForeignVQGAN:
 
 
 def read_vqgan(
-    weights: Weights,
+    checkpoint: Checkpoint,
     names: Mapping[str, str],
     averaged: Mapping[str, str],
     *,
@@ -54,25 +54,27 @@ def read_vqgan(
         family, ours = recognise(names)
         chosen = {} if no_ema else _averaged(ours, averaged)
     except ValueError as error:
-        raise ValueError(f"{weights.file}: {error}") from None
+        raise ValueError(f"{checkpoint.file}: {error}") from None
     report.append(f"recognised by the names of its tensors ({family.marker}*): {family.title}")
     if dropped := sorted(set(names) - set(ours.values())):
         report.append(f"left out, of use in training only: {', '.join(dropped)}")
     if renamed := [name for name, theirs in ours.items() if name != theirs]:
         report.append(f"{len(renamed)} tensors renamed, such as {ours[renamed[0]]} to {renamed[0]}")
     if no_ema and not averaged:
-        raise ValueError(f"{weights.file}: --no-ema: there are no averaged weights that it could leave out")
+        raise ValueError(
+            f"{checkpoint.file}: --no-ema: there are no averaged weights that it could leave out"
+        )
     plain = {name: names[theirs] for name, theirs in ours.items()}
     if averaged:
         what = (
             "the weights beside them, as --no-ema says" if no_ema else "the averaged ones (other: --no-ema)"
         )
         report.append(f"{len(averaged)} averaged weights stand beside the others; taken: {what}")
-    _check_shapes(weights, plain, chosen)
-    tensors = read_tensors(weights, chosen or plain, report)
+    _check_shapes(checkpoint, plain, chosen)
+    tensors = read_tensors(checkpoint, chosen or plain, report)
     tensors = {name: _as_ours(family, name, tensor) for name, tensor in tensors.items()}
     if family is LLAMAGEN:
-        _normalise(weights, tensors, report)
+        _normalise(checkpoint, tensors, report)
     if family is GUMBEL:
         report.append(
             "codes are the arg-max of the projection; taming-transformers itself adds Gumbel noise to it, so "
@@ -102,26 +104,26 @@ def _averaged(ours: Mapping[str, str], averaged: Mapping[str, str]) -> dict[str,
     return {name: averaged[theirs] for name, theirs in names.items()}
 
 
-def _check_shapes(weights: Weights, plain: Mapping[str, str], averaged: Mapping[str, str]) -> None:
+def _check_shapes(checkpoint: Checkpoint, plain: Mapping[str, str], averaged: Mapping[str, str]) -> None:
     for name, theirs in averaged.items():
-        shapes = [list(weights.read([n])[n].shape) for n in (theirs, plain[name])]
+        shapes = [list(checkpoint.read([n])[n].shape) for n in (theirs, plain[name])]
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f"{weights.file}: {theirs} {shapes[0]} is not the average of {plain[name]} {shapes[1]}"
+                f"{checkpoint.file}: {theirs} {shapes[0]} is not the average of {plain[name]} {shapes[1]}"
             )
 
 
-def read_tensors(weights: Weights, names: Mapping[str, str], report: list[str]) -> dict[str, Tensor]:
+def read_tensors(checkpoint: Checkpoint, names: Mapping[str, str], report: list[str]) -> dict[str, Tensor]:
     """Our name -> the tensor in float32, of the tensors with the given names in the file."""
-    found = weights.read(names.values())
+    found = checkpoint.read(names.values())
     kinds = Counter(str(t.dtype).removeprefix("torch.") for t in found.values())
     report += [
-        f"{weights.file.name}: {count} tensors cast from {kind} to float32"
+        f"{checkpoint.file.name}: {count} tensors cast from {kind} to float32"
         for kind, count in sorted(kinds.items())
         if kind != "float32"
     ]
     return {
-        name: to_float32(f"{weights.file}: {theirs}", found.pop(theirs)) for name, theirs in names.items()
+        name: to_float32(f"{checkpoint.file}: {theirs}", found.pop(theirs)) for name, theirs in names.items()
     }
 
 
@@ -134,11 +136,11 @@ def _as_ours(family: Family, name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _normalise(weights: Weights, tensors: dict[str, Tensor], report: list[str]) -> None:
+def _normalise(checkpoint: Checkpoint, tensors: dict[str, Tensor], report: list[str]) -> None:
     """Gives the codebook's entries the length 1 that LlamaGen's own code gives them at each use."""
     name = "quantize.embedding.weight"
     if name in tensors:
         if not bool(tensors[name].any(dim=-1).all()):
-            raise ValueError(f"{weights.file}: {name} has an entry of length 0, which has no direction")
+            raise ValueError(f"{checkpoint.file}: {name} has an entry of length 0, which has no direction")
         tensors[name] = F.normalize(tensors[name], dim=-1)
         report.append(f"{name}: entries normalised to length 1, as LlamaGen's code does at each use")

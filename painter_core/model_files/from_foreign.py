@@ -19,13 +19,13 @@ from torch import Tensor
 
 from painter_core.files.cache import build_once
 from painter_core.files.storage import file_sha256
+from painter_core.model_files.checkpoint_file import INDEX, Checkpoint, find_weights
 from painter_core.model_files.directory import ModelDirectory, read_json_object, write_model
 from painter_core.model_files.foreign import Foreign, read_foreign, wanted
 from painter_core.model_files.foreign_alone import alone_geometry
 from painter_core.model_files.foreign_config import config_file
 from painter_core.model_files.foreign_geometry import easynlp_gpt, easynlp_image_size, vqgan_geometry
 from painter_core.model_files.safetensors_file import compare_tensors
-from painter_core.model_files.weights_files import INDEX, Weights, find_weights
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.text.tokenizer import Tokenizer, load_tokenizer
@@ -72,7 +72,7 @@ def _source_files(source: Path) -> list[Path]:
     names = ("config.json", "vocab.txt", "tokenizer_config.json") if source.is_dir() else ()
     beside = [source / name for name in names if (source / name).is_file()]
     if weights.name.endswith(INDEX):
-        shards = Weights(weights)
+        shards = Checkpoint(weights)
         beside += shards.files(wanted(shards.names))
     else:
         beside.append(weights)

@@ -13,10 +13,10 @@ from pathlib import Path
 from painter_core.files.cache import build_once
 from painter_core.files.storage import absolute, filesystem, is_local, read_json, redact, sha256
 from painter_core.model_files import zoo
+from painter_core.model_files.checkpoint_file import INDEX, NAMES, shard_names, weights_in
 from painter_core.model_files.directory import ModelDirectory, read_directory, read_json_object
 from painter_core.model_files.foreign import wanted
 from painter_core.model_files.from_foreign import converted
-from painter_core.model_files.weights_files import INDEX, NAMES, shard_names, weights_in
 
 log = logging.getLogger(__name__)
 

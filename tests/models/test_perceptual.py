@@ -124,10 +124,7 @@ def test_weights_come_from_the_users_files(tmp_path: Path, pair: tuple[Tensor, T
         ({"lin3.model.1.weight": None}, "1 missing: lin3.model.1.weight"),
         ({"features.1.weight": torch.zeros(1)}, "1 unexpected: features.1.weight"),
         ({"features.0.weight": torch.zeros(64, 3, 5, 5)}, "1 misshapen: features.0.weight"),
-        (
-            {"features.0.bias": torch.full((64,), torch.nan)},
-            "features.0.bias holds values that are not finite",
-        ),
+        ({"features.0.bias": torch.full((64,), torch.nan)}, "features.0.bias holds something else"),
     ],
 )
 def test_other_tensors_are_refused_by_name(tmp_path: Path, changes: dict, message: str) -> None:

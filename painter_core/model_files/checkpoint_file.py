@@ -67,7 +67,7 @@ def shard_names(index: str, content: Any) -> dict[str, str]:
     return shards
 
 
-class Weights:
+class Checkpoint:
     """The tensors of one checkpoint.
 
     Raises:
@@ -101,6 +101,8 @@ class Weights:
         return found
 
     def _names(self, file: Path) -> list[str]:
+        if not file.is_file():
+            raise ValueError(f"{file}: no such file; download all that {self.file.name} names")
         if file.suffix == ".safetensors":
             with open_safetensors(file) as tensors:
                 return list(tensors.keys())
