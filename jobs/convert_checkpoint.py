@@ -26,7 +26,6 @@ def main() -> None:
         fail(2, str(error))
     for line in report:
         log.info("%s", line)
-    log.info("wrote %s", config.outputs)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def open_model(name: str) -> ModelDirectory:
     Raises:
         ValueError: no model there, or one that does not fit its config.
     """
-    path = _path(name)
+    path = local_path(name)
     if path.is_dir() and not (path / "config.json").is_file() and (path / "best" / "config.json").is_file():
         path = path / "best"
     if _is_foreign(path, name):
@@ -62,8 +62,8 @@ def _is_foreign(path: Path, name: str) -> bool:
     return True
 
 
-def _path(name: str) -> Path:
-    """The local path of what a name stands for."""
+def local_path(name: str) -> Path:
+    """Where on this machine is what a name stands for; copied there if need be."""
     if name == "bundled":
         return BUNDLED
     if not is_local(name):
