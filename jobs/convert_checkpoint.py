@@ -5,6 +5,8 @@ python jobs/convert_checkpoint.py --source pai-painter-base-zh/ --outputs model/
 python jobs/convert_checkpoint.py --source vqgan_f16_16384.bin --outputs vqgan/
 
 python jobs/convert_checkpoint.py --source model/best --outputs easynlp/ --to easynlp
+
+python jobs/convert_checkpoint.py --list
 """
 
 from painter_core.runs.command_line import parse

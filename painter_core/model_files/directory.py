@@ -5,8 +5,11 @@
     checkpoint.json      sha256 of these files, compared on loading (painter_core.model_files.sums)
     training/            in training checkpoints only
 
-Weights are float32 under the published state-dict names, or float16 / bfloat16 that is widened on loading.
+Checkpoint are float32 under the published state-dict names, or narrower floats that are widened on loading.
 Names and shapes are compared with config.json before a tensor is read.
+
+The same tensors make other codes with another quantizer. So a quantizer that is not the nearest entry is
+named in config.json and in the metadata of vqgan.safetensors: its sha256 tells such models apart.
 """
 
 import dataclasses
@@ -23,7 +26,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from painter_core.model_files.safetensors_file import check_safetensors
+from painter_core.model_files.not_weights import check_download
+from painter_core.model_files.safetensors_file import check_safetensors, read_metadata
 from painter_core.model_files.sums import checked_sha256, write_sums
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
@@ -32,6 +36,7 @@ from painter_core.text.tokenizer import Tokenizer, load_tokenizer
 FORMAT = 1
 DECODER = ("decoder.", "post_quant_conv.")  # tensors of a VQGAN that codes do not depend on
 MAX_JSON_BYTES = 2**20
+OPTIONAL = ("quantizer",)  # keys of a section that may be absent; their defaults are what was before them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +58,17 @@ class ModelDirectory:
         for kind, config, name in ((VQGAN, self.vqgan, "vqgan"), (GPT, self.gpt, "gpt")):
             if config is not None:
                 check_safetensors(self.path / f"{name}.safetensors", _shapes(kind, config)[1])
+        if self.vqgan is not None:
+            _check_quantizer(self.path / "vqgan.safetensors", self.vqgan)
 
     def load_vqgan(self) -> VQGAN:
         """The VQGAN on the CPU, in eval mode."""
         if self.vqgan is None:
             raise ValueError(f'{self.path}: config.json has no "vqgan"; this directory holds no VQGAN')
-        return _load(VQGAN, self.vqgan, self.path / "vqgan.safetensors")
+        file = self.path / "vqgan.safetensors"
+        model: VQGAN = _load(VQGAN, self.vqgan, file)
+        _check_quantizer(file, self.vqgan)
+        return model
 
     def load_gpt(self) -> GPT:
         """The GPT on the CPU, in eval mode."""
@@ -89,8 +99,11 @@ class ModelDirectory:
 
     def codes_sha256(self) -> str:
         """Of what makes the codes: the VQGAN, widened to float32, without its decoder."""
+        vqgan = self.load_vqgan()
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.load_vqgan().state_dict().items()):
+        if vqgan.quantize.form != "nearest":
+            digest.update(vqgan.quantize.form.encode())
+        for name, tensor in sorted(vqgan.state_dict().items()):
             if not name.startswith(DECODER):
                 digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()
@@ -108,6 +121,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
     """
     if file.stat().st_size > MAX_JSON_BYTES:
         raise ValueError(f"{file}: {file.stat().st_size:,} bytes; this is no config")
+    check_download(file)
     try:
         spec = json.loads(file.read_text())
     except (ValueError, RecursionError) as error:
@@ -142,10 +156,12 @@ def _section(kind: Any, spec: dict[str, Any], name: str, file: Path) -> Any:
     if name not in spec:
         return None
     section, known = spec[name], {f.name: f.default for f in dataclasses.fields(kind)}
-    if not isinstance(section, dict) or set(section) != set(known):
-        missing, unknown = sorted(set(known) - set(section)), sorted(set(section) - set(known))
+    needed = set(known) - set(OPTIONAL)
+    if not isinstance(section, dict) or not needed <= set(section) <= set(known):
+        missing, unknown = sorted(needed - set(section)), sorted(set(section) - set(known))
         raise ValueError(f"{file}: section {name!r} lacks {missing} and has unknown {unknown}")
-    for key, value in section.items():
+    for key in needed:
+        value = section[key]
         numbers = value if isinstance(known[key], tuple) else [value]
         if not isinstance(numbers, list) or not all(type(n) is int for n in numbers):
             raise ValueError(f"{file}: {name}.{key} is {value!r}, expected whole numbers")
@@ -166,6 +182,16 @@ def _load(kind: Any, config: Any, file: Path) -> Any:
             "earlier checkpoint"
         )
     return model.eval()
+
+
+def _check_quantizer(file: Path, config: VQGANConfig) -> None:
+    """Raises ValueError if the weights were written for another quantizer than config.json names."""
+    written = read_metadata(file).get("quantizer", "nearest")
+    if written != config.quantizer:
+        raise ValueError(
+            f"{file}: its weights are of the quantizer {written!r}, but config.json says "
+            f"{config.quantizer!r}, with which they make other codes; copy the directory again"
+        )
 
 
 def _not_finite(state: dict[str, Tensor]) -> str | None:
@@ -207,11 +233,14 @@ def write_model(
     if isinstance(vqgan, Path):
         source = read_directory(vqgan)
         assert source.vqgan is not None
-        spec["vqgan"] = dataclasses.asdict(source.vqgan)
+        spec["vqgan"] = source.vqgan.to_json()
         shutil.copyfile(source.path / "vqgan.safetensors", directory / "vqgan.safetensors")
     elif vqgan is not None:
-        spec["vqgan"] = dataclasses.asdict(vqgan.config)
-        save_weights(vqgan, directory / "vqgan.safetensors")
+        spec["vqgan"] = vqgan.config.to_json()
+        form = vqgan.config.quantizer
+        save_weights(
+            vqgan, directory / "vqgan.safetensors", None if form == "nearest" else {"quantizer": form}
+        )
     if gpt is not None:
         spec["gpt"] = dataclasses.asdict(gpt.config)
         save_weights(gpt, directory / "gpt.safetensors")
@@ -223,7 +252,7 @@ def write_model(
     write_sums(directory)
 
 
-def save_weights(model: nn.Module, file: Path) -> None:
+def save_weights(model: nn.Module, file: Path, metadata: dict[str, str] | None = None) -> None:
     """The state dict as safetensors.
 
     Raises:
@@ -236,5 +265,5 @@ def save_weights(model: nn.Module, file: Path) -> None:
         )
     file.touch()
     mode = file.stat().st_mode  # what the umask leaves to others; save_file leaves them nothing
-    save_file(state, file)
+    save_file(state, file, metadata)
     file.chmod(mode)

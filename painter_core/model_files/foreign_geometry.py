@@ -8,17 +8,16 @@ the report says which.
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from painter_core.models.gpt import GPTConfig
+from painter_core.models.quantizer import QuantizerForm
 from painter_core.models.vqgan import VQGANConfig
 
 Shapes = Mapping[str, list[int]]
 
 EASYNLP_IMAGE_SIZE, EASYNLP_N_HEAD = 256, 12
+MOST_ENTRIES = 2**16  # codes are uint16 wherever they are kept
 
 _VQGAN_BLOCK = re.compile(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv1\.weight")
 _GPT_BLOCK = re.compile(r"blocks\.(\d+)\.ln1\.weight")
@@ -31,18 +30,9 @@ _EASYNLP_KEYS = {
     "img_vocab_size": "codebook_size",
     "text_vocab_size": "text_vocab_size",
 }
-# model.params.ddconfig of taming's YAML -> ours
-_TAMING_KEYS = {
-    "z_channels": "z_channels",
-    "resolution": "image_size",
-    "ch": "ch",
-    "ch_mult": "ch_mult",
-    "num_res_blocks": "num_res_blocks",
-    "attn_resolutions": "attn_resolutions",
-}
 
 
-def vqgan_geometry(shapes: Shapes, image_size: int) -> VQGANConfig:
+def vqgan_geometry(shapes: Shapes, image_size: int, quantizer: QuantizerForm = "nearest") -> VQGANConfig:
     """The geometry of a VQGAN for pictures of one size.
 
     Raises:
@@ -57,6 +47,11 @@ def vqgan_geometry(shapes: Shapes, image_size: int) -> VQGANConfig:
         raise ValueError(f"widths of the encoder's levels are {widths}, expected multiples of {ch}")
     attended = [i for i in range(len(blocks)) if f"encoder.down.{i}.attn.0.q.weight" in shapes]
     codebook_size, embed_dim = _shape(shapes, "quantize.embedding.weight", 2)
+    if codebook_size > MOST_ENTRIES:
+        raise ValueError(
+            f"a codebook of {codebook_size:,} entries: codes are kept in 16 bits here, so {MOST_ENTRIES:,} "
+            "are the most; take the same tokenizer with a smaller codebook, if there is one"
+        )
     return VQGANConfig(
         image_size=image_size,
         ch=ch,
@@ -66,6 +61,7 @@ def vqgan_geometry(shapes: Shapes, image_size: int) -> VQGANConfig:
         z_channels=_shape(shapes, "encoder.conv_out.weight", 4)[0],
         embed_dim=embed_dim,
         codebook_size=codebook_size,
+        quantizer=quantizer,
     )
 
 
@@ -185,70 +181,3 @@ def _check_easynlp_config(spec: Mapping[str, Any], gpt: GPTConfig) -> None:
     ]
     if differing:
         raise ValueError("config.json belongs to another model: " + "; ".join(differing))
-
-
-def taming_config_file(weights: Path) -> Path | None:
-    """The YAML that belongs to a taming checkpoint: beside it, or in configs/ beside its directory."""
-    beside, configs = weights.parent, weights.parent.parent / "configs"
-    names = [beside / f"{weights.stem}.yaml", beside / "model.yaml", configs / "model.yaml"]
-    names += sorted(configs.glob("*-project.yaml"))[-1:]
-    return next((path for path in names if path.is_file()), None)
-
-
-def taming_vqgan(weights: Path, shapes: Shapes, image_size: int | None, report: list[str]) -> VQGANConfig:
-    """The geometry of a taming VQGAN, compared with the YAML beside it if there is one.
-
-    Raises:
-        ValueError: lists everything that contradicts.
-    """
-    file = taming_config_file(weights)
-    if file is None:
-        if image_size is None:
-            report.append(
-                f"image_size {EASYNLP_IMAGE_SIZE}: the default, in no tensor, and there is no YAML (other: "
-                "--image-size)"
-            )
-        return vqgan_geometry(shapes, image_size or EASYNLP_IMAGE_SIZE)
-    params = _taming_params(file)
-    resolution = params["ddconfig"].get("resolution", EASYNLP_IMAGE_SIZE)
-    vqgan = vqgan_geometry(shapes, resolution)
-    stated = {ours: params["ddconfig"][k] for k, ours in _TAMING_KEYS.items() if k in params["ddconfig"]}
-    stated |= {
-        ours: params[k]
-        for k, ours in {"embed_dim": "embed_dim", "n_embed": "codebook_size"}.items()
-        if k in params
-    }
-    if "attn_resolutions" in stated:
-        # a config may name sides that no level has
-        sides = [resolution // 2**i for i in range(len(vqgan.ch_mult))]
-        stated["attn_resolutions"] = [side for side in sides if side in stated["attn_resolutions"]]
-    differing = [
-        f"{name} is {value}, the tensors say {_plain(getattr(vqgan, name))}"
-        for name, value in stated.items()
-        if value != _plain(getattr(vqgan, name))
-    ]
-    if differing:
-        raise ValueError(f"{file.name} belongs to another model: " + "; ".join(differing))
-    report.append(f"{file.name}: agrees with the tensors; its resolution is {resolution}")
-    return vqgan_geometry(shapes, image_size or resolution)
-
-
-def _taming_params(file: Path) -> dict[str, Any]:
-    """`model.params` of a YAML, with plain numbers in it."""
-    try:
-        params = yaml.safe_load(file.read_text())["model"]["params"]
-        found = [*params["ddconfig"].items(), *params.items()]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{file}: no model.params.ddconfig; this is no config of a taming VQGAN") from None
-    for name, value in found:
-        if name in (*_TAMING_KEYS, "embed_dim", "n_embed"):
-            is_list = isinstance(value, list)
-            if is_list != (name in ("ch_mult", "attn_resolutions")) or not all(
-                type(v) is int for v in (value if is_list else [value])
-            ):
-                raise ValueError(f"{file}: {name} is {value!r}, which is no geometry")
-    return params
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

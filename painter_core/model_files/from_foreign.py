@@ -1,8 +1,9 @@
-"""Checkpoints of EasyNLP and taming-transformers -> our model directory (the way back: to_easynlp.py).
+"""Foreign checkpoints -> our model directory (the way back: to_easynlp.py).
 
-Sources: an EasyNLP directory (config.json with model_type "artist", pytorch_model.bin, vocab.txt); a taming
-.ckpt ({"state_dict": ...}); a flat dict of tensors such as vqgan_f16_16384.bin. Every tensor is mapped, named
-as left out, or an error. The result is a function of the source's bytes and the options, to the last byte.
+Sources: an EasyNLP directory (config.json with model_type "artist", weights, vocab.txt); a VQGAN of one of
+the families of families.py, as a file, an index of shards or a directory of these. Every tensor is mapped,
+named as left out, or an error. The result is a function of the source's bytes and the options, to the last
+byte.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,15 +20,12 @@ from torch import Tensor
 from painter_core.files.cache import build_once
 from painter_core.files.storage import file_sha256
 from painter_core.flag_checks import check_range
+from painter_core.model_files.checkpoint_file import INDEX, Checkpoint, find_weights
 from painter_core.model_files.directory import ModelDirectory, read_json_object, write_model
-from painter_core.model_files.foreign import WEIGHTS, Foreign, read_foreign
-from painter_core.model_files.foreign_geometry import (
-    easynlp_gpt,
-    easynlp_image_size,
-    taming_config_file,
-    taming_vqgan,
-    vqgan_geometry,
-)
+from painter_core.model_files.foreign import Foreign, read_foreign, wanted
+from painter_core.model_files.foreign_alone import alone_geometry
+from painter_core.model_files.foreign_config import config_file
+from painter_core.model_files.foreign_geometry import easynlp_gpt, easynlp_image_size, vqgan_geometry
 from painter_core.model_files.safetensors_file import compare_tensors
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
@@ -35,7 +33,7 @@ from painter_core.text.tokenizer import Tokenizer, load_tokenizer
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what is written for a given source; part of the cache's key
+VERSION = 2  # of what is written for a given source; part of the cache's key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +48,10 @@ class ConvertOptions:
     """Side of the pictures in pixels; by default as in the YAML beside a .ckpt, else 256, as in EasyNLP."""
     text_len: int | None = None
     """Text ids a sequence; by default what the codes of a picture leave of the positions."""
+    quantizer: Literal["nearest", "dot"] | None = None
+    """How a VQGAN makes codes, where neither its tensors nor a YAML tell: dot for IBQ, nearest for taming."""
+    no_ema: bool = False
+    """Take the weights themselves where averaged ones stand beside them."""
 
     def __post_init__(self) -> None:
         check_range("--n-head", self.n_head, 1, 256)
@@ -72,11 +74,23 @@ def converted(source: Path) -> Path:
 
 def _source_files(source: Path) -> list[Path]:
     """All files that the result depends on."""
-    if source.is_dir():
-        names = ("config.json", WEIGHTS, "vocab.txt", "tokenizer_config.json")
-        return [source / n for n in names if (source / n).is_file()]
-    config = taming_config_file(source)
-    return [source, config] if config else [source]
+    weights = _weights_file(source)
+    names = ("config.json", "vocab.txt", "tokenizer_config.json") if source.is_dir() else ()
+    beside = [source / name for name in names if (source / name).is_file()]
+    if weights.name.endswith(INDEX):
+        shards = Checkpoint(weights)
+        beside += shards.files(wanted(shards.names))
+    else:
+        beside.append(weights)
+    config = config_file(weights)
+    return [*beside, config] if config else beside
+
+
+def _weights_file(source: Path) -> Path:
+    weights = find_weights(source) if source.is_dir() else source
+    if not weights.is_file():
+        raise ValueError(f"{weights}: no such file")
+    return weights
 
 
 def to_painter(
@@ -85,7 +99,7 @@ def to_painter(
     """Converts a foreign checkpoint.
 
     Args:
-        source: an EasyNLP directory, or a file that holds a taming VQGAN.
+        source: an EasyNLP directory, or a file or directory that holds a VQGAN.
         target: an empty directory; not written atomically.
         vqgan: for a source that holds none.
 
@@ -95,14 +109,12 @@ def to_painter(
     Raises:
         ValueError: lists what is missing, unexpected, misshapen or contradictory.
     """
-    weights = source / WEIGHTS if source.is_dir() else source
-    if not weights.is_file():
-        raise ValueError(f"{weights}: no such file")
-    foreign = read_foreign(weights)
+    weights = _weights_file(source)
+    spec = read_json_object(source / "config.json") if (source / "config.json").is_file() else {}
+    foreign = read_foreign(weights, no_ema=options.no_ema)
     report = foreign.report
     gpt, tokenizer = None, None
-    if source.is_dir():
-        spec = read_json_object(source / "config.json")
+    if source.is_dir() and (foreign.gpt or spec.get("model_type") == "artist"):
         with _about(source):
             vqgan_config = _easynlp_vqgan(foreign, options, vqgan)
             gpt_config = easynlp_gpt(
@@ -117,17 +129,39 @@ def to_painter(
         gpt = _filled(GPT, gpt_config, foreign.gpt, weights)
         report += [str(gpt_config), f"{tokenizer.file_name}: {tokenizer.vocab_size:,} tokens, lower-cased"]
     else:
-        _refuse_gpt(source, foreign, options, vqgan)
-        with _about(source):
-            vqgan_config = taming_vqgan(source, _shapes(foreign.vqgan), options.image_size, report)
+        vqgan_config = _alone(source, weights, foreign, options, spec, vqgan)
     if foreign.vqgan:
-        written: VQGAN | Path = _filled(VQGAN, vqgan_config, foreign.vqgan, weights)
+        written: VQGAN | Path = _filled(VQGAN, vqgan_config, foreign.vqgan.tensors, weights)
     else:
         assert vqgan is not None
         written = vqgan.path
     report.append(str(vqgan_config))
     write_model(target, vqgan=written, gpt=gpt, tokenizer=tokenizer, card=_card(source, report))
     return report
+
+
+def _alone(
+    source: Path,
+    weights: Path,
+    foreign: Foreign,
+    options: ConvertOptions,
+    spec: dict[str, Any],
+    vqgan: ModelDirectory | None,
+) -> VQGANConfig:
+    """Geometry of a VQGAN without a GPT."""
+    _refuse_gpt(source, foreign, options, vqgan)
+    if foreign.vqgan is None:
+        raise ValueError(f"{weights}: holds neither a VQGAN nor a GPT")
+    with _about(source):
+        return alone_geometry(
+            weights,
+            foreign.vqgan,
+            image_size=options.image_size,
+            quantizer=options.quantizer,
+            is_janus=foreign.is_janus,
+            spec=spec,
+            report=foreign.report,
+        )
 
 
 def _refuse_gpt(
@@ -147,11 +181,14 @@ def _refuse_gpt(
 
 def _easynlp_vqgan(foreign: Foreign, options: ConvertOptions, given: ModelDirectory | None) -> VQGANConfig:
     """Geometry of the VQGAN that goes with a GPT: its own, or --vqgan."""
+    if options.quantizer is not None:
+        raise ValueError(f"--quantizer {options.quantizer}: EasyNLP's VQGANs all take the nearest entry")
     if bool(foreign.vqgan) == (given is not None):
         has = "a VQGAN, which cannot be replaced" if foreign.vqgan else "no VQGAN (first_stage_model.*)"
         raise ValueError(f"--vqgan: {'given' if given else 'not given'}, but the checkpoint holds {has}")
     if given is None:
-        shapes = _shapes(foreign.vqgan)
+        assert foreign.vqgan is not None
+        shapes = foreign.vqgan.shapes
         size = easynlp_image_size(
             shapes,
             _shapes(foreign.gpt),
@@ -159,7 +196,7 @@ def _easynlp_vqgan(foreign: Foreign, options: ConvertOptions, given: ModelDirect
             text_len=options.text_len,
             report=foreign.report,
         )
-        return vqgan_geometry(shapes, size)
+        return vqgan_geometry(shapes, size, foreign.vqgan.family.quantizer or "nearest")
     if given.vqgan is None:
         raise ValueError(f"--vqgan {given.path}: holds no VQGAN")
     if options.image_size not in (None, given.vqgan.image_size):

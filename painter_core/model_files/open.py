@@ -11,18 +11,20 @@ import uuid
 from pathlib import Path
 
 from painter_core.files.cache import build_once
-from painter_core.files.storage import absolute, filesystem, is_local, redact, sha256
+from painter_core.files.storage import absolute, filesystem, is_local, read_json, redact, sha256
 from painter_core.model_files import zoo
+from painter_core.model_files.checkpoint_file import INDEX, NAMES, shard_names, weights_in
 from painter_core.model_files.directory import ModelDirectory, read_directory, read_json_object
+from painter_core.model_files.foreign import wanted
 from painter_core.model_files.from_foreign import converted
 
 log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled"
-# what a directory behind a URL is copied for: ours, and EasyNLP's
+# what a directory behind a URL is copied for: ours, and foreign ones
 FILES = (
     "config.json", "vqgan.safetensors", "gpt.safetensors", "vocab.txt", "tokenizer.json",
-    "tokenizer_config.json", "pytorch_model.bin", "checkpoint.json",
+    "tokenizer_config.json", "checkpoint.json", "model.yaml", *NAMES,
 )  # fmt: skip
 
 
@@ -31,26 +33,37 @@ def open_model(name: str) -> ModelDirectory:
 
     Args:
         name: `bundled`; a model directory, or the one of jobs/train.py (its best/ is taken); an EasyNLP
-            directory or a taming .ckpt or .bin (converted in the cache); a URL of one of these (copied to
-            the cache); or a name of the zoo. What exists as a path is never taken for a name.
+            directory or a foreign VQGAN, as a directory, a file or an index of shards (converted in the
+            cache); a URL of one of these (copied to the cache); or a name of the zoo. What exists as a path
+            is never taken for a name.
 
     Raises:
         ValueError: no model there, or one that does not fit its config.
     """
-    path = _path(name)
+    path = local_path(name)
     if path.is_dir() and not (path / "config.json").is_file() and (path / "best" / "config.json").is_file():
         path = path / "best"
-    if path.is_dir() and not (path / "config.json").is_file():
-        ckpt = [*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt")]
-        hint = f"; of a taming directory give the file itself, {ckpt[0]}" if ckpt else ""
-        raise ValueError(f"{name}: no model directory (no config.json there){hint}")
-    if path.is_file() or "model_type" in read_json_object(path / "config.json"):
+    if _is_foreign(path, name):
         path = converted(path)
     return read_directory(path)
 
 
-def _path(name: str) -> Path:
-    """The local path of what a name stands for."""
+def _is_foreign(path: Path, name: str) -> bool:
+    """Whether what is there must be converted first."""
+    if path.is_file():
+        return True
+    if (path / "config.json").is_file():
+        spec = read_json_object(path / "config.json")
+        return "model_type" in spec or "_class_name" in spec  # of transformers, EasyNLP; of diffusers
+    if not weights_in(path):
+        ckpt = list(path.glob("checkpoints/*.ckpt"))
+        hint = f"; of a taming directory give the file itself, {ckpt[0]}" if ckpt else ""
+        raise ValueError(f"{name}: no model directory (no config.json there){hint}")
+    return True
+
+
+def local_path(name: str) -> Path:
+    """Where on this machine is what a name stands for; copied there if need be."""
     if name == "bundled":
         return BUNDLED
     if not is_local(name):
@@ -74,6 +87,9 @@ def _download(url: str) -> Path:
         is_run = not fs.exists(f"{remote}/config.json") and fs.exists(f"{remote}/best/config.json")
         directory = f"{remote}/best" if is_run else remote
         names = [n for n in FILES if fs.exists(f"{directory}/{n}")]
+    for index in [n for n in names if n.endswith(INDEX)]:
+        shards = shard_names(redact(url), read_json(fs, f"{directory}/{index}"))
+        names += sorted({shards[name] for name in wanted(shards)} - set(names))
     content = []
     for name in names:
         info = fs.info(f"{directory}/{name}")

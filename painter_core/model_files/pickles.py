@@ -1,19 +1,23 @@
 """Reading a pickle of tensors without running anything in it.
 
-torch's restricted unpickler is the only reader. Names outside torch's allow-list are refused, save for those
-of PyTorch Lightning: they stand for callbacks in a .ckpt and become empty stand-ins. There is no fallback to
-plain pickle.
+torch's restricted unpickler is the only reader. Names outside torch's allow-list are refused, save for two
+kinds that become empty stand-ins: PyTorch Lightning's, which stand for callbacks in a .ckpt, and argparse's,
+for the flags of a training. There is no fallback to plain pickle.
 """
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-LIGHTNING = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
+from painter_core.model_files.not_weights import check_download
+
+EMPTY = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.Namespace")
 LIGHTNING_DICT = "pytorch_lightning.utilities.parsing.AttributeDict"
 # what the unpickler raises on damaged or hostile streams
 STREAM_ERRORS = (
@@ -24,6 +28,9 @@ ADVICE = (
     "Nothing of the file was run. If you trust it, open it in the project that wrote it and save the bare "
     'weights, torch.save({"state_dict": checkpoint["state_dict"]}, "weights.ckpt"), then give weights.ckpt'
 )
+
+
+AVERAGED = "ema."  # before the names of the averaged copy that some files hold beside the weights
 
 
 class StandIn:
@@ -40,16 +47,17 @@ def load_pickle(file: Path) -> dict[str, Tensor]:
     """The state dict in a file, under the names in the file.
 
     Args:
-        file: a flat dict of tensors, or a dict that holds one under "state_dict" (all that stands beside it
-            is dropped).
+        file: a flat dict of tensors, or a dict that holds one under "state_dict" or "model". A second one
+            under "ema" is added with AVERAGED before its names; all else that stands beside is dropped.
     """
+    check_download(file)
     names = _stand_ins(file)
     try:
         with safe_globals([(dict if n == LIGHTNING_DICT else StandIn, n) for n in names]):
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except STREAM_ERRORS as error:
         raise _damaged(file, error) from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    state = _state_dict(content)
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{file}: holds a {type(state).__name__}, expected a dict of tensors")
     if wrong := [str(k) for k, v in state.items() if not isinstance(k, str) or not isinstance(v, Tensor)]:
@@ -61,8 +69,21 @@ def load_pickle(file: Path) -> dict[str, Tensor]:
     return state
 
 
+def _state_dict(content: Any) -> Any:
+    """The weights in what a file holds, the averaged ones with their prefix."""
+    if not isinstance(content, dict):
+        return content
+    state = next((content[k] for k in ("state_dict", "model") if isinstance(content.get(k), dict)), None)
+    averaged = content.get("ema")
+    if not isinstance(averaged, dict):
+        return content if state is None else state
+    if state is None:
+        return averaged
+    return state | {f"{AVERAGED}{name}": tensor for name, tensor in averaged.items()}
+
+
 def _stand_ins(file: Path) -> list[str]:
-    """Lightning's names in a checkpoint; ValueError if there are other ones that torch does not allow."""
+    """Names in a file that become stand-ins; ValueError if there are others that torch does not allow."""
     if not zipfile.is_zipfile(file):
         return []  # a file of torch before 1.6: torch.load itself refuses names that it does not allow
     try:
@@ -75,7 +96,7 @@ def _stand_ins(file: Path) -> list[str]:
         raise ValueError(
             f"{file}: a compressed archive; torch.save writes none. Unpack it, and give the file inside"
         )
-    if refused := [name for name in names if not name.startswith(LIGHTNING)]:
+    if refused := [name for name in names if not name.startswith(EMPTY)]:
         raise ValueError(
             f"{file}: refused, since restoring {', '.join(refused[:10])} would run code. {ADVICE}"
         )
@@ -83,6 +104,10 @@ def _stand_ins(file: Path) -> list[str]:
 
 
 def _damaged(file: Path, error: Exception) -> ValueError:
+    """What is wrong, in our words: torch's own advise to read the file without the restriction."""
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-    hint = ADVICE if isinstance(error, pickle.UnpicklingError) else "Copy it again, or give the right file"
-    return ValueError(f"{file}: damaged, or no checkpoint ({reason}). {hint}")
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+        found = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
+        reason = f"restoring {found[1]} would run code" if found else "not a file of tensors that torch wrote"
+        return ValueError(f"{file}: damaged, or no checkpoint ({reason}). {ADVICE}")
+    return ValueError(f"{file}: damaged, or no checkpoint ({reason}). Copy it again, or give the right file")

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from painter_core.model_files.directory import ModelDirectory
-from painter_core.model_files.foreign import GPT_PREFIX, VQGAN_PREFIX, WEIGHTS
+from painter_core.model_files.foreign import GPT_PREFIX, VQGAN_PREFIX
 from painter_core.models.gpt import GPTConfig
 from painter_core.text.tokenizer import Tokenizer
+
+WEIGHTS = "pytorch_model.bin"
 
 
 def to_easynlp(
@@ -33,6 +35,11 @@ def to_easynlp(
     if (model.vqgan is None) != (vqgan is not None):
         raise ValueError(f"--vqgan: {model.path} holds {'no' if model.vqgan is None else 'a'} VQGAN already")
     gpt, first_stage = model.load_gpt(), (vqgan or model).load_vqgan()
+    if first_stage.config.quantizer != "nearest":
+        raise ValueError(
+            f"{(vqgan or model).path}: its VQGAN has the quantizer {first_stage.config.quantizer}; EasyNLP "
+            "knows the nearest entry only, and would make other codes of the same tensors"
+        )
     ids = tokenizer or model.load_tokenizer()
     if ids.file_name != "vocab.txt":
         raise ValueError(

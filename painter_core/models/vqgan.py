@@ -1,4 +1,4 @@
-"""VQGAN of taming-transformers: pixels -> codes -> pixels.
+"""VQGAN of taming-transformers and its relatives: pixels -> codes -> pixels.
 
 Shapes: B batch, H = W = image_size, h = w = grid_size = image_size / 2**(len(ch_mult) - 1), E embed_dim.
 Pixels are float (B, 3, H, W) in [-1, 1]; codes are int64 (B, h * w) in [0, codebook_size), in raster order.
@@ -6,17 +6,17 @@ Module names are those of the published checkpoints (Esser et al. 2021; taming-t
 `taming/modules`).
 """
 
-import math
+import dataclasses
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NEAREST_ROWS = 1024  # latents compared at a time: the scores of 1,024 with 16,384 entries are 64 MiB
+from painter_core.models.quantizer import Quantizer, QuantizerForm
+
 NO_CODE = -1  # of a latent that is NaN or infinite, for which every entry would be the nearest
-GROUP = 128  # scores whose largest is found first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class VQGANConfig:
     """Width of a codebook entry."""
     codebook_size: int = 16384
     """Number of codebook entries."""
+    quantizer: QuantizerForm = "nearest"
+    """How a latent becomes a code (Quantizer)."""
 
     def __post_init__(self) -> None:
         # JSON knows no tuples; two configs of one geometry must be equal.
@@ -47,6 +49,9 @@ class VQGANConfig:
         for name in ("image_size", "ch", "num_res_blocks", "z_channels", "embed_dim", "codebook_size"):
             if not 0 < getattr(self, name) <= 65536:
                 raise ValueError(f"vqgan.{name}: got {getattr(self, name)}, expected 1..65536")
+        if self.quantizer not in get_args(QuantizerForm):
+            known = ", ".join(get_args(QuantizerForm))
+            raise ValueError(f"vqgan.quantizer: got {self.quantizer!r}, expected one of {known}")
         if not 1 <= len(self.ch_mult) <= 10 or min(self.ch_mult) < 1:
             raise ValueError(f"vqgan.ch_mult: got {self.ch_mult}, expected 1 to 10 positive multiples")
         if self.num_res_blocks > 64:
@@ -57,6 +62,13 @@ class VQGANConfig:
             raise ValueError(
                 f"vqgan.image_size: got {self.image_size}, expected a multiple of {self.downsample}"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """The section of config.json; without the quantizer if it is the nearest entry, as it always was."""
+        section = dataclasses.asdict(self)
+        if self.quantizer == "nearest":
+            del section["quantizer"]
+        return section
 
     @property
     def downsample(self) -> int:
@@ -232,35 +244,6 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
-class Quantizer(nn.Module):
-    """The codebook: nearest entry by squared Euclidean distance."""
-
-    def __init__(self, codebook_size: int, embed_dim: int) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(codebook_size, embed_dim)
-        nn.init.uniform_(self.embedding.weight, -1.0 / codebook_size, 1.0 / codebook_size)
-
-    def nearest(self, z: Tensor) -> Tensor:
-        """Codes (N,) of latents (N, E); compared in float32, since a flipped arg-min is a wrong code."""
-        entries = self.embedding.weight.float()
-        # arg min |z - e|^2 = arg max (z.e - |e|^2 / 2): one product, and |z|^2 is not needed
-        half_norms = 0.5 * entries.square().sum(dim=1)
-        with torch.autocast(z.device.type, enabled=False):
-            pieces = z.float().split(NEAREST_ROWS)
-            return torch.cat([_argmax(torch.addmm(-half_norms, p, entries.t())) for p in pieces])
-
-
-def _argmax(scores: Tensor) -> Tensor:
-    """First largest entry (N,) of each row of scores (N, V): the group that holds it, then its place there.
-
-    On a CPU argmax compares one number after the other, amax many at once: it takes a quarter of the time.
-    """
-    groups = scores.view(len(scores), -1, math.gcd(scores.shape[1], GROUP))  # (N, V / G, G)
-    best = groups.amax(dim=2).argmax(dim=1)
-    found = groups[torch.arange(len(scores), device=scores.device), best]  # (N, G)
-    return best * groups.shape[2] + found.argmax(dim=1)
-
-
 class VQGAN(nn.Module):
     """Encoder, codebook and decoder, under the published state-dict names."""
 
@@ -269,7 +252,7 @@ class VQGAN(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quantize = Quantizer(config.codebook_size, config.embed_dim)
+        self.quantize = Quantizer(config.codebook_size, config.embed_dim, config.quantizer)
         self.quant_conv = nn.Conv2d(config.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, config.z_channels, 1)
 
@@ -281,7 +264,7 @@ class VQGAN(nn.Module):
         """Codes int64 (B, h * w) of pixels (B, 3, H, W) in [-1, 1]; NO_CODE where latents are not finite."""
         z = self.latents(pixels)
         flat = z.permute(0, 2, 3, 1).reshape(-1, self.config.embed_dim)  # (B*h*w, E)
-        codes = self.quantize.nearest(flat).view(z.shape[0], -1)  # (B, h*w)
+        codes = self.quantize.codes(flat).view(z.shape[0], -1)  # (B, h*w)
         return codes.masked_fill(~z.isfinite().all(dim=1).flatten(1), NO_CODE)
 
     def decode_latents(self, z_q: Tensor) -> Tensor:

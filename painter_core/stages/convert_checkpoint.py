@@ -1,4 +1,4 @@
-"""Checkpoints of EasyNLP and taming-transformers -> a model directory, and a model directory -> EasyNLP."""
+"""Foreign checkpoints -> a model directory, a model directory -> EasyNLP, and the list of named models."""
 
 import logging
 import shutil
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from painter_core.errors import Refused
-from painter_core.files.cache import sync_files
+from painter_core.files.cache import cache_root, sync_files
 from painter_core.files.storage import full_disk_named
+from painter_core.model_files import zoo
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
-from painter_core.model_files.open import open_model
+from painter_core.model_files.open import local_path, open_model
 from painter_core.model_files.to_easynlp import to_easynlp
+from painter_core.model_files.zoo_places import EASYNLP_REGISTRY
 from painter_core.runs.run import Run
 from painter_core.text.tokenizer import load_tokenizer
 
@@ -22,17 +24,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
-    """EasyNLP or taming checkpoint -> model directory, or back."""
+    """Foreign checkpoint -> model directory, or a model directory -> EasyNLP."""
 
-    source: str
-    """EasyNLP directory, taming .ckpt, flat .bin, or (with --to easynlp) a model directory."""
-    outputs: str
+    source: str | None = None
+    """What to convert: an EasyNLP directory; a VQGAN of taming-transformers, LDM, LlamaGen, Janus, IBQ,
+    Chameleon or diffusers, as a file, an index of shards or a directory; a name, hf://OWNER/NAME or
+    modelscope://OWNER/NAME; or (with --to easynlp) a model directory."""
+    outputs: str | None = None
     """Directory to write; must not exist."""
     to: Literal["painter", "easynlp"] = "painter"
     """Format to write."""
     vqgan: str | None = None
-    """VQGAN for a source that holds none: a model directory, a taming .ckpt or .bin, or `bundled`."""
+    """VQGAN for a source that holds none: anything that --source may be, or `bundled`."""
     options: ConvertOptions = field(default_factory=ConvertOptions)
+    list: bool = False
+    """Show the models that have names, what they are and what is in the cache; convert nothing."""
+
+    def __post_init__(self) -> None:
+        given = [flag for flag in ("source", "outputs") if getattr(self, flag) is not None]
+        if self.list and given:
+            raise ValueError(f"--list: converts nothing; leave out --{given[0]}")
+        if not self.list and len(given) < 2:
+            raise ValueError("--source and --outputs: both are needed, or --list alone")
 
     def paths(self) -> dict[str, str | None]:
         """Flags that name paths."""
@@ -40,19 +53,22 @@ class ConvertConfig:
 
 
 def convert_checkpoint(config: ConvertConfig, run: Run) -> None:
-    """Writes --outputs, whole or not at all.
+    """Writes --outputs, whole or not at all; or shows the list of models.
 
     Raises:
         Refused: --outputs exists.
         ValueError: the source or a flag is wrong; nothing was written.
     """
-    for line in convert(config):
+    for line in list_models() if config.list else convert(config):
         log.info("%s", line)
-    log.info("wrote %s", config.outputs)
+    if not config.list:
+        log.info("wrote %s", config.outputs)
 
 
 def convert(config: ConvertConfig) -> list[str]:
     """Converts, and returns the report."""
+    assert config.source is not None
+    assert config.outputs is not None
     target = Path(config.outputs)
     if target.exists():
         raise Refused(f"--outputs {target}: exists; name another directory, or remove it")
@@ -63,20 +79,36 @@ def convert(config: ConvertConfig) -> list[str]:
         vqgan = open_model(config.vqgan) if config.vqgan else None
         with full_disk_named(temporary):
             if config.to == "painter":
-                report = to_painter(Path(config.source), temporary, config.options, vqgan)
+                report = to_painter(local_path(config.source), temporary, config.options, vqgan)
             else:
                 report = _to_easynlp(open_model(config.source), temporary, config.options, vqgan)
         sync_files(temporary)
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return report
+    return [*report, f"wrote {config.outputs}"]
+
+
+def list_models() -> list[str]:
+    """A line a model: its name, what it is, and where the copy in the cache is from."""
+    lines = []
+    for entry in zoo.listing():
+        pin = entry.pin
+        state = f"in the cache, from {pin.archive}, sha256 {pin.sha256[:16]}" if pin else "not in the cache"
+        lines.append(f"{entry.name}  {entry.about}; {state}")
+    return [
+        *lines,
+        f"the cache is {cache_root() / 'zoo'}; names are looked up where PAINTER_ZOO says, else in "
+        f"{EASYNLP_REGISTRY}",
+    ]
 
 
 def _to_easynlp(
     model: ModelDirectory, target: Path, options: ConvertOptions, vqgan: ModelDirectory | None
 ) -> list[str]:
-    if (options.n_head, options.image_size, options.text_len) != (None, None, None):
-        raise ValueError("--n-head, --image-size, --text-len: a model directory says these itself")
+    if options != ConvertOptions(vocab=options.vocab):
+        raise ValueError(
+            "--n-head, --image-size, --text-len, --quantizer, --no-ema: a model directory says these itself"
+        )
     tokenizer = load_tokenizer(options.vocab) if options.vocab else None
     return to_easynlp(model, target, vqgan=vqgan, tokenizer=tokenizer)

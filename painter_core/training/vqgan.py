@@ -20,7 +20,7 @@ from painter_core.images.pixels import to_pixels
 from painter_core.model_files.directory import DECODER
 from painter_core.models.discriminator import PatchDiscriminator
 from painter_core.models.perceptual import PerceptualDistance
-from painter_core.models.vqgan import VQGAN
+from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.training.codebook_care import LATENTS_PER_ENTRY, CodebookCare
 from painter_core.training.vqgan_config import VQGANTrainConfig
 from painter_core.training.vqgan_losses import DiscriminatorLoss, adversarial_weight
@@ -47,7 +47,7 @@ class Autoencoder(nn.Module):
         z = self._encode(pixels).float()  # (B, E, h, w)
         b, e, h, w = z.shape
         flat = z.permute(0, 2, 3, 1).reshape(-1, e)
-        codes = self.vqgan.quantize.nearest(flat.detach())
+        codes = self.vqgan.quantize.codes(flat.detach())
         entries = self.vqgan.quantize.embedding(codes)
         if quantized:
             loss = F.mse_loss(entries, flat.detach()) + BETA * F.mse_loss(flat, entries.detach())
@@ -58,6 +58,16 @@ class Autoencoder(nn.Module):
         # times slower on a CPU
         z_q = flat.view(b, h, w, e).permute(0, 3, 1, 2).contiguous()
         return self._decode(z_q).float(), loss, z.permute(0, 2, 3, 1).reshape(-1, e).detach(), codes
+
+
+def check_trainable(geometry: VQGANConfig, *, decoder_only: bool) -> None:
+    """Raises ValueError for a quantizer that these losses, which are of the nearest entry, cannot train."""
+    if geometry.quantizer != "nearest" and not decoder_only:
+        raise ValueError(
+            f"a VQGAN with the quantizer {geometry.quantizer!r}: the losses here pull latents and their "
+            "nearest entries together, which would spoil its codes; train the decoder alone, with "
+            "--decoder-only"
+        )
 
 
 def learning_rate(config: VQGANTrainConfig, step: int) -> float:
@@ -84,6 +94,7 @@ class VQGANTrainer:
         worker: Worker,
         perceptual: PerceptualDistance | None = None,
     ) -> None:
+        check_trainable(vqgan.config, decoder_only=config.decoder_only)
         self.config, self.worker = config, worker
         self.perceptual = perceptual.to(worker.device) if perceptual else None
         self.vqgan = vqgan.to(worker.device)

@@ -24,6 +24,7 @@ from painter_core.tables.inputs import InputFile, find_files
 from painter_core.tables.units import plan_units
 from painter_core.training.perceptual_weights import load_perceptual, perceptual_files
 from painter_core.training.run_flags import bound_settings
+from painter_core.training.vqgan import check_trainable
 from painter_core.training.vqgan_config import VQGANTrainConfig
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
     tables = [absolute(table) for table in split_tables(config.tables)]
     start = _find_start(config)
     geometry = start.vqgan if start and start.vqgan else config.geometry
+    check_trainable(geometry, decoder_only=config.decoder_only)
     config, perceptual_sha256 = _find_perceptual(config, geometry)
     workers = find_workers(config.run, cluster)
     batch = config.micro_batch_size * workers.most
@@ -107,7 +109,7 @@ def _identity(
         "stage": "train_vqgan",
         **bound_settings(config),
         "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
-        "geometry": dataclasses.asdict(geometry),
+        "geometry": geometry.to_json(),
         "start_sha256": start.vqgan_sha256() if start else None,
         "perceptual_sha256": perceptual_sha256,
         **({} if columns.text else {"reads": "pictures"}),
