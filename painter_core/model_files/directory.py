@@ -42,7 +42,7 @@ class ModelDirectory:
     vqgan: VQGANConfig | None
     gpt: GPTConfig | None
     text_sha256: str | None = None
-    """Of the tokenizer that the GPT was trained with, where config.json names it."""
+    """sha256 of the tokenizer that the GPT was trained with, where config.json states it."""
 
     def check_weights(self) -> None:
         """Compares names and shapes of all weights with config.json; reads only headers.
@@ -84,11 +84,11 @@ class ModelDirectory:
         return tokenizer
 
     def vqgan_sha256(self) -> str:
-        """Of vqgan.safetensors."""
+        """Hex sha256 of vqgan.safetensors."""
         return checked_sha256(self.path / "vqgan.safetensors")
 
     def codes_sha256(self) -> str:
-        """Of what makes the codes: the VQGAN, widened to float32, without its decoder."""
+        """Hex sha256 of what makes the codes: the VQGAN, widened to float32, without its decoder."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.load_vqgan().state_dict().items()):
             if not name.startswith(DECODER):
@@ -96,7 +96,7 @@ class ModelDirectory:
         return digest.hexdigest()
 
     def gpt_sha256(self) -> str:
-        """Of gpt.safetensors."""
+        """Hex sha256 of gpt.safetensors."""
         return checked_sha256(self.path / "gpt.safetensors")
 
 
@@ -175,14 +175,14 @@ def _not_finite(state: dict[str, Tensor]) -> str | None:
 
 
 def _shapes(kind: Any, config: Any) -> tuple[Any, dict[str, list[int]]]:
-    """A model without memory, and the shapes of its weights by name."""
+    """A model on the meta device, and the shapes of its weights by name."""
     with torch.device("meta"):
         model = kind(config)
     return model, {k: list(t.shape) for k, t in model.state_dict().items()}
 
 
 def weights_bytes(kind: Any, config: Any) -> int:
-    """Of a model's weights in float32."""
+    """Size of a model's weights in float32."""
     return 4 * sum(math.prod(shape) for shape in _shapes(kind, config)[1].values())
 
 
@@ -227,7 +227,7 @@ def save_weights(model: nn.Module, file: Path) -> None:
     """The state dict as safetensors.
 
     Raises:
-        RuntimeError: a weight is NaN or infinite. What was saved before is the last that is good.
+        RuntimeError: a weight is NaN or infinite. What was saved before is the last good state.
     """
     state = {k: t.detach().to("cpu").contiguous() for k, t in model.state_dict().items()}
     if name := _not_finite(state):
@@ -235,6 +235,6 @@ def save_weights(model: nn.Module, file: Path) -> None:
             f"{name} holds NaN or infinity, so {file.name} is not written; lower --learning-rate"
         )
     file.touch()
-    mode = file.stat().st_mode  # what the umask leaves to others; save_file leaves them nothing
+    mode = file.stat().st_mode  # as the umask wants it; save_file would let nobody else read the file
     save_file(state, file)
     file.chmod(mode)

@@ -87,7 +87,7 @@ def to_painter(
     Args:
         source: an EasyNLP directory, or a file that holds a taming VQGAN.
         target: an empty directory; not written atomically.
-        vqgan: for a source that holds none.
+        vqgan: the VQGAN of a source that holds none.
 
     Returns:
         Lines that say what was mapped, left out and assumed.

@@ -19,7 +19,7 @@ from painter_core.model_files.from_foreign import converted
 log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled"
-# what a directory behind a URL is copied for: ours, and EasyNLP's
+# what is copied of a directory behind a URL: our files, and EasyNLP's
 FILES = (
     "config.json", "vqgan.safetensors", "gpt.safetensors", "vocab.txt", "tokenizer.json",
     "tokenizer_config.json", "pytorch_model.bin", "checkpoint.json",
@@ -92,6 +92,6 @@ def _download(url: str) -> Path:
 
 
 def name_for_workers(model: str) -> str:
-    """A model's path or name such that workers find the same, whose working directory may be another one."""
+    """A model's path or name in a form that means the same to workers with another working directory."""
     path = absolute(model)
     return path if model != "bundled" and os.path.exists(path) else model

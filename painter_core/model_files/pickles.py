@@ -27,7 +27,7 @@ ADVICE = (
 
 
 class StandIn:
-    """Takes the place of an object that is of no use here; keeps nothing."""
+    """Takes the place of an object that is not needed here; keeps nothing."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -40,8 +40,8 @@ def load_pickle(file: Path) -> dict[str, Tensor]:
     """The state dict in a file, under the names in the file.
 
     Args:
-        file: a flat dict of tensors, or a dict that holds one under "state_dict" (all that stands beside it
-            is dropped).
+        file: a flat dict of tensors, or a dict that holds one under "state_dict" (everything beside it is
+            dropped).
     """
     names = _stand_ins(file)
     try:

@@ -43,7 +43,7 @@ DEFAULT = "pai-painter-base-zh"
 OWNER = "alibaba-pai/"
 KEPT = ("config.json", "pytorch_model.bin", "vocab.txt", "tokenizer_config.json", "vqgan.safetensors",
         "gpt.safetensors", "tokenizer.json", "README.md")  # fmt: skip
-MAX_BYTES = 64 * 2**30  # of an archive, and of what it unpacks to
+MAX_BYTES = 64 * 2**30  # limit for an archive, and for what it unpacks to
 MAX_MEMBERS = 10_000
 PROGRESS_S = 5.0
 LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?/")
@@ -51,7 +51,7 @@ LOOPBACK = re.compile(r"http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?/")
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """Where a model's archive is, and what is known of it."""
+    """Where a model's archive is, and what is known about it."""
 
     url: str
     """Absolute path, or URL."""
@@ -73,7 +73,7 @@ def fetch(name: str) -> Path:
     """The unpacked directory of a named model, from the cache or fetched into it.
 
     Raises:
-        ValueError: it cannot be had; says which file to put where.
+        ValueError: it cannot be fetched; the message says which file to put where.
     """
     short = name.removeprefix(OWNER)
     stem = short.replace("/", "--")
@@ -100,7 +100,7 @@ def fetch(name: str) -> Path:
 
 
 def _locate(short: str) -> Archive | None:
-    """Put by hand into the cache, or where PAINTER_ZOO says; None if nothing does."""
+    """The archive put into the cache by hand, or the one that PAINTER_ZOO names; None if there is none."""
     by_hand = _by_hand(short)
     if by_hand.is_file():
         return Archive(url=str(by_hand))
@@ -198,10 +198,10 @@ def _check_network(name: str, url: str, sha: str | None) -> None:
 
 
 def _open(url: str) -> tuple[Any, str]:
-    """File system and path; of http(s) too, which is read nowhere but in the zoo."""
+    """File system and path, also for http(s), which only the zoo reads."""
     if not url.startswith(("http://", "https://")):
         return filesystem(url)
-    import aiohttp  # what fsspec reads http by; it comes with Ray
+    import aiohttp  # fsspec reads http with it; it comes with Ray
 
     # by default a download ends after five minutes, whole or not
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
@@ -251,7 +251,7 @@ class _Progress(Callback):
 
 
 def _check(short: str, url: str, file: Path, size_bytes: int | None, sha: str | None) -> str:
-    """The archive's sha256, which must be the expected one."""
+    """The archive's sha256; ValueError unless size and sha256 are the expected ones."""
     size, found = file.stat().st_size, file_sha256(file)
     if size_bytes not in (None, size):
         raise ValueError(
@@ -271,7 +271,7 @@ def _unpack(file: Path, directory: Path) -> None:
         with tarfile.open(file) as tar:
             size = 0
             for number, member in enumerate(tar):
-                tarfile.data_filter(member, str(unpacked))  # also of files that are not wanted: it raises
+                tarfile.data_filter(member, str(unpacked))  # raises for an unsafe member, wanted or not
                 size += member.size
                 if not (member.isfile() or member.isdir()) or size > MAX_BYTES or number >= MAX_MEMBERS:
                     raise ValueError(

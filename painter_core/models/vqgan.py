@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NEAREST_ROWS = 1024  # latents compared at a time: the scores of 1,024 with 16,384 entries are 64 MiB
-NO_CODE = -1  # of a latent that is NaN or infinite, for which every entry would be the nearest
-GROUP = 128  # scores whose largest is found first
+NO_CODE = -1  # for a latent that is NaN or infinite, to which every entry would be the nearest
+GROUP = 128  # scores a group: the largest group is found first, then the place in it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ def plan_units(
     """Cuts the files into units, in order.
 
     Units have about 512 rows, fewer in a small table or of large rows, and a multiple of the micro-batch, so
-    that few micro-batches are filled up. The number of workers plays no part.
+    that few micro-batches need padding. The number of workers does not matter.
 
     Raises:
         ValueError: a file cannot be read, or lacks a column.
@@ -193,8 +193,8 @@ def _top(path: str, read: set[str]) -> bool:
 
 
 def group_units(units: Iterable[Unit]) -> list[dict[str, Any]]:
-    """What UnitReader takes, {units: fields of each}, a row for the units that are read together: those of
-    one Parquet row group or .gz, which is read from its start only."""
+    """Input rows of UnitReader, {units: fields of each}, one for the units that are read together: those of
+    one Parquet row group or .gz, which can only be read from its start."""
     groups: list[list[Unit]] = []
     for unit in units:
         last = groups[-1][0] if groups else None
