@@ -97,8 +97,7 @@ class _Run:
     def _write(self, directory: Path) -> None:
         write_model(directory, vqgan=self.trainer.averaged().cpu(), card=self._card())
         (directory / "training").mkdir()
-        state = {"best": self.best, "is_best": self.is_best, "found": self.found}
-        state["window"] = self.window.state()
+        state = {
             "best": self.best,
             "is_best": self.is_best,
             "found": self.found,
