@@ -5,6 +5,7 @@ row does not depend on how many other rows there are.
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from painter_core.compute.devices import DTYPES, prepare_vqgan
-from painter_core.compute.memory import vqgan_most_rows
+from painter_core.compute.memory import kv_cache_bytes, vqgan_most_rows
 from painter_core.compute.pieces import Pieces
 from painter_core.images.pixels import quantize_pixels, to_uint8
 from painter_core.model_files.directory import ModelDirectory
@@ -20,6 +21,8 @@ from painter_core.models.cached_gpt import CachedGPT
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
 from painter_core.painting.static_sampling import StaticSampler
 from painter_core.text.ids import TextIds, text_ids
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,10 @@ class Painter:
         self._sampling_pieces = Pieces(micro_batch_size)
         self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config, device.type))
         self._static: dict[int, StaticSampler] = {}
+        cached = sampling.rows_per_picture * kv_cache_bytes(self.gpt.config, precision)
+        log.info(
+            "sampling: %d pictures a batch, %.1f MB of keys and values each", micro_batch_size, cached / 1e6
+        )
         self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
 
     def text_ids(self, texts: list[str]) -> TextIds:
