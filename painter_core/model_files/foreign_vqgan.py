@@ -66,9 +66,7 @@ def read_vqgan(
         )
     plain = {name: names[theirs] for name, theirs in ours.items()}
     if averaged:
-        what = (
-            "the weights beside them, as --no-ema says" if no_ema else "the averaged ones (other: --no-ema)"
-        )
+        what = "those others, as --no-ema says" if no_ema else "the averaged ones (other: --no-ema)"
         report.append(f"{len(averaged)} averaged weights stand beside the others; taken: {what}")
     _check_shapes(checkpoint, plain, chosen)
     tensors = read_tensors(checkpoint, chosen or plain, report)
