@@ -66,7 +66,11 @@ def read_vqgan(
         )
     plain = {name: names[theirs] for name, theirs in ours.items()}
     if averaged:
-        what = "those others, as --no-ema says" if no_ema else "the averaged ones (other: --no-ema)"
+        plainly, averagely = (
+            "the weights beside them, as --no-ema says",
+            "the averaged ones (other: --no-ema)",
+        )
+        what = plainly if no_ema else averagely
         report.append(f"{len(averaged)} averaged weights stand beside the others; taken: {what}")
     _check_shapes(checkpoint, plain, chosen)
     tensors = read_tensors(checkpoint, chosen or plain, report)
