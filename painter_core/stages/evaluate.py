@@ -118,7 +118,7 @@ def write_score(directory: RunDirectory) -> Score:
     return found
 
 
-def _columns(config: EvaluateConfig) -> Columns:
+def evaluate_columns(config: EvaluateConfig) -> Columns:
     """What is read; of a TSV that generate wrote, its run directory says the columns."""
     flags = config.input
     if flags.input_schema == OUTPUTS_SCHEMA and config.table.tables.endswith(".tsv"):
@@ -135,7 +135,7 @@ def evaluate(config: EvaluateConfig, run: Run) -> None:
         stage="evaluate",
         table="scores",
         flags=config.table,
-        columns=_columns(config),
+        columns=evaluate_columns(config),
         identity={"judge": "attributes", "format": 1},
         row_bytes=SCORE_BYTES,
     )

@@ -153,7 +153,7 @@ def _scores(table: str) -> dict[str, list[str]]:
 
 @torch.inference_mode()
 def _decoded(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[GalleryEntry]:
-    model = open_vqgan(config.tables).load_vqgan()
+    model = open_vqgan(RunDirectory(config.tables).url).load_vqgan()
     rows = [row for part in _shown_rows(config, manifest) for row in part]
     originals = _originals(config, {row["idx"] for row in rows}) if config.originals else {}
     for start in range(0, len(rows), DECODE_ROWS):
