@@ -1,6 +1,7 @@
 """A gallery: one self-contained HTML page of pictures with their captions.
 
-GalleryEntry rows (encoded pictures) -> at most max_entries of them -> data: URIs -> page.html.j2.
+GalleryEntry rows (encoded pictures) -> data: URIs -> page.html.j2. A page has at most MAX_PICTURES pictures,
+each of KEEP_BYTES, which base64 makes a third larger: 45 MB.
 
 Captions, ids and pictures come from tables and are not trusted: the template escapes, the page's own policy
 forbids scripts and every request, invisible characters are written out, and a picture reaches the page only
@@ -9,7 +10,6 @@ after Pillow took it for one of the allowed formats.
 
 import base64
 import io
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,8 +21,9 @@ from painter_core.images.decode import FORMATS, MAX_PIXELS
 from painter_core.text.escape import visible
 
 SHOWN_BY_BROWSERS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+MAX_PICTURES = 1000
 THUMBNAIL_PX = 512  # twice the widest a picture is laid out
-KEEP_BYTES = 32 * 1024  # a picture above this is embedded as a WebP thumbnail: 500 rows stay under 20 MB
+KEEP_BYTES = 32 * 1024  # a picture above this is embedded as a WebP thumbnail
 PIXELATED_UP_TO_PX = 128  # pictures this small are enlarged, and their pixels are to be seen
 CAPTION_CHARS = 400
 IDX_CHARS = 80
@@ -41,6 +42,8 @@ class GalleryEntry:
     seed: int | None = None
     score: str | None = None
     sample: int | None = None
+    pictures: str | None = None
+    """Which of its pictures are shown, if not all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,28 +68,27 @@ def render_gallery(
     title: str,
     subtitle: str = "",
     total: int | None = None,
-    max_entries: int = 500,
     seed: int = 0,
 ) -> str:
     """The page as text.
 
     Args:
-        entries: rows in the order to show; read once and never held all together.
+        entries: the rows to show, in their order; read once, their pictures are not held together.
         title: heading, and the browser's title.
         subtitle: a line below it (the model, the settings).
-        total: rows of the table, where `entries` is a sample of it by the same seed.
-        max_entries: more rows than this are sampled.
-        seed: of that sample, which is a function of it and of the number of rows alone.
+        total: rows of the table, if `entries` are a sample of them.
+        seed: seed of that sample.
 
     Raises:
-        ValueError: a picture that cannot be shown, or labels that do not match the pictures.
+        ValueError: a picture that cannot be shown, more than MAX_PICTURES, or labels that do not match the
+            pictures.
     """
-    if max_entries < 1:
-        raise ValueError(f"max_entries must be at least 1, got {max_entries}")
-    shown, count = _sample(entries, max_entries, seed)
-    if total is not None and total < count:
-        raise ValueError(f"total must be at least the {count} entries given, got {total}")
-    cards = [_card(entry) for entry in shown]
+    cards, pictures = list[_Card](), 0
+    for entry in entries:
+        cards.append(_card(entry))
+        pictures += len(entry.images)
+        if pictures > MAX_PICTURES:
+            raise ValueError(f"more than {MAX_PICTURES:,} pictures for one page; show fewer rows")
     environment = Environment(
         loader=PackageLoader("painter_core.stages.make_gallery", "."),
         autoescape=True,
@@ -97,7 +99,7 @@ def render_gallery(
     return environment.get_template("page.html.j2").render(
         title=visible(title),
         subtitle=visible(subtitle),
-        extent=_extent(len(cards), count if total is None else total, seed),
+        extent=_extent(len(cards), len(cards) if total is None else total, pictures, seed),
         cards=cards,
         is_paired=any(len(card.figures) > 1 for card in cards),
     )
@@ -110,33 +112,20 @@ def write_gallery(
     title: str,
     subtitle: str = "",
     total: int | None = None,
-    max_entries: int = 500,
     seed: int = 0,
 ) -> None:
     """Write the page of render_gallery to a path or URL, whole or not at all."""
-    page = render_gallery(
-        entries, title=title, subtitle=subtitle, total=total, max_entries=max_entries, seed=seed
-    )
+    page = render_gallery(entries, title=title, subtitle=subtitle, total=total, seed=seed)
     write_bytes(*filesystem(path), page.encode("utf-8"))
 
 
-def _sample(entries: Iterable[GalleryEntry], max_entries: int, seed: int) -> tuple[list[GalleryEntry], int]:
-    """At most max_entries of them in their order, equally likely (algorithm R), and how many there were."""
-    generator = random.Random(seed)
-    kept: list[tuple[int, GalleryEntry]] = []
-    count = 0
-    for count, entry in enumerate(entries, start=1):
-        if len(kept) < max_entries:
-            kept.append((count, entry))
-        elif (slot := generator.randrange(count)) < max_entries:
-            kept[slot] = (count, entry)
-    return [entry for _, entry in sorted(kept, key=lambda numbered: numbered[0])], count
-
-
-def _extent(shown: int, total: int, seed: int) -> str:
-    if shown < total:
-        return f"{shown:,} of {total:,} shown, sampled with seed {seed}"
-    return f"{total:,} {'row' if total == 1 else 'rows'}"
+def _extent(rows: int, total: int, pictures: int, seed: int) -> str:
+    shown = f"{total:,} {'row' if total == 1 else 'rows'}"
+    if rows < total:
+        shown = f"{rows:,} of {total:,} rows shown, sampled with seed {seed}"
+    if pictures > rows:
+        shown += f"; {pictures:,} pictures, of at most {MAX_PICTURES:,} a page"
+    return shown
 
 
 def _card(entry: GalleryEntry) -> _Card:
@@ -148,6 +137,7 @@ def _card(entry: GalleryEntry) -> _Card:
         "sample": entry.sample,
         "seed": entry.seed,
         "score": entry.score,
+        "pictures": entry.pictures,
     }
     return _Card(
         caption=_cut(entry.caption, CAPTION_CHARS),
@@ -190,8 +180,13 @@ def _figure(image: bytes, label: str, idx: str) -> _Figure:
 
 
 def _thumbnail(picture: Image.Image) -> tuple[bytes, tuple[int, int]]:
+    """A WebP of at most KEEP_BYTES, as large as they allow, and its size."""
     small = picture.convert("RGB")
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))  # keeps the aspect, never enlarges
-    encoded = io.BytesIO()
-    small.save(encoded, "WEBP", quality=88)
-    return encoded.getvalue(), small.size
+    side = THUMBNAIL_PX
+    while True:
+        small.thumbnail((side, side))  # keeps the aspect, never enlarges
+        encoded = io.BytesIO()
+        small.save(encoded, "WEBP", quality=88)
+        if encoded.tell() <= KEEP_BYTES:  # 64 x 64 pixels always are
+            return encoded.getvalue(), small.size
+        side = side * 3 // 4
