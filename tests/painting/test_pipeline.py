@@ -125,7 +125,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> N
     monkeypatch.delenv("PAINTER_ZOO", raising=False)
     monkeypatch.setenv("PAINTER_OFFLINE", "1")
     for name in ("pai-painter-commercial-base-zh", TASK):
-        with pytest.raises(ValueError, match="PAINTER_OFFLINE is set, so https:.* is not asked"):
+        with pytest.raises(ValueError, match=r"PAINTER_OFFLINE is set, so https:.* is not asked"):
             pipeline(name)
     with pytest.raises(ValueError, match="names a model itself"):
         pipeline("pai-painter-commercial-base-zh", model)
