@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from painter_core.compute.memory import vqgan_most_rows
 from painter_core.easynlp.output import COLUMNS, read_cell
 from painter_core.errors import Refused, Reject
 from painter_core.files.storage import filesystem, redact
@@ -37,7 +38,7 @@ from painter_core.tables.units import plan_units
 log = logging.getLogger(__name__)
 
 KINDS = ("outputs", "codes")  # of tables
-DECODE_ROWS = 64  # codes decoded at a time
+DECODE_ROWS = 64  # codes decoded at a time, fewer of large pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +202,9 @@ def _decoded(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
     shown = _shown_rows(config, manifest, ("idx", "text", "codes"), in_a_row)
     rows = [row for part in shown for row in part]
     originals = _originals(config, {row["idx"] for row in rows}) if config.originals else {}
-    for start in range(0, len(rows), DECODE_ROWS):
-        batch = rows[start : start + DECODE_ROWS]
+    step = min(DECODE_ROWS, vqgan_most_rows(model.config, "cpu"))
+    for start in range(0, len(rows), step):
+        batch = rows[start : start + step]
         codes = torch.from_numpy(np.array([row["codes"] for row in batch], np.int64))
         for row, picture in zip(batch, to_uint8(model.decode(codes)), strict=True):
             images: tuple[bytes, ...] = (encode_image(picture),)
