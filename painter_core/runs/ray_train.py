@@ -4,10 +4,12 @@ The loop keeps its own checkpoints (painter_core.training.checkpoints) and takes
 so a worker that dies is replaced and the run goes on; Ray keeps nothing.
 """
 
+import functools
 import json
 import logging
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +18,17 @@ from typing import Any, Literal
 
 from painter_core.compute.cpus import usable_cpus
 from painter_core.compute.devices import resolve_training_precision
-from painter_core.files.storage import filesystem, write_bytes, write_json
+from painter_core.errors import Changed, Stop
+from painter_core.files.cache import NO_ROOM
+from painter_core.files.storage import filesystem, remove, write_bytes, write_json
 from painter_core.runs.cluster import Cluster, wanted_workers
-from painter_core.training.checkpoints import latest_checkpoint, publish, repair_published
+from painter_core.runs.worker_log import WorkerLines, heard, log_directory
+from painter_core.training.checkpoints import (
+    latest_checkpoint,
+    publish,
+    repair_published,
+    whole_checkpoints,
+)
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
 
@@ -61,17 +71,18 @@ def run_workers(
         The content of outcome.json.
 
     Raises:
-        RuntimeError: the loop stopped with an error of its own (outcome.json has `error`).
+        Stop: the loop stopped with an error of its own (outcome.json has `error`).
     """
     import ray.train
     import ray.train.torch
 
     log.info("%d..%d workers on %s", workers.least, workers.most, "GPUs" if workers.use_gpu else "CPUs")
     (root / "_run" / "outcome.json").unlink(missing_ok=True)
+    remove(*filesystem(str(log_directory(root))))  # of another attempt to run
     # (least, most) lets Ray go on with fewer; its annotation of num_workers lags behind
     number: Any = (workers.least, workers.most) if workers.least < workers.most else workers.most
     trainer = _without_handler(ray.train.torch.TorchTrainer)(
-        loop,
+        in_worker(loop),
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(
             num_workers=number,
@@ -85,7 +96,7 @@ def run_workers(
             failure_config=ray.train.FailureConfig(max_failures=3),
         ),
     )
-    follower, ended = _Follower(root / "metrics.jsonl", num_steps), threading.Event()
+    follower, ended = _Follower(root, num_steps), threading.Event()
     thread = threading.Thread(target=follower.run, args=(ended,), daemon=True)
     thread.start()
     try:
@@ -93,11 +104,50 @@ def run_workers(
     finally:
         ended.set()
         thread.join()
-    outcome = json.loads((root / "_run" / "outcome.json").read_text())
+    outcome = read_outcome(root)
     if outcome.get("error"):
-        raise RuntimeError(outcome["error"])
+        raise Stop(outcome.get("code", 1), outcome["error"])
     write_bytes(*filesystem(str(root / "_SUCCESS")), b"")
     return outcome
+
+
+def in_worker(loop: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """The loop as a worker runs it: its log reaches the driver, and an error that would only come again ends
+    the run, with its message, where Ray would start all workers three times more.
+    """
+
+    @functools.wraps(loop)
+    def run(config: dict[str, Any]) -> None:
+        import ray.train
+
+        with heard(config["plan"].root, ray.train.get_context().get_world_rank()):
+            end_at_once(loop, config)
+
+    return run
+
+
+def end_at_once(loop: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
+    """Runs a loop; an error that would come again is left for the driver in outcome.json.
+
+    Raises:
+        Exception: another error; or this one too, if several workers run, of which some may wait for this
+            one: Ray ends them all, and the next attempt finds outcome.json.
+    """
+    plan = config["plan"]
+    if read_outcome(plan.root).get("error"):
+        return
+    try:
+        loop(config)
+    except (Changed, Stop, ValueError, OSError) as error:
+        message = str(error)
+        if isinstance(error, OSError):
+            if error.errno not in NO_ROOM:
+                raise
+            message += ". Make room and submit again: it goes on from the last checkpoint"
+        traceback.print_exc()  # to Ray's own log of this worker
+        _write_outcome(plan.root, {"error": message, "code": error.code if isinstance(error, Stop) else 1})
+        if plan.workers.most > 1:
+            raise
 
 
 def _without_handler(trainer: type) -> type:
@@ -106,10 +156,11 @@ def _without_handler(trainer: type) -> type:
 
 
 class _Follower:
-    """Prints the lines that rank 0 adds to metrics.jsonl."""
+    """Prints the lines that rank 0 adds to metrics.jsonl, and what workers log."""
 
-    def __init__(self, path: Path, num_steps: int) -> None:
-        self._path, self._num_steps = path, num_steps
+    def __init__(self, root: Path, num_steps: int) -> None:
+        self._path, self._num_steps = root / "metrics.jsonl", num_steps
+        self._workers = WorkerLines(root)
         self._seen = len(self._lines())  # what an interrupted run left is not news
         self._first: tuple[int, float] | None = None
 
@@ -123,6 +174,8 @@ class _Follower:
         return self._path.read_text().splitlines() if self._path.exists() else []
 
     def _show(self) -> None:
+        for level, line in self._workers.new():
+            log.log(level, "%s", line)
         lines = self._lines()
         self._seen = min(self._seen, len(lines))  # a resumed run cuts the file
         for line in lines[self._seen :]:
@@ -174,8 +227,25 @@ def resume_from(root: Path, worker: Worker) -> tuple[Path, dict[str, Any]] | Non
             repair_published(root / name)
         if state.get("is_best", False):
             publish(root / "best", path)
+        elif not (root / "best").exists():
+            _bring_back_best(root)
     log.info("resuming at step %d from %s", state["step"], path)
     return path, state
+
+
+def _bring_back_best(root: Path) -> None:
+    """Publishes best/, which somebody removed, once more; ValueError if its checkpoint is not kept."""
+    import torch
+
+    for path in whole_checkpoints(root):
+        state = torch.load(path / "training" / "state.pt", map_location="cpu", weights_only=True)
+        if state.get("is_best", False):
+            publish(root / "best", path)
+            return
+    raise ValueError(
+        f"{root / 'best'}: it is gone, and the checkpoint that it was made of is no longer kept; put it "
+        f"back, or copy {root / 'last'} there"
+    )
 
 
 def end_training(root: Path, values: dict[str, Any]) -> None:
@@ -193,6 +263,12 @@ def stop_training(root: Path, worker: Worker, message: str) -> None:
     """
     if worker.rank == 0:
         _write_outcome(root, {"error": message})
+
+
+def read_outcome(root: Path) -> dict[str, Any]:
+    """What the workers left for the driver; empty as long as they have not."""
+    file = root / "_run" / "outcome.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def _write_outcome(root: Path, values: dict[str, Any]) -> None:

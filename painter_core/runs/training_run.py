@@ -43,7 +43,7 @@ class TrainingRun:
         self.stage = stage
         self._run = run
         kind = Kind(plan_key="stage", plan_value=stage, ours=OURS)
-        self._place = Place(kind, flag, url, url, lambda: (Path(filesystem(url)[1]) / "_SUCCESS").exists())
+        self._place = Place(kind, flag, url, url, lambda: _is_whole(Path(filesystem(url)[1])))
         self._place.check_foreign()
         self._values: dict[str, Any] = {}
 
@@ -125,6 +125,11 @@ class TrainingRun:
             "next": "" if code == 0 else "submit the same command again to resume",
         }
         write_json(*filesystem(str(self.root / "summary.json")), summary)
+
+
+def _is_whole(root: Path) -> bool:
+    """Whether a run reached its end there, and its models were not removed since."""
+    return all((root / name).exists() for name in ("_SUCCESS", "best/config.json", "last/config.json"))
 
 
 def split_tables(tables: str) -> list[str]:

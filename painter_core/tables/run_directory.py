@@ -82,14 +82,18 @@ class RunDirectory:
         write_json(*self.path(*parts), value)
 
     def is_complete(self) -> bool:
-        """Whether a run reached its end here, and the single file, if the output is one, is still whole."""
-        fs, path = self.path()
-        if not all(fs.exists(join(path, name)) for name in ("manifest.json", "_SUCCESS")):
+        """Whether a run reached its end here, and what it made is still there: its parts with their commit
+        records, and the single file, if the output is one, as long as it was."""
+        names = self._names()
+        if not {"manifest.json", "_SUCCESS"} <= {*names}:
+            return False
+        manifest = self.read_json("manifest.json")
+        if len(self.committed()) < len(manifest["parts"]):
             return False
         if not self.single_file:
             return True
         fs, path = filesystem(self.outputs)
-        expected = self.read_json("manifest.json").get("joined_bytes")  # older tables have none
+        expected = manifest.get("joined_bytes")  # older tables have none
         return fs.exists(path) and expected in (None, fs.size(path))
 
     def committed(self) -> set[int]:

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from painter_core.errors import Changed
 from painter_core.files.faults import failpoint
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
 from painter_core.runs.ray_train import end_training, resume_from, stop_training, this_worker
-from painter_core.stages.codes_table import open_samples
+from painter_core.stages.codes_table import open_samples, open_vqgan
 from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.tables.records import read_manifest
@@ -41,6 +40,7 @@ class _Run:
         self.plan, self.config = plan, plan.config
         self.worker = this_worker(self.config.precision)
         self.tokenizer = load_tokenizer(plan.tokenizer_dir)
+        check_pins(str(plan.tokenizer_dir), {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
         self.gpt = self._start_model().to(self.worker.device)
@@ -68,7 +68,7 @@ class _Run:
             check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
             return gpt
         gpt = GPT(self.plan.gpt)
-        start_from_codebook(gpt, open_model(self.plan.vqgan_dir).load_vqgan().quantize.embedding.weight)
+        start_from_codebook(gpt, open_vqgan(self.plan.train_table).load_vqgan().quantize.embedding.weight)
         return gpt
 
     def _resume(self) -> None:
@@ -134,7 +134,7 @@ class _Run:
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
 
     def _write(self, directory: Path) -> None:
-        vqgan = open_model(self.plan.vqgan_dir).path
+        vqgan = open_vqgan(self.plan.train_table).path  # as the manifest of the codes names it, still
         write_model(directory, vqgan=vqgan, gpt=self.gpt, tokenizer=self.tokenizer, card=self._card())
         (directory / "training").mkdir()
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
@@ -165,11 +165,7 @@ class _Run:
 
 def train_loop(config: dict[str, Any]) -> None:
     """The function that Ray Train runs in every worker."""
-    try:
-        run = _Run(config["plan"])
-    except Changed as error:
-        stop_training(config["plan"].root, this_worker("fp32"), str(error))
-        return
+    run = _Run(config["plan"])
     plan, worker = run.plan, run.worker
     # every worker starts to log only after all have read the checkpoint
     metrics = MetricsLog(plan.root, resume_step=run.step) if worker.rank == 0 else None

@@ -1,0 +1,64 @@
+"""What training workers log, in the driver's log: Ray keeps it in files of its own, where nobody looks.
+
+Each worker adds lines to ROOT/_run/workers/RANK.log; the driver reads them as they come.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LEVELS = {"WARNING": logging.WARNING, "ERROR": logging.ERROR}
+
+
+def log_directory(root: Path) -> Path:
+    """Where the workers of a run log to."""
+    return root / "_run" / "workers"
+
+
+@contextmanager
+def heard(root: Path, rank: int) -> Iterator[None]:
+    """Context of a worker's loop: what our code logs reaches the driver, of other ranks than 0 only warnings.
+
+    Args:
+        root: of the run, which driver and workers see.
+        rank: of the worker.
+    """
+    directory = log_directory(root)
+    directory.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(directory / f"{rank}.log", encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setLevel(logging.WARNING if rank else logging.INFO)
+    ours = logging.getLogger("painter_core")
+    before = ours.level
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(before)
+        handler.close()
+
+
+class WorkerLines:
+    """The driver's side: the lines that came since the last look.
+
+    Args:
+        root: of the run.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._directory = log_directory(root)
+        self._read: dict[Path, int] = {}  # bytes
+
+    def new(self) -> Iterator[tuple[int, str]]:
+        """Level and text of each line that is whole, `worker RANK: ...`."""
+        for file in sorted(self._directory.glob("*.log")):
+            with file.open("rb") as stream:
+                stream.seek(self._read.get(file, 0))
+                whole = stream.read().rpartition(b"\n")[0]
+            for line in whole.splitlines():
+                level, _, text = line.decode("utf-8", "replace").partition(" ")
+                yield LEVELS.get(level, logging.INFO), f"worker {file.stem}: {text}"
+            self._read[file] = self._read.get(file, 0) + len(whole) + bool(whole)
