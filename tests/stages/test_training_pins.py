@@ -1,4 +1,4 @@
-"""Training workers compare what they load with the plan (of fault 2's kind), and keep no credentials (17b)."""
+"""Training workers compare what they load with the plan (fault 2), and keep no credentials (17b)."""
 
 import json
 import os
