@@ -9,7 +9,7 @@ from typing import Literal
 
 from painter_core.errors import Refused
 from painter_core.files.cache import cache_root, sync_files
-from painter_core.files.storage import full_disk_named
+from painter_core.files.storage import filesystem, full_disk_named, is_local, redact
 from painter_core.flag_checks import refuse_unused
 from painter_core.model_files import zoo
 from painter_core.model_files.directory import ModelDirectory
@@ -69,7 +69,9 @@ def convert(config: ConvertConfig) -> list[str]:
     """Converts, and returns the report."""
     assert config.source is not None
     assert config.outputs is not None
-    target = Path(config.outputs)
+    if not is_local(config.outputs):
+        raise ValueError(f"--outputs {redact(config.outputs)}: a directory of this machine is needed, no URL")
+    target = Path(filesystem(config.outputs)[1])
     if target.exists():
         raise Refused(f"--outputs {target}: exists; name another directory, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)

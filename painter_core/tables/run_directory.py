@@ -18,7 +18,7 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from painter_core.files.storage import filesystem, join, read_json, write_json
+from painter_core.files.storage import filesystem, join, read_json, redact, write_json
 from painter_core.tables.records import read_sealed
 
 SINGLE_FILE = (".tsv", ".parquet")
@@ -119,6 +119,17 @@ def table_url(table: str) -> str:
     directory = RunDirectory(table)
     is_ours = directory.single_file and directory.read_json("_run", "plan.json") is not None
     return directory.url if is_ours else table
+
+
+def check_plan(path: str, plan: Any) -> dict[str, Any]:
+    """What a plan.json holds, of a table or a training; ValueError if it is none of ours."""
+    if not isinstance(plan, dict) or not (
+        isinstance(plan.get("stage"), str) and isinstance(plan.get("identity"), dict)
+    ):
+        raise ValueError(
+            f"{redact(path)}: no plan of ours (stage and identity), or damaged; name another directory"
+        )
+    return plan
 
 
 def foreign_name(fs: AbstractFileSystem, root: str) -> str:

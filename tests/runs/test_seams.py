@@ -47,6 +47,22 @@ def test_a_part_that_is_gone_is_made_again(
     assert "already complete" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "plan", ["[]", "{}", '{"stage": 1, "identity": {}}', '{"stage": "test", "identity": 3}', "{"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_plan_of_others_is_left_alone(
+    plan: str, overwrite: bool, table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out" / "_run").mkdir(parents=True)
+    (tmp_path / "out" / "_run" / "plan.json").write_text(plan)
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    before = contents(tmp_path / "out")
+    assert code_of(lambda: run_here(table, tmp_path / "out", overwrite=overwrite)) == 2
+    assert "out/_run/plan.json: no" in caplog.text
+    assert contents(tmp_path / "out") == before
+
+
 def test_what_is_noticed_is_said_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = ['a\t"经典""小白鞋"""\n', "b\t7\n", "\n", "b\t文\n", "c\t=1\n"]
     (tmp_path / "in.tsv").write_text("".join(lines))
