@@ -227,7 +227,7 @@ def resume_from(root: Path, worker: Worker) -> tuple[Path, dict[str, Any]] | Non
             repair_published(root / name)
         if state.get("is_best", False):
             publish(root / "best", path)
-        elif not (root / "best").exists():
+        elif not (root / "best" / "config.json").exists():
             _bring_back_best(root)
     log.info("resuming at step %d from %s", state["step"], path)
     return path, state
