@@ -6,6 +6,7 @@ other.
 
 import dataclasses
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,8 @@ class GenerateConfig:
 
     def paths(self) -> dict[str, str | None]:
         """Flags that name paths."""
-        return {
-            "--tables": self.table.tables,
-            "--outputs": self.table.outputs,
-            "--checkpoint-dir": self.checkpoint_dir,
-        }
+        table, model = self.table, self.checkpoint_dir
+        return {"--tables": table.tables, "--outputs": table.outputs, "--checkpoint-dir": model}
 
 
 def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirectory:
@@ -207,7 +205,8 @@ class PaintUnits:
         began = time.monotonic()
         log = RejectLog(stage="generate", keep_cell=self.config.table.keep_rejected)
         columns = [name for name in row.table.column_names if name not in PLACE]
-        painted = row.keep(self._paintable(row.table.to_pylist(), log), log, columns)
+        kept, notes = self._paintable(row.table.to_pylist(), log)
+        painted = dataclasses.replace(row.keep(kept, log, columns), warnings=row.warnings + notes)
         requests = [
             Request(idx=line["idx"], text=line["text"], sample=sample)
             for line in painted.table.select(["idx", "text"]).to_pylist()
@@ -229,10 +228,10 @@ class PaintUnits:
         texts = [model_text(tokenizer, text, length) for text in table.column("text").to_pylist()]
         return table.set_column(table.column_names.index("text"), "text", pa.array(texts, pa.string()))
 
-    def _paintable(self, lines: list[dict[str, Any]], log: RejectLog) -> list[int]:
-        """Positions of the rows that leave tokens; the others are rejected."""
+    def _paintable(self, lines: list[dict[str, Any]], log: RejectLog) -> tuple[list[int], Counter[str]]:
+        """Positions of the rows that leave tokens, and what is noticed of them; the others are rejected."""
         if not lines:
-            return []
+            return [], Counter()
         found = self._painter.text_ids([line["text"] for line in lines])
         length = self._painter.gpt.config.text_len
         kept = []
@@ -242,7 +241,8 @@ class PaintUnits:
                 kept.append(i)
             except Reject as error:
                 log.add(line, error)
-        return kept
+        cut, unknown = (found.num_tokens[kept] > length).sum(), (found.num_unk[kept] > 0).sum()
+        return kept, Counter(text_cut=int(cut), text_unk=int(unknown))
 
     def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
         column = self.config.input.first_sequence
