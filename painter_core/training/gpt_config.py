@@ -62,6 +62,9 @@ class TrainConfig:
     """Samples a forward pass of one worker."""
     gradient_accumulation_steps: int = 1
     """Forward passes an update; global batch = micro_batch_size x workers x this."""
+    activation_checkpointing: bool = False
+    """Keep no activations of the blocks but compute them again in the backward pass: less memory, about a
+    third more work, the same weights."""
     sequence_length: int | None = None
     """Checked against text_len + image_len, if given (288 for the published models)."""
     expect: str = ""
