@@ -1,6 +1,7 @@
 """Training jobs without Ray: plan, lock, checkpoints and end as in the jobs, one worker in this process."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,19 @@ def vqgan_config(tables: object, out: object, **run: Any) -> VQGANTrainConfig:
 
 def train_here(config: TrainConfig | VQGANTrainConfig) -> bool:
     """Trains to the end in this process; False if the run was complete before. Fails as the job does."""
-    is_gpt = isinstance(config, TrainConfig)
-    loop: Any = gpt_loop if is_gpt else vqgan_loop
-    make_plan: Any = gpt_plan.make_plan if is_gpt else vqgan_plan.make_plan
+    loop: Any = gpt_loop if isinstance(config, TrainConfig) else vqgan_loop
+    return train_by(config, lambda plan: loop.train_as(ONE_CPU, plan))
+
+
+def train_by(config: TrainConfig | VQGANTrainConfig, workers: Callable[[Any], object]) -> bool:
+    """The same with other workers, which are given the plan."""
+    make_plan: Any = gpt_plan.make_plan if isinstance(config, TrainConfig) else vqgan_plan.make_plan
     with Run({}) as run:
         planned = make_plan(config, run, ALONE)
         if planned is None:
             return False
         plan, training = planned
-        loop.train_as(ONE_CPU, plan)
+        workers(plan)
         training.end(complete(plan.root))
     return True
 

@@ -1,5 +1,6 @@
 """What every training worker runs: take up the newest checkpoint, step through the data, save, validate."""
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ from painter_core.training.metrics import MetricsLog
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.training.output import Output, open_output
 from painter_core.training.samples import Samples
+from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
 
@@ -44,9 +46,9 @@ class _Run:
             self.tokenizer = load_tokenizer(directory)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
-        self.gpt = self._start_model().to(self.worker.device)
+        self.gpt = self._start_model()
         self.gpt.activation_checkpointing = self.config.activation_checkpointing
-        self.optimizers = make_optimizers(self.gpt, self.config)
+        self.is_sharded = self.config.parallel == "fsdp" and worker.world_size > 1
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.dropped: np.ndarray | None = None
@@ -75,12 +77,18 @@ class _Run:
 
     def _resume(self) -> None:
         found = resume_from(self.output, self.worker)
+        if found is not None:
+            self.gpt.load_state_dict(open_model(str(found[0])).load_gpt().state_dict())
+        if self.is_sharded:
+            shard(self.gpt, self.worker)
+        else:
+            self.gpt.to(self.worker.device)
+        self.optimizers = make_optimizers(self.gpt, self.config)
         if found is None:
             return
         path, state = found
-        self.gpt.load_state_dict(open_model(str(path)).load_gpt().state_dict())
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(stored)
+            load_optimizer(optimizer, stored, path)
         torch.set_rng_state(state["rng"])
         self.step, self.best_loss = state["step"], state["best_loss"]
         self.valid_loss = state.get("valid_loss", self.valid_loss)  # an older version's has neither
@@ -93,7 +101,7 @@ class _Run:
         wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
             model = cast(nn.Module, torch.compile(model))
-        if self.worker.world_size > 1:
+        if self.worker.world_size > 1 and not self.is_sharded:
             devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
         return model
@@ -125,19 +133,25 @@ class _Run:
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
                 metrics.log(self.step, valid_loss=self.valid_loss)
         self.gpt.train()
+        whole = gathered(self.gpt, self.worker) if self.is_sharded else self.gpt
         if self.worker.rank == 0:
             # without a validation table the newest counts as the best
             self.is_best = self.valid is None or self.valid_loss <= self.best_loss
             if self.is_best and self.valid is not None:
                 self.best_loss = self.valid_loss
             keep = self.config.run.keep_checkpoints
-            self.output.save(self.step, self._write, keep=keep, is_best=self.is_best)
+            write = functools.partial(self._write, whole)
+            self.output.save(self.step, write, keep=keep, is_best=self.is_best)
+        elif self.is_sharded:
+            save_moments(self.optimizers[0], None, self.worker)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
 
-    def _write(self, directory: Path) -> None:
+    def _write(self, gpt: GPT, directory: Path) -> None:
         vqgan = open_model(self.plan.vqgan_dir).path
-        write_model(directory, vqgan=vqgan, gpt=self.gpt, tokenizer=self.tokenizer, card=self._card())
+        write_model(directory, vqgan=vqgan, gpt=gpt, tokenizer=self.tokenizer, card=self._card())
         (directory / "training").mkdir()
+        if self.is_sharded:
+            save_moments(self.optimizers[0], directory, self.worker)
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
         torch.save(
             {
@@ -148,7 +162,7 @@ class _Run:
                 "valid_loss": self.valid_loss,
                 "is_best": self.is_best,
                 "window": self.window.state(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "optimizers": [without_moments(optimizer) for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
             },
             directory / "training" / "state.pt",
