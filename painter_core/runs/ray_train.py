@@ -24,9 +24,11 @@ from painter_core.training.metrics import FILE as METRICS
 from painter_core.training.output import Output
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
+from painter_core.training.world_sizes import told
 
 log = logging.getLogger(__name__)
 
+RESIZE_S = 60.0  # --resize-interval by default, as Ray's
 REMOTE_S = 5.0  # between two looks at the metrics of a run in an object store
 
 SHOWN = ("train_loss", "valid_loss", "train_rec", "valid_psnr", "valid_usage", "lr", "samples_per_s")
@@ -39,6 +41,21 @@ class Workers:
     least: int
     most: int
     use_gpu: bool
+    resize_interval_s: float
+    """Between two looks for room for more, if there are fewer than the most."""
+
+    @property
+    def are_elastic(self) -> bool:
+        """Whether their number may change in a run."""
+        return self.least < self.most
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What one takes of a node."""
+        if self.use_gpu:
+            return {"GPU": 1, "CPU": 1}
+        # whole ones where Ray divides what a node has by it, to count how many workers fit
+        return {"CPU": 1 if self.are_elastic else 0.75}
 
 
 def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
@@ -52,7 +69,12 @@ def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     has = f"{room} {'GPUs' if on_gpu else 'CPUs'}"
     least, most = wanted_workers("--num-workers", flags.num_workers, room, has, default=(1, 1))
     # the global batch is made for so many workers, and stays: there must be room for them now
-    return Workers(least=least, most=min(most, room), use_gpu=on_gpu)
+    return Workers(
+        least=least,
+        most=min(most, room),
+        use_gpu=on_gpu,
+        resize_interval_s=RESIZE_S if flags.resize_interval is None else flags.resize_interval,
+    )
 
 
 def run_workers(
@@ -76,14 +98,15 @@ def run_workers(
     # a URL is not for Ray, which asks for it with a client of its own, and keeps nothing of ours there
     ray_dir = join(root, "_run", "ray") if is_local(root) else tempfile.mkdtemp(prefix="painter-ray-")
     # (least, most) lets Ray go on with fewer; its annotation of num_workers lags behind
-    number: Any = (workers.least, workers.most) if workers.least < workers.most else workers.most
+    number: Any = (workers.least, workers.most) if workers.are_elastic else workers.most
     trainer = _without_handler(ray.train.torch.TorchTrainer)(
         loop,
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(
             num_workers=number,
             use_gpu=workers.use_gpu,
-            resources_per_worker={"GPU": 1, "CPU": 1} if workers.use_gpu else {"CPU": 0.75},
+            resources_per_worker=workers.resources,
+            elastic_resize_monitor_interval_s=workers.resize_interval_s,
         ),
         run_config=ray.train.RunConfig(
             # a name of its own: Ray would take up what lies under an old one without asking
@@ -92,7 +115,8 @@ def run_workers(
             failure_config=ray.train.FailureConfig(max_failures=3),
         ),
     )
-    follower, ended = _Follower(root, num_steps), threading.Event()
+    follower = _Follower(root, num_steps, workers, plan.config.run.save_checkpoint_steps)
+    ended = threading.Event()
     thread = threading.Thread(target=follower.run, args=(ended,), daemon=True)
     thread.start()
     try:
@@ -115,6 +139,8 @@ def complete(root: str) -> dict[str, Any]:
     if outcome.get("error"):
         raise RuntimeError(outcome["error"])
     write_bytes(*filesystem(join(root, "_SUCCESS")), b"")
+    if len(outcome["world_sizes"]) > 1:
+        log.info("%s", told(outcome["world_sizes"], outcome["step"]))
     return outcome
 
 
@@ -124,11 +150,12 @@ def _without_handler(trainer: type) -> type:
 
 
 class _Follower:
-    """Prints the lines that rank 0 adds to metrics.jsonl."""
+    """Prints the lines that rank 0 adds to metrics.jsonl, and says when workers left or came."""
 
-    def __init__(self, root: str, num_steps: int) -> None:
+    def __init__(self, root: str, num_steps: int, workers: Workers, save_steps: int) -> None:
         self._fs, self._path = filesystem(join(root, METRICS))
-        self._num_steps = num_steps
+        self._num_steps, self._workers, self._save_steps = num_steps, workers, save_steps
+        self._num_workers, self._warned = 0, False
         self._every_s = 1.0 if is_local(root) else REMOTE_S
         self._seen = len(self._lines())  # what an interrupted run left is not news
         self._first: tuple[int, float] | None = None
@@ -155,7 +182,24 @@ class _Follower:
             eta = f", {(self._num_steps - values['step']) / rate:.0f} s left" if rate else ""
             shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if k in SHOWN)
             log.info("step %d of %d, %s%s", values["step"], self._num_steps, shown, eta)
+            self._tell(values.get("num_workers", self._num_workers), rate)
         self._seen = len(lines)
+
+    def _tell(self, num_workers: int, steps_per_s: float) -> None:
+        if self._num_workers not in (0, num_workers):
+            log.info("%d workers now, %d before", num_workers, self._num_workers)
+        self._num_workers = num_workers
+        interval_s = self._workers.resize_interval_s
+        if self._workers.are_elastic and 0 < steps_per_s * interval_s < self._save_steps and not self._warned:
+            self._warned = True
+            log.warning(
+                "a checkpoint every %d steps is one in %.0f s, and --resize-interval is %.0f s: what was done "
+                "since the last one is done again when workers come; --save-checkpoint-steps %d would do",
+                self._save_steps,
+                self._save_steps / steps_per_s,
+                interval_s,
+                max(1, round(steps_per_s * interval_s)),
+            )
 
 
 def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:

@@ -77,7 +77,7 @@ def curve_of(root: str) -> list[dict]:
     """The lines of a run's metrics.jsonl, without what differs from run to run."""
     fs, path = filesystem(join(root, "metrics.jsonl"))
     lines = [json.loads(line) for line in fs.cat_file(path).decode().splitlines()]
-    measured = ("time_s", "samples_per_s", "tokens_per_s")
+    measured = ("time_s", "samples_per_s", "tokens_per_s", "num_workers")
     return [{k: v for k, v in line.items() if k not in measured} for line in lines]
 
 

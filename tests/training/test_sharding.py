@@ -4,6 +4,7 @@ Two or three gloo workers on the loopback (tests/support/ranks.py), without Ray.
 """
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -89,11 +90,13 @@ def config_for(codes: Path, out: Path, parallel: str, **more: object) -> TrainCo
 
 
 def close_to(found: Path, expected: Path, *, steps: int) -> None:
-    """Losses, validation losses and gradient norms of every step, within a hundred-thousandth."""
+    """Losses and validation losses of every step within a hundred-thousandth, norms within ten times that."""
     curves = [curve_of(str(found)), curve_of(str(expected))]
     assert [line["step"] for line in curves[0] if "train_loss" in line] == list(range(1, steps + 1))
     for ours, theirs in zip(*curves, strict=True):
+        norms = ours.pop("grad_norm", 0), theirs.pop("grad_norm", 0)
         assert ours == pytest.approx(theirs, rel=TOLERANCE)
+        assert norms[0] == pytest.approx(norms[1], rel=10 * TOLERANCE)
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +142,13 @@ def test_curves_are_those_of_one_worker(
 )
 def test_a_run_goes_on_with_other_workers(way: str, codes: Path, alone: Path, tmp_path: Path) -> None:
     """2 -> 1 -> 3 workers, and between ddp and fsdp: broken off after the checkpoints of steps 4 and 8."""
-    out = tmp_path / "model"
+    out, sizes = tmp_path / "model", list[list[int]]()
     for number, leg in enumerate(way.split(", ")):
         parallel, workers = leg.split()
         world_size, begun = int(workers), 4 * number
         config = config_for(codes, out, parallel, gradient_accumulation_steps=4)
         place = tmp_path / f"leg{number}"
+        sizes.append([begun, world_size])
         if number == 2:
             train_ranks(config, world_size, place)
             continue
@@ -154,6 +158,10 @@ def test_a_run_goes_on_with_other_workers(way: str, codes: Path, alone: Path, tm
         newest = latest_checkpoint(out)
         assert newest is not None
         assert newest.name == f"step-{begun + 4:08d}"
+    assert json.loads((out / "_run" / "outcome.json").read_text())["world_sizes"] == sizes
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    numbers = [line["num_workers"] for line in lines if "train_loss" in line]
+    assert numbers == [sizes[0][1]] * 4 + [sizes[1][1]] * 4 + [sizes[2][1]] * 2
     close_to(out, alone, steps=STEPS)
     weights_close(out, alone)
 

@@ -31,6 +31,7 @@ from painter_core.training.samples import Samples
 from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
+from painter_core.training.world_sizes import continued
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ class _Run:
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.dropped: np.ndarray | None = None
         self.window = Window()
+        self.world_sizes: list[list[int]] = []
         self._resume()
+        self.world_sizes = continued(self.world_sizes, self.step, worker.world_size)
         self.model = self._wrapped()
 
     def _samples(self, table: str, number: int) -> Samples:
@@ -92,6 +95,7 @@ class _Run:
         torch.set_rng_state(state["rng"])
         self.step, self.best_loss = state["step"], state["best_loss"]
         self.valid_loss = state.get("valid_loss", self.valid_loss)  # an older version's has neither
+        self.world_sizes = state.get("world_sizes", [])
         if "window" in state:
             self.window.load_state(state["window"])
         self.output.loaded(path, self.worker)
@@ -162,6 +166,7 @@ class _Run:
                 "valid_loss": self.valid_loss,
                 "is_best": self.is_best,
                 "window": self.window.state(),
+                "world_sizes": self.world_sizes,
                 "optimizers": [without_moments(optimizer) for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
             },
@@ -219,6 +224,7 @@ def _all_steps(run: _Run) -> None:
         last = run.step == plan.num_steps
         if metrics and (run.step % run.config.run.logging_steps == 0 or last):
             place = {"epoch": epoch, "position": position, **_speed(run.window, plan, worker)}
+            place["num_workers"] = worker.world_size
             metrics.log(run.step, train_loss=run.window.loss(), lr=rate, grad_norm=norm, **place)
             run.window = Window()
         if run.step % run.config.run.save_checkpoint_steps == 0 or last:
@@ -245,4 +251,4 @@ def _finish(run: _Run, metrics: MetricsLog | None) -> None:
     metrics.close()
     outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
     finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
-    run.output.end(finite)
+    run.output.end(finite | {"world_sizes": run.world_sizes})

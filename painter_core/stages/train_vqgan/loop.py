@@ -23,6 +23,7 @@ from painter_core.training.vqgan import VQGANTrainer, learning_rate
 from painter_core.training.vqgan_validation import contact_sheet, validate
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
+from painter_core.training.world_sizes import continued
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,16 @@ class _Run:
         self.best, self.is_best, self.found = -np.inf, False, dict[str, float]()
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.window = Window()
+        world_sizes: list[list[int]] = []
         if found := resume_from(output, self.worker):
             self.best = found[1]["best"]
             self.trainer.load_state(found[1])
             self.found = found[1].get("found", {})  # a checkpoint of an older version has neither
+            world_sizes = found[1].get("world_sizes", [])
             if "window" in found[1]:
                 self.window.load_state(found[1]["window"])
             output.loaded(found[0], self.worker)
+        self.world_sizes = continued(world_sizes, self.trainer.step, worker.world_size)
 
     def _pictures(self, table: str) -> np.ndarray:
         config = self.config
@@ -101,6 +105,7 @@ class _Run:
             "is_best": self.is_best,
             "found": self.found,
             "window": self.window.state(),
+            "world_sizes": self.world_sizes,
         }
         torch.save({**self.trainer.state(), **state}, directory / "training" / "state.pt")
 
@@ -154,11 +159,13 @@ def _all_steps(run: _Run) -> None:
         run.window.add(found["train_loss"], plan.global_batch_size)
         last = trainer.step == run.config.max_steps
         if metrics and (trainer.step % run.config.run.logging_steps == 0 or last):
-            metrics.log(trainer.step, **found, lr=rate, samples_per_s=run.window.speed())
+            speed = {"samples_per_s": run.window.speed(), "num_workers": worker.world_size}
+            metrics.log(trainer.step, **found, lr=rate, **speed)
             run.window = Window()
         if trainer.step % run.config.run.save_checkpoint_steps == 0 or last:
             run.save(metrics)
             run.window.restart()
     if metrics:
         metrics.close()
-        run.output.end({"step": trainer.step, "best_psnr": run.best, **run.found})
+        values = {"step": trainer.step, "best_psnr": run.best, "world_sizes": run.world_sizes}
+        run.output.end({**values, **run.found})
