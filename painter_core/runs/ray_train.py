@@ -97,17 +97,10 @@ def run_workers(
     remove(*filesystem(join(root, "_run", "outcome.json")))
     # a URL is not for Ray, which asks for it with a client of its own, and keeps nothing of ours there
     ray_dir = join(root, "_run", "ray") if is_local(root) else tempfile.mkdtemp(prefix="painter-ray-")
-    # (least, most) lets Ray go on with fewer; its annotation of num_workers lags behind
-    number: Any = (workers.least, workers.most) if workers.are_elastic else workers.most
     trainer = _without_handler(ray.train.torch.TorchTrainer)(
         loop,
         train_loop_config={"plan": plan},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=number,
-            use_gpu=workers.use_gpu,
-            resources_per_worker=workers.resources,
-            elastic_resize_monitor_interval_s=workers.resize_interval_s,
-        ),
+        scaling_config=ray.train.ScalingConfig(**_scaling(workers)),
         run_config=ray.train.RunConfig(
             # a name of its own: Ray would take up what lies under an old one without asking
             name=uuid.uuid4().hex,
@@ -127,6 +120,18 @@ def run_workers(
         if not is_local(root):
             shutil.rmtree(ray_dir, ignore_errors=True)
     return complete(root)
+
+
+def _scaling(workers: Workers) -> dict[str, Any]:
+    """Ray's settings for these workers; untyped, since Ray annotates the class that was there before."""
+    found = {"use_gpu": workers.use_gpu, "resources_per_worker": workers.resources}
+    if not workers.are_elastic:
+        return {**found, "num_workers": workers.most}
+    return {
+        **found,
+        "num_workers": (workers.least, workers.most),
+        "elastic_resize_monitor_interval_s": workers.resize_interval_s,
+    }
 
 
 def complete(root: str) -> dict[str, Any]:
@@ -163,7 +168,10 @@ class _Follower:
     def run(self, ended: threading.Event) -> None:
         """Looks again and again until the end."""
         while not ended.wait(self._every_s):
-            self._show()
+            try:
+                self._show()
+            except OSError as error:
+                log.info("no progress to show for now: %s", error)
         self._show()
 
     def _lines(self) -> list[str]:
@@ -193,7 +201,7 @@ class _Follower:
         if self._workers.are_elastic and 0 < steps_per_s * interval_s < self._save_steps and not self._warned:
             self._warned = True
             log.warning(
-                "a checkpoint every %d steps is one in %.0f s, and --resize-interval is %.0f s: what was done "
+                "a checkpoint every %d steps is one in %.0f s, --resize-interval is %.0f s: what was done "
                 "since the last one is done again when workers come; --save-checkpoint-steps %d would do",
                 self._save_steps,
                 self._save_steps / steps_per_s,

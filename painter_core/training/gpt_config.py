@@ -26,8 +26,9 @@ class TrainConfig:
     """Codes tables, as jobs/precompute_codes.py writes them: TRAIN or TRAIN,VALID. Or pairs tables, with
     --codes-dir."""
     checkpoint_dir: str
-    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/; all workers must
-    see it."""
+    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/. A path that all
+    workers see, or a URL (s3://, gs://, oss://), for which nodes share nothing: then a checkpoint is first
+    written to the cache (PAINTER_CACHE) of the first worker's node."""
     pretrained_model_name_or_path: str | None = None
     """Model directory to start from; its geometry and vocabulary are taken."""
     model: Preset | None = None

@@ -59,7 +59,7 @@ def test_checkpoints_that_are_rarer_than_the_interval_are_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     follow(tmp_path, 600, monkeypatch)
-    assert caplog.text.count("a checkpoint every 600 steps is one in 600 s") == 1
+    assert caplog.text.count("a checkpoint every 600 steps is one in 600 s, --resize-interval is 60 s") == 1
     assert "--save-checkpoint-steps 60 would do" in caplog.text
 
 
