@@ -16,7 +16,9 @@ class VQGANTrainConfig:
     tables: str
     """Pairs tables: TRAIN or TRAIN,VALID."""
     outputs: str
-    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/."""
+    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/. A path that all
+    workers see, or a URL (s3://, gs://, oss://): then a checkpoint is first written to the cache
+    (PAINTER_CACHE) of the first worker's node."""
     input_schema: str = field(default="idx:str:1,text:str:1,imgbase64:str:1", metadata=BOUND)
     """Columns of a TSV, in order: name:type:length."""
     second_sequence: str = field(default="imgbase64", metadata=BOUND)

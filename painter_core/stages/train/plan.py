@@ -8,9 +8,9 @@ every sample of the epoch once.
 import dataclasses
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
+from painter_core.files.directories import local_directory
 from painter_core.files.storage import absolute, filesystem, join, redact
 from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.expected import check_expected
@@ -36,8 +36,8 @@ class TrainPlan:
     """What a run is to do: made by the driver, read by every worker."""
 
     config: TrainConfig
-    root: Path
-    """Where it writes: --checkpoint-dir, or a directory beside it that will replace it."""
+    root: str
+    """Where it writes, as a path or URL: --checkpoint-dir, or what stands beside it and will replace it."""
     gpt: GPTConfig
     train_table: str
     valid_table: str | None
@@ -60,9 +60,9 @@ class TrainPlan:
         return max(1, math.ceil(self.steps_per_epoch * self.config.epoch_num))
 
     @property
-    def tokenizer_dir(self) -> Path:
-        """Where the driver saved the tokenizer."""
-        return self.root / "_run" / "tokenizer"
+    def tokenizer_dir(self) -> str:
+        """Where the driver saved the tokenizer, as a path or URL."""
+        return join(self.root, "_run", "tokenizer")
 
     @property
     def vqgan_dir(self) -> str:
@@ -117,8 +117,8 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
         workers=workers,
     )
     if not config.run.dry_run:
-        plan.tokenizer_dir.mkdir(parents=True, exist_ok=True)
-        start.tokenizer.save(plan.tokenizer_dir)
+        with local_directory(plan.tokenizer_dir) as directory:
+            start.tokenizer.save(directory)
     return plan, training
 
 
@@ -219,6 +219,7 @@ def _recorded(config: TrainConfig) -> dict[str, Any]:
     pretrained = config.pretrained_model_name_or_path
     return dataclasses.asdict(config) | {
         "tables": ",".join(redact(table) for table in split_tables(config.tables)),
+        "checkpoint_dir": redact(config.checkpoint_dir),
         "pretrained_model_name_or_path": redact(pretrained) if pretrained else None,
     }
 
