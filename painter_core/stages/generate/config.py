@@ -1,0 +1,89 @@
+"""Flags of jobs/generate.py."""
+
+from dataclasses import dataclass, field
+
+from painter_core.easynlp.output import COLUMNS as EASYNLP_COLUMNS
+from painter_core.flag_checks import check_range, check_seed
+from painter_core.images.decode import ImageFormat
+from painter_core.painting.sampling import SamplingConfig
+from painter_core.runs.flags import ModelFlags, PromptFlags, TableFlags
+from painter_core.stages.parts import OutputTable
+from schemas import outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """prompts table (idx, text) + model -> pictures (idx, text, gen_imgbase64)."""
+
+    table: TableFlags
+    input: PromptFlags = field(default_factory=PromptFlags)
+    model: ModelFlags = field(default_factory=ModelFlags)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    checkpoint_dir: str
+    """Model directory, as jobs/train.py writes it."""
+    vqgan: str | None = None
+    """VQGAN that decodes instead of the model's own; of the same codes (train_vqgan.py --decoder-only)."""
+    output_schema: str = "idx,text,gen_imgbase64"
+    """Columns of the output, in order."""
+    append_cols: str = ""
+    """Columns of the input that are appended unchanged, with commas between."""
+    max_generated_num: int = 1
+    """Pictures a prompt; with more than one, a column `sample` counts them."""
+    random_seed: int = 42
+    """Seed of the draws."""
+    image_format: ImageFormat = "png"
+    """png and webp are lossless, jpeg has quality 90."""
+    easynlp_format: bool = False
+    """Write EasyNLP's lines to --outputs X.tsv: one a prompt, its pictures as a Python list in one cell, and
+    the text as the model saw it."""
+    sequence_length: int | None = None
+    """Checked against the model's text and picture length together, if given."""
+    expect: str = ""
+    """Sizes that the model must have, `image_size=256,text_len=32,...`; changes nothing."""
+
+    def __post_init__(self) -> None:
+        check_range("--max-generated-num", self.max_generated_num, 1, 4096)
+        check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
+        check_seed(self.random_seed)
+        if self.easynlp_format and not (self.table.outputs.endswith(".tsv") and self.image_format == "png"):
+            raise ValueError(
+                f"--easynlp-format: got --outputs {self.table.outputs} and --image-format "
+                f"{self.image_format}, expected X.tsv and png, as EasyNLP writes them"
+            )
+        known = (*EASYNLP_COLUMNS, *(() if self.easynlp_format else (outputs.SAMPLE_COLUMN,)))
+        names = self.output_schema.split(",")
+        if unknown := [n for n in names if n not in known]:
+            raise ValueError(f"--output-schema: unknown columns {unknown}; known are {', '.join(known)}")
+        if twice := {n for n in self.output_columns if self.output_columns.count(n) > 1}:
+            raise ValueError(f"--output-schema and --append-cols: {sorted(twice)} stands twice")
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Columns carried through."""
+        return tuple(n.strip() for n in self.append_cols.split(",") if n.strip())
+
+    @property
+    def output_columns(self) -> tuple[str, ...]:
+        """Names of the output's columns, in order."""
+        names = [n.strip() for n in self.output_schema.split(",")]
+        several = self.max_generated_num > 1 and not self.easynlp_format
+        if several and outputs.SAMPLE_COLUMN not in names:
+            names.append(outputs.SAMPLE_COLUMN)
+        return (*names, *self.extra)
+
+    def output_table(self) -> OutputTable:
+        """What makes a part."""
+        return OutputTable(
+            columns=self.output_columns,
+            max_generated_num=self.max_generated_num,
+            image_format=self.image_format,
+            easynlp_format=self.easynlp_format,
+        )
+
+    def paths(self) -> dict[str, str | None]:
+        """Flags that name paths."""
+        return {
+            "--tables": self.table.tables,
+            "--outputs": self.table.outputs,
+            "--checkpoint-dir": self.checkpoint_dir,
+        }

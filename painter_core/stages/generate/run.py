@@ -1,0 +1,62 @@
+"""prompts -> pictures: a pool of painters, then PNG encoding on CPUs (stages/parts.py)."""
+
+import dataclasses
+from pathlib import Path
+
+from painter_core.compute.devices import model_settings
+from painter_core.files.storage import absolute
+from painter_core.model_files.directory import weights_bytes
+from painter_core.model_files.open import name_for_workers, open_model
+from painter_core.models.gpt import GPT
+from painter_core.models.vqgan import VQGAN
+from painter_core.runs.cluster import start_ray
+from painter_core.runs.run import Run
+from painter_core.runs.steps import Actors, Parts
+from painter_core.runs.table_run import TableJob, TableRun
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.identity import identity, memory_per_row, row_bytes
+from painter_core.stages.generate.paint import PaintUnits
+
+GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has
+
+
+def generate(config: GenerateConfig, run: Run) -> None:
+    """prompts -> pictures."""
+    cluster = start_ray()
+    model = open_model(config.checkpoint_dir)
+    settings = model_settings(
+        config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
+    )
+    vqgan = name_for_workers(config.vqgan) if config.vqgan else None
+    # best/ of a run is resolved once: what a training publishes meanwhile is another model
+    name = model.path if model.path.parent == Path(absolute(config.checkpoint_dir)) else config.checkpoint_dir
+    config = dataclasses.replace(config, checkpoint_dir=name_for_workers(str(name)), vqgan=vqgan)
+    made_by = identity(config, model)
+    assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
+    job = TableJob(
+        stage="generate",
+        table="outputs",
+        flags=config.table,
+        columns=config.input.columns(config.extra),
+        identity=made_by,
+        model=config.model,
+        settings=settings | {"output_columns": list(config.output_columns)},
+        row_bytes=row_bytes(config, model),
+        memory_per_row=memory_per_row(config, model, settings["precision"]),
+        weights_bytes=weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan),
+        pictures_a_row=config.max_generated_num,
+        picture_bytes=3 * model.vqgan.image_size**2,
+        gpu_rows=GPU_ROWS,
+        reads=(config.checkpoint_dir, vqgan or ""),
+    )
+    table = TableRun(job, run, cluster)
+    painter = {
+        "config": config,
+        "identity": job.identity,
+        "precision": settings["precision"],
+        "compiled": settings["compile"],
+        "micro_batch_size": table.micro_batch_size,
+    }
+    table.execute(
+        Actors(operator=PaintUnits, arguments=painter), parts=Parts(build=config.output_table(), cpus=1.0)
+    )
