@@ -6,6 +6,7 @@ from painter_core.easynlp.output import COLUMNS as EASYNLP_COLUMNS
 from painter_core.flag_checks import check_range, check_seed
 from painter_core.images.decode import ImageFormat
 from painter_core.painting.sampling import SamplingConfig
+from painter_core.painting.scores import ChoiceConfig
 from painter_core.runs.flags import ModelFlags, PromptFlags, TableFlags
 from painter_core.stages.parts import OutputTable
 from schemas import outputs
@@ -29,6 +30,7 @@ class GenerateConfig:
     """Columns of the input that are appended unchanged, with commas between."""
     max_generated_num: int = 1
     """Pictures a prompt; with more than one, a column `sample` counts them."""
+    choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     random_seed: int = 42
     """Seed of the draws."""
     image_format: ImageFormat = "png"
@@ -45,12 +47,16 @@ class GenerateConfig:
         check_range("--max-generated-num", self.max_generated_num, 1, 4096)
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         check_seed(self.random_seed)
+        self.choice.check(self.max_generated_num)
+        if self.easynlp_format and self.choice.score_columns:
+            raise ValueError("--score-columns: the lines of --easynlp-format have no place for them")
         if self.easynlp_format and not (self.table.outputs.endswith(".tsv") and self.image_format == "png"):
             raise ValueError(
                 f"--easynlp-format: got --outputs {self.table.outputs} and --image-format "
                 f"{self.image_format}, expected X.tsv and png, as EasyNLP writes them"
             )
         known = (*EASYNLP_COLUMNS, *(() if self.easynlp_format else (outputs.SAMPLE_COLUMN,)))
+        known = tuple(dict.fromkeys((*known, *self.made_columns)))
         names = self.output_schema.split(",")
         if unknown := [n for n in names if n not in known]:
             raise ValueError(f"--output-schema: unknown columns {unknown}; known are {', '.join(known)}")
@@ -66,16 +72,30 @@ class GenerateConfig:
     def output_columns(self) -> tuple[str, ...]:
         """Names of the output's columns, in order."""
         names = [n.strip() for n in self.output_schema.split(",")]
-        several = self.max_generated_num > 1 and not self.easynlp_format
-        if several and outputs.SAMPLE_COLUMN not in names:
-            names.append(outputs.SAMPLE_COLUMN)
-        return (*names, *self.extra)
+        return (*names, *(n for n in self.made_columns if n not in names), *self.extra)
+
+    @property
+    def made_columns(self) -> tuple[str, ...]:
+        """Columns that the flags add: what is told of each picture."""
+        if self.easynlp_format:
+            return ()
+        ranked = self.choice.keep_best is not None
+        return (
+            *([outputs.SAMPLE_COLUMN] if ranked or self.max_generated_num > 1 else []),
+            *([outputs.RANK_COLUMN] if ranked else []),
+            *(outputs.SCORE_COLUMN.format(name) for name in self.choice.scores),
+        )
+
+    @property
+    def pictures_a_row(self) -> int:
+        """Pictures of a prompt in the output."""
+        return self.choice.kept(self.max_generated_num)
 
     def output_table(self) -> OutputTable:
         """What makes a part."""
         return OutputTable(
             columns=self.output_columns,
-            max_generated_num=self.max_generated_num,
+            pictures_a_row=self.pictures_a_row,
             image_format=self.image_format,
             easynlp_format=self.easynlp_format,
         )

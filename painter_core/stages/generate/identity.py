@@ -44,7 +44,19 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         "max_generated_num": config.max_generated_num,
         "image_format": config.image_format,
         **({"easynlp_format": True} if config.easynlp_format else {}),
+        **_chosen(config),
     }
+
+
+def _chosen(config: GenerateConfig) -> dict[str, Any]:
+    """How pictures are chosen and what is told of them; nothing by default, so that old runs go on."""
+    choice = config.choice
+    found: dict[str, Any] = {}
+    if choice.keep_best is not None:
+        found |= {"keep_best": choice.keep_best, "rank_by": choice.ranked_by}
+    if choice.score_columns:
+        found |= {"scores": list(choice.scores)}
+    return found
 
 
 def row_bytes(config: GenerateConfig, model: ModelDirectory) -> int:
@@ -52,12 +64,15 @@ def row_bytes(config: GenerateConfig, model: ModelDirectory) -> int:
     assert model.vqgan is not None
     # the parts, and the single file made of them
     files = 2 if config.table.outputs.endswith((".tsv", ".parquet")) else 1
-    return files * config.max_generated_num * model.vqgan.image_size**2
+    return files * config.pictures_a_row * model.vqgan.image_size**2
 
 
 def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str) -> int:
     """Bytes that the model needs for a picture: in sampling, then in the decoder."""
     assert model.gpt is not None
     assert model.vqgan is not None
-    sampling = config.sampling.rows_per_picture * gpt_row_bytes(model.gpt, precision)
+    gpt = model.gpt
+    if "gain" in config.choice.scores:  # one pass over all positions, as over a text of that length
+        gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)
+    sampling = config.sampling.rows_per_picture * gpt_row_bytes(gpt, precision)
     return sampling + vqgan_row_bytes(model.vqgan, precision)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from painter_core.compute.devices import model_settings
 from painter_core.files.storage import absolute
-from painter_core.model_files.directory import weights_bytes
+from painter_core.model_files.caption_dropout import warn_of_gain
+from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
-from painter_core.runs.cluster import start_ray
+from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.run import Run
-from painter_core.runs.steps import Actors, Parts
+from painter_core.runs.steps import Actors, Parts, Step
 from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.generate.identity import identity, memory_per_row, row_bytes
@@ -20,20 +21,22 @@ from painter_core.stages.generate.paint import PaintUnits
 GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has
 
 
-def generate(config: GenerateConfig, run: Run) -> None:
-    """prompts -> pictures."""
-    cluster = start_ray()
-    model = open_model(config.checkpoint_dir)
+def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig:
+    """Paths as workers find them; best/ of a run is resolved once: what a training publishes meanwhile is
+    another model."""
+    vqgan = name_for_workers(config.vqgan) if config.vqgan else None
+    name = model.path if model.path.parent == Path(absolute(config.checkpoint_dir)) else config.checkpoint_dir
+    return dataclasses.replace(config, checkpoint_dir=name_for_workers(str(name)), vqgan=vqgan)
+
+
+def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -> TableJob:
+    """The job that paints a table; ValueError if the model does not fit the flags."""
     settings = model_settings(
         config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
     )
-    vqgan = name_for_workers(config.vqgan) if config.vqgan else None
-    # best/ of a run is resolved once: what a training publishes meanwhile is another model
-    name = model.path if model.path.parent == Path(absolute(config.checkpoint_dir)) else config.checkpoint_dir
-    config = dataclasses.replace(config, checkpoint_dir=name_for_workers(str(name)), vqgan=vqgan)
     made_by = identity(config, model)
     assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
-    job = TableJob(
+    return TableJob(
         stage="generate",
         table="outputs",
         flags=config.table,
@@ -47,16 +50,29 @@ def generate(config: GenerateConfig, run: Run) -> None:
         pictures_a_row=config.max_generated_num,
         picture_bytes=3 * model.vqgan.image_size**2,
         gpu_rows=GPU_ROWS,
-        reads=(config.checkpoint_dir, vqgan or ""),
+        reads=(config.checkpoint_dir, config.vqgan or ""),
     )
-    table = TableRun(job, run, cluster)
+
+
+def steps_of(config: GenerateConfig, table: TableRun) -> tuple[Step, ...]:
+    """What is done to every unit."""
     painter = {
         "config": config,
-        "identity": job.identity,
-        "precision": settings["precision"],
-        "compiled": settings["compile"],
+        "identity": table.job.identity,
+        "precision": table.job.settings["precision"],
+        "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
     }
-    table.execute(
-        Actors(operator=PaintUnits, arguments=painter), parts=Parts(build=config.output_table(), cpus=1.0)
-    )
+    return (Actors(operator=PaintUnits, arguments=painter),)
+
+
+def generate(config: GenerateConfig, run: Run) -> None:
+    """prompts -> pictures."""
+    cluster = start_ray()
+    model = open_model(config.checkpoint_dir)
+    config = for_workers(config, model)
+    job = table_job(config, model, cluster)
+    if "gain" in config.choice.scores:
+        warn_of_gain(model)
+    table = TableRun(job, run, cluster)
+    table.execute(*steps_of(config, table), parts=Parts(build=config.output_table(), cpus=1.0))
