@@ -5,7 +5,8 @@ several pictures a prompt there is one row a picture and `sample` counts them fr
 
 With --keep-best there are fewer, `sample` is still the number that a picture was drawn with, and `rank` (0 is
 the best) says how good it is among those that were drawn. score_logp and score_gain are sums in nats over the
-codes that were drawn (painter_core/painting/scores.py).
+codes that were drawn (painter_core/painting/scores.py). With --codes-column `codes` holds the codes, as
+a codes table does (codes.py); without gen_imgbase64 the table is one.
 
 With --easynlp-format there is one row a prompt, text is what the model saw, and gen_imgbase64 the repr of a
 list of pictures.
@@ -13,10 +14,13 @@ list of pictures.
 
 import pyarrow as pa
 
+from schemas import codes
+
 NAME = "outputs"
 IMAGE_COLUMN = "gen_imgbase64"
 SAMPLE_COLUMN = "sample"
 RANK_COLUMN = "rank"
+CODES_COLUMN = "codes"
 SCORE_COLUMN = "score_{}"
 NUMBERS = {
     SAMPLE_COLUMN: pa.int32(),
@@ -27,6 +31,7 @@ NUMBERS = {
 """Columns that are told of each picture; the others are strings."""
 
 
-def schema(columns: tuple[str, ...]) -> pa.Schema:
-    """The schema for `columns`, in their order."""
-    return pa.schema([pa.field(name, NUMBERS.get(name, pa.string())) for name in columns])
+def schema(columns: tuple[str, ...], image_len: int = 0) -> pa.Schema:
+    """The schema for `columns`, in their order; of pictures of image_len codes if `codes` is one of them."""
+    kinds = NUMBERS | {CODES_COLUMN: codes.schema(max(image_len, 1)).field(CODES_COLUMN).type}
+    return pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in columns])

@@ -127,8 +127,18 @@ class Painter:
         if waiting is not None:
             yield waiting()
 
-    def draw(self, requests: list[Request], scores: Collection[Score] = ()) -> Drawn:
-        """Codes of pictures, and how likely they are; nothing is decoded."""
+    def draw(
+        self,
+        requests: list[Request],
+        scores: Collection[Score] = (),
+        *,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> Drawn:
+        """Codes of pictures, and how likely they are; nothing is decoded.
+
+        Args:
+            progress: called after each batch with its number of pictures.
+        """
         config = self.gpt.config
         height = max(self.sampling.rows_per_picture, 2 if "gain" in scores else 1) if scores else 0
         codes = [np.empty((0, config.image_len), np.uint16)]
@@ -138,6 +148,7 @@ class Painter:
             found = torch.zeros(self.micro_batch_size, height, config.image_len, device=self.device)
             codes.append(self.sample(batch, found)[: len(batch)].cpu().numpy().astype(np.uint16))
             log_p.append(found[: len(batch)].cpu())
+            progress(len(batch))
         return Drawn(codes=np.concatenate(codes), scores=sums(torch.cat(log_p), scores))
 
     def pictures(self, codes: np.ndarray) -> Iterator[np.ndarray]:

@@ -64,14 +64,13 @@ class ChoiceConfig:
         return None if self.keep_best is None else cast(Score, self.rank_by or "gain")
 
     def choose(
-        self, scores: Mapping[Score, np.ndarray], max_generated_num: int, *, best_first: bool = False
+        self, scores: Mapping[Score, np.ndarray], captions: int, number: int, *, best_first: bool = False
     ) -> "Kept":
-        """What is kept of the pictures with these scores, each (captions * max_generated_num,)."""
-        number = max_generated_num
-        if self.ranked_by is not None:
-            found = scores[self.ranked_by].reshape(-1, number)
+        """What is kept of `number` pictures of each caption; their scores are (captions * number,) each."""
+        if self.ranked_by is None:
+            found = np.zeros((captions, number), np.float32)
         else:
-            found = np.zeros((len(next(iter(scores.values()))) // number, number))
+            found = scores[self.ranked_by].reshape(captions, number)
         return best_of(found, self.kept(number), best_first=best_first)
 
     @property

@@ -42,7 +42,7 @@ class Draw:
         pixels = np.random.RandomState(row.unit).randint(0, 256, shape, np.uint8)
         kept = row.keep(list(range(len(row.table))), RejectLog(stage="generate"), ["idx", "text"])
         sample = np.tile(np.arange(self.samples, dtype=np.int32), len(row.table))
-        return kept.carrying(pixels=pixels.tobytes(), image_size=16, sample=sample.tobytes())
+        return kept.carrying(pixels=pixels.tobytes(), image_size=16, image_len=1, sample=sample.tobytes())
 
 
 def make_pictures(

@@ -16,7 +16,7 @@ from painter_core.runs.run import Run
 from painter_core.runs.steps import Parts
 from painter_core.runs.table_run import TableRun
 from painter_core.stages.generate.config import GenerateConfig
-from painter_core.stages.generate.run import for_workers, steps_of, table_job
+from painter_core.stages.generate.run import for_workers, keep_decoder, steps_of, table_job
 from painter_core.tables.manifest import iter_parts
 from painter_core.text.tokenizer import builtin_tokenizer
 from painter_core.training.card import model_card
@@ -76,5 +76,6 @@ def paint_table(config: GenerateConfig) -> pa.Table:
     config = for_workers(config, model)
     with Run({}) as run:
         table = TableRun(table_job(config, model, ALONE), run, ALONE)
+        keep_decoder(config, model, table)
         table.execute_here(*steps_of(config, table), parts=Parts(build=config.output_table()))
     return pa.concat_tables(iter_parts(config.table.outputs))

@@ -33,6 +33,9 @@ class GenerateConfig:
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     random_seed: int = 42
     """Seed of the draws."""
+    codes_column: bool = False
+    """Column `codes`, as in a codes table: Parquet outputs only. With --output-schema idx,text no picture is
+    decoded, and the output is a codes table, to train on or to look at."""
     image_format: ImageFormat = "png"
     """png and webp are lossless, jpeg has quality 90."""
     easynlp_format: bool = False
@@ -50,6 +53,11 @@ class GenerateConfig:
         self.choice.check(self.max_generated_num)
         if self.easynlp_format and self.choice.score_columns:
             raise ValueError("--score-columns: the lines of --easynlp-format have no place for them")
+        if self.codes_column and self.table.outputs.endswith(".tsv"):
+            raise ValueError(
+                f"--codes-column: lists do not go into a TSV; name a directory or X.parquet instead of "
+                f"--outputs {self.table.outputs}"
+            )
         if self.easynlp_format and not (self.table.outputs.endswith(".tsv") and self.image_format == "png"):
             raise ValueError(
                 f"--easynlp-format: got --outputs {self.table.outputs} and --image-format "
@@ -84,7 +92,13 @@ class GenerateConfig:
             *([outputs.SAMPLE_COLUMN] if ranked or self.max_generated_num > 1 else []),
             *([outputs.RANK_COLUMN] if ranked else []),
             *(outputs.SCORE_COLUMN.format(name) for name in self.choice.scores),
+            *([outputs.CODES_COLUMN] if self.codes_column else []),
         )
+
+    @property
+    def decodes(self) -> bool:
+        """Whether pictures are wanted, and not their codes alone."""
+        return outputs.IMAGE_COLUMN in self.output_columns
 
     @property
     def pictures_a_row(self) -> int:

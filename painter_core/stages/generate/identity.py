@@ -54,6 +54,8 @@ def _chosen(config: GenerateConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if choice.keep_best is not None:
         found |= {"keep_best": choice.keep_best, "rank_by": choice.ranked_by}
+    if config.codes_column:
+        found |= {"codes_column": True}
     if choice.score_columns:
         found |= {"scores": list(choice.scores)}
     return found

@@ -1,7 +1,7 @@
 """The model operator: captions of a unit -> pictures.
 
-A unit's payload is `pixels`, uint8 (N * pictures_a_row, S, S, 3) as bytes, and beside it the numbers of each
-picture (schemas.outputs.NUMBERS) under their columns' names; a row's samples follow each other.
+A unit's payload is `pixels`, uint8 (N * pictures_a_row, S, S, 3) as bytes, and beside it what is told of each
+picture under the columns' names (schemas/outputs.py); a row's samples follow each other.
 """
 
 import dataclasses
@@ -17,13 +17,14 @@ from painter_core.easynlp.output import model_text
 from painter_core.errors import Reject
 from painter_core.files.faults import failpoint
 from painter_core.model_files.open import open_model
+from painter_core.painting.chosen import paint_chosen
 from painter_core.painting.painter import Painter, Request
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.unit_row import UnitRow
-from schemas.outputs import RANK_COLUMN, SAMPLE_COLUMN, SCORE_COLUMN
+from schemas.outputs import CODES_COLUMN, RANK_COLUMN, SAMPLE_COLUMN, SCORE_COLUMN
 
 
 @dataclass(kw_only=True)
@@ -60,33 +61,33 @@ class PaintUnits:
         columns = [name for name in row.table.column_names if name not in PLACE]
         painted = row.keep(self._paintable(row.table.to_pylist(), log), log, columns)
         lines = painted.table.select(["idx", "text"]).to_pylist()
-        pictures = self._paint([Request(idx=line["idx"], text=line["text"]) for line in lines])
+        made = self._paint([Request(idx=line["idx"], text=line["text"]) for line in lines])
         failpoint("unit_computed", unit=row.unit)
         if self.config.easynlp_format:
             painted = dataclasses.replace(painted, table=self._as_seen(painted.table))
         return painted.carrying(
-            **{name: value.tobytes() for name, value in pictures.items()},
+            **{name: value.tobytes() for name, value in made.items()},
             image_size=self._painter.vqgan.config.image_size,
+            image_len=self._painter.gpt.config.image_len,
             model_s=time.monotonic() - began,
         )
 
     def _paint(self, captions: list[Request]) -> dict[str, np.ndarray]:
-        """Of every picture that is kept, a caption's after each other: `pixels` and the numbers of it."""
-        number, choice = self.config.max_generated_num, self.config.choice
-        requests = [dataclasses.replace(c, sample=sample) for c in captions for sample in range(number)]
-        size = self._painter.vqgan.config.image_size
-        pictures = [np.empty((0, size, size, 3), np.uint8)]
-        if not choice.scores:
-            pictures += [batch for _, batch in self._painter.paint(requests)]
-            samples = np.tile(np.arange(number, dtype=np.int32), len(captions))
-            return {"pixels": np.concatenate(pictures), SAMPLE_COLUMN: samples}
-        drawn = self._painter.draw(requests, choice.scores)
-        # EasyNLP's lines have no place for ranks: there the best one comes first
-        kept = choice.choose(drawn.scores, number, best_first=self.config.easynlp_format)
-        pictures += self._painter.pictures(drawn.codes[kept.rows])
-        scores = {SCORE_COLUMN.format(name): values[kept.rows] for name, values in drawn.scores.items()}
-        told = {SAMPLE_COLUMN: kept.samples, RANK_COLUMN: kept.ranks, **scores}
-        return {"pixels": np.concatenate(pictures), **told}
+        """What is told of every picture that is kept, a caption's after each other."""
+        config = self.config
+        found = paint_chosen(
+            self._painter,
+            captions,
+            choice=config.choice,
+            max_generated_num=config.max_generated_num,
+            decode=config.decodes,
+            # EasyNLP's lines have no place for ranks: there the best one comes first
+            best_first=config.easynlp_format,
+        )
+        told = {SAMPLE_COLUMN: found.kept.samples, RANK_COLUMN: found.kept.ranks}
+        told |= {SCORE_COLUMN.format(name): values for name, values in found.scores.items()}
+        codes = {CODES_COLUMN: found.codes} if config.codes_column else {}
+        return {"pixels": found.pixels, **told, **codes}
 
     def _as_seen(self, table: pa.Table) -> pa.Table:
         """Captions as EasyNLP writes them."""

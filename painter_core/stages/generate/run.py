@@ -14,8 +14,9 @@ from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step
 from painter_core.runs.table_run import TableJob, TableRun
+from painter_core.stages.codes_table import keep_vqgan
 from painter_core.stages.generate.config import GenerateConfig
-from painter_core.stages.generate.identity import identity, memory_per_row, row_bytes
+from painter_core.stages.generate.identity import identity, memory_per_row, open_decoder, row_bytes
 from painter_core.stages.generate.paint import PaintUnits
 
 GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has
@@ -38,7 +39,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
     assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
     return TableJob(
         stage="generate",
-        table="outputs",
+        table="outputs" if config.decodes or not config.codes_column else "codes",
         flags=config.table,
         columns=config.input.columns(config.extra),
         identity=made_by,
@@ -51,7 +52,14 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         picture_bytes=3 * model.vqgan.image_size**2,
         gpu_rows=GPU_ROWS,
         reads=(config.checkpoint_dir, config.vqgan or ""),
+        manifest={"image_len": model.vqgan.image_len} if config.codes_column else {},
     )
+
+
+def keep_decoder(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> None:
+    """The VQGAN goes into a table with codes, which are of no use without it."""
+    if table.writes and config.codes_column:
+        keep_vqgan(open_decoder(config, model), table.directory, table.job.identity)
 
 
 def steps_of(config: GenerateConfig, table: TableRun) -> tuple[Step, ...]:
@@ -75,4 +83,5 @@ def generate(config: GenerateConfig, run: Run) -> None:
     if "gain" in config.choice.scores:
         warn_of_gain(model)
     table = TableRun(job, run, cluster)
+    keep_decoder(config, model, table)
     table.execute(*steps_of(config, table), parts=Parts(build=config.output_table(), cpus=1.0))

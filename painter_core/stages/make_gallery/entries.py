@@ -34,10 +34,12 @@ from painter_core.tables.reader import UnitReader
 from painter_core.tables.records import read_manifest
 from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.units import plan_units
+from schemas.outputs import NUMBERS, SAMPLE_COLUMN
 
 log = logging.getLogger(__name__)
 
 KINDS = ("outputs", "codes")  # of tables
+NUMBER = "row number"  # beside the columns of a row: where it stands in the table
 DECODE_ROWS = 64  # codes decoded at a time, fewer of large pictures
 
 
@@ -151,13 +153,14 @@ def _shown_rows(
                     f"--tables {redact(config.tables)}: without the column {', '.join(missing)}; it has "
                     f"{', '.join(table.column_names)}. Make it again with --output-schema {','.join(columns)}"
                 )
-            yield table.take(inside).to_pylist()
+            numbers = (inside + first - part["rows"]).tolist()
+            yield [row | {NUMBER: n} for row, n in zip(table.take(inside).to_pylist(), numbers, strict=True)]
 
 
 def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[GalleryEntry]:
     identity = manifest["identity"]
     scores = _scores(config.scores) if config.scores else {}
-    num_pictures = identity.get("max_generated_num", 1)  # of a prompt
+    num_pictures = identity.get("keep_best") or identity.get("max_generated_num", 1)  # of a prompt
     in_a_row = num_pictures if identity.get("easynlp_format") else 1
     for rows in _shown_rows(config, manifest, COLUMNS, in_a_row):
         for row in rows:
@@ -166,7 +169,7 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
             found = scores.get(row["idx"], [])
             score = None
             if len(found) == num_pictures:  # else some were not scored, or several rows have this idx
-                score = ", ".join(found if len(cells) > 1 else [found[row.get("sample") or 0]])
+                score = ", ".join(found if len(cells) > 1 else [found[row[NUMBER] % num_pictures]])
             yield GalleryEntry(
                 idx=row["idx"],
                 caption=row["text"],
@@ -174,6 +177,7 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
                 seed=identity.get("seed"),
                 sample=row.get("sample"),
                 score=score,
+                told=tuple((n, f"{row[n]:.4g}") for n in NUMBERS if n in row and n != SAMPLE_COLUMN),
                 pictures=f"{len(images):,} of {len(cells):,}" if len(images) < len(cells) else None,
             )
 

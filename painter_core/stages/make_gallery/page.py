@@ -42,6 +42,8 @@ class GalleryEntry:
     seed: int | None = None
     score: str | None = None
     sample: int | None = None
+    told: tuple[tuple[str, str], ...] = ()
+    """Other columns of numbers: name and value."""
     pictures: str | None = None
     """Which of its pictures are shown, if not all."""
 
@@ -135,6 +137,7 @@ def _card(entry: GalleryEntry) -> _Card:
     facts = {
         "idx": _cut(entry.idx, IDX_CHARS),
         "sample": entry.sample,
+        **dict(entry.told),
         "seed": entry.seed,
         "score": entry.score,
         "pictures": entry.pictures,
