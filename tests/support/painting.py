@@ -11,6 +11,7 @@ from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN
 from painter_core.painting.scores import ChoiceConfig
+from painter_core.painting.starting import StartConfig
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Parts
@@ -26,6 +27,7 @@ from tests.support.local_run import ALONE
 CAPTIONS = ("红色的杯子", "蓝色条纹的背包", "黄色雨伞", "白色背景上的小靴子", "紫色圆点的大帽子")
 NESTED = {"precision": "model", "micro_batch_size": "model"}
 CHOICE = ("keep_best", "rank_by", "score_columns")
+START = ("init_image", "init_share")
 
 
 def write_painter(directory: Path, *, caption_dropout: float | None = 0.1, scale: float = 12.0) -> Path:
@@ -58,6 +60,7 @@ def write_prompts(path: Path, rows: int = len(CAPTIONS)) -> Path:
 def config_of(model: Path, prompts: Path, outputs: Path, **flags: Any) -> GenerateConfig:
     """The config of a painting job in float32, 4 rows a call, with these flags."""
     run = {"precision": "fp32", "micro_batch_size": 4} | {k: flags.pop(k) for k in NESTED if k in flags}
+    start = {k: flags.pop(k) for k in START if k in flags}
     chosen = {k: flags.pop(k) for k in CHOICE if k in flags}
     tables = {"tables": str(prompts), "outputs": str(outputs), "max_reject_fraction": 0.9}
     tables |= {k: flags.pop(k) for k in ("overwrite",) if k in flags}
@@ -65,6 +68,7 @@ def config_of(model: Path, prompts: Path, outputs: Path, **flags: Any) -> Genera
         table=TableFlags(**tables),  # type: ignore[arg-type]
         model=ModelFlags(**run),  # type: ignore[arg-type]
         choice=ChoiceConfig(**chosen),
+        start=StartConfig(**start),
         checkpoint_dir=str(model),
         **flags,
     )
@@ -77,5 +81,5 @@ def paint_table(config: GenerateConfig) -> pa.Table:
     with Run({}) as run:
         table = TableRun(table_job(config, model, ALONE), run, ALONE)
         keep_decoder(config, model, table)
-        table.execute_here(*steps_of(config, table), parts=Parts(build=config.output_table()))
+        table.execute_here(*steps_of(config, model, table), parts=Parts(build=config.output_table()))
     return pa.concat_tables(iter_parts(config.table.outputs))

@@ -7,6 +7,7 @@ from painter_core.flag_checks import check_range, check_seed
 from painter_core.images.decode import ImageFormat
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.scores import ChoiceConfig
+from painter_core.painting.starting import StartConfig
 from painter_core.runs.flags import ModelFlags, PromptFlags, TableFlags
 from painter_core.stages.parts import OutputTable
 from schemas import outputs
@@ -33,6 +34,7 @@ class GenerateConfig:
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     random_seed: int = 42
     """Seed of the draws."""
+    start: StartConfig = field(default_factory=StartConfig)
     codes_column: bool = False
     """Column `codes`, as in a codes table: Parquet outputs only. With --output-schema idx,text no picture is
     decoded, and the output is a codes table, to train on or to look at."""

@@ -9,6 +9,9 @@ from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import open_model
 from painter_core.stages.generate.config import GenerateConfig
 
+PREPROCESSING: dict[str, Any] = {"resize": "bilinear", "alpha": "white"}
+"""Of pictures that are painted on: the defaults of jobs/precompute_codes.py."""
+
 
 def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirectory:
     """The directory whose VQGAN decodes; ValueError if its codes are others than the model's."""
@@ -45,7 +48,15 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         "image_format": config.image_format,
         **({"easynlp_format": True} if config.easynlp_format else {}),
         **_chosen(config),
+        **_start(config, model),
     }
+
+
+def _start(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
+    """How the pictures that are painted on are read; nothing if there are none."""
+    assert model.vqgan is not None
+    rows = config.start.num_rows(model.vqgan)
+    return {"start": {"rows": rows, **PREPROCESSING}} if rows else {}
 
 
 def _chosen(config: GenerateConfig) -> dict[str, Any]:
@@ -73,7 +84,8 @@ def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str
     """Bytes that the model needs for a picture: in sampling, then in the decoder."""
     assert model.gpt is not None
     assert model.vqgan is not None
-    gpt = model.gpt
+    gpt, first = model.gpt, config.start.num_rows(model.vqgan) * model.vqgan.grid_size
+    gpt = dataclasses.replace(gpt, text_len=gpt.text_len + first, image_len=gpt.image_len - first)
     if "gain" in config.choice.scores:  # one pass over all positions, as over a text of that length
         gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)
     sampling = config.sampling.rows_per_picture * gpt_row_bytes(gpt, precision)

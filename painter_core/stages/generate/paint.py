@@ -6,6 +6,7 @@ picture under the columns' names (schemas/outputs.py); a row's samples follow ea
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from painter_core.files.faults import failpoint
 from painter_core.model_files.open import open_model
 from painter_core.painting.chosen import paint_chosen
 from painter_core.painting.painter import Painter, Request
+from painter_core.painting.starting import start_codes
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
@@ -59,9 +61,13 @@ class PaintUnits:
         began = time.monotonic()
         log = RejectLog(stage="generate")
         columns = [name for name in row.table.column_names if name not in PLACE]
-        painted = row.keep(self._paintable(row.table.to_pylist(), log), log, columns)
+        kept = self._paintable(row.table.to_pylist(), log)
+        starts = self._starts(row, kept)
+        painted = row.keep(kept, log, columns)
         lines = painted.table.select(["idx", "text"]).to_pylist()
-        made = self._paint([Request(idx=line["idx"], text=line["text"]) for line in lines])
+        made = self._paint(
+            [Request(idx=c["idx"], text=c["text"], start=s) for c, s in zip(lines, starts, strict=True)]
+        )
         failpoint("unit_computed", unit=row.unit)
         if self.config.easynlp_format:
             painted = dataclasses.replace(painted, table=self._as_seen(painted.table))
@@ -71,6 +77,16 @@ class PaintUnits:
             image_len=self._painter.gpt.config.image_len,
             model_s=time.monotonic() - began,
         )
+
+    def _starts(self, row: UnitRow, kept: list[int]) -> Sequence[np.ndarray | None]:
+        """The first codes of each row's own picture, if there are pictures to paint on."""
+        vqgan = self._painter.vqgan.config
+        rows = self.config.start.num_rows(vqgan)
+        if not rows:
+            return [None] * len(kept)
+        shape = (-1, vqgan.image_size, vqgan.image_size, 3)
+        pictures = np.frombuffer(row.payload["pixels"], np.uint8).reshape(shape)
+        return list(start_codes(self._painter, pictures[kept], rows))
 
     def _paint(self, captions: list[Request]) -> dict[str, np.ndarray]:
         """What is told of every picture that is kept, a caption's after each other."""

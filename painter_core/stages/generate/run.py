@@ -5,6 +5,7 @@ from pathlib import Path
 
 from painter_core.compute.devices import model_settings
 from painter_core.files.storage import absolute
+from painter_core.images.isolate import CellDecoder
 from painter_core.model_files.caption_dropout import warn_of_gain
 from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.open import name_for_workers, open_model
@@ -12,12 +13,20 @@ from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.run import Run
-from painter_core.runs.steps import Actors, Parts, Step
+from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.codes_table import keep_vqgan
+from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.generate.config import GenerateConfig
-from painter_core.stages.generate.identity import identity, memory_per_row, open_decoder, row_bytes
+from painter_core.stages.generate.identity import (
+    PREPROCESSING,
+    identity,
+    memory_per_row,
+    open_decoder,
+    row_bytes,
+)
 from painter_core.stages.generate.paint import PaintUnits
+from painter_core.tables.columns import PLACE
 
 GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has
 
@@ -36,15 +45,16 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
     )
     made_by = identity(config, model)
+    settings["output_columns"] = list(config.output_columns)
     assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
     return TableJob(
         stage="generate",
         table="outputs" if config.decodes or not config.codes_column else "codes",
         flags=config.table,
-        columns=config.input.columns(config.extra),
+        columns=config.input.columns(config.extra, picture=config.start.init_image),
         identity=made_by,
         model=config.model,
-        settings=settings | {"output_columns": list(config.output_columns)},
+        settings=settings,
         row_bytes=row_bytes(config, model),
         memory_per_row=memory_per_row(config, model, settings["precision"]),
         weights_bytes=weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan),
@@ -62,7 +72,7 @@ def keep_decoder(config: GenerateConfig, model: ModelDirectory, table: TableRun)
         keep_vqgan(open_decoder(config, model), table.directory, table.job.identity)
 
 
-def steps_of(config: GenerateConfig, table: TableRun) -> tuple[Step, ...]:
+def steps_of(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> tuple[Step, ...]:
     """What is done to every unit."""
     painter = {
         "config": config,
@@ -71,7 +81,18 @@ def steps_of(config: GenerateConfig, table: TableRun) -> tuple[Step, ...]:
         "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
     }
-    return (Actors(operator=PaintUnits, arguments=painter),)
+    paint = Actors(operator=PaintUnits, arguments=painter)
+    if config.start.init_image is None:
+        return (paint,)
+    assert model.vqgan is not None
+    decode = DecodePictures(
+        decode=CellDecoder(image_size=model.vqgan.image_size, **PREPROCESSING),
+        column=config.start.init_image,
+        keep_rejected=config.table.keep_rejected,
+        stage="generate",
+        columns=(*PLACE, "idx", "text", *config.extra),
+    )
+    return Tasks(operator=decode), paint
 
 
 def generate(config: GenerateConfig, run: Run) -> None:
@@ -84,4 +105,4 @@ def generate(config: GenerateConfig, run: Run) -> None:
         warn_of_gain(model)
     table = TableRun(job, run, cluster)
     keep_decoder(config, model, table)
-    table.execute(*steps_of(config, table), parts=Parts(build=config.output_table(), cpus=1.0))
+    table.execute(*steps_of(config, model, table), parts=Parts(build=config.output_table(), cpus=1.0))
