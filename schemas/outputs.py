@@ -8,6 +8,8 @@ the best) says how good it is among those that were drawn. score_logp and score_
 codes that were drawn (painter_core/painting/scores.py). With --codes-column `codes` holds the codes, as
 a codes table does (codes.py); without gen_imgbase64 the table is one.
 
+With --sweep there is one row a setting and picture, and a column for each setting that changes.
+
 With --easynlp-format there is one row a prompt, text is what the model saw, and gen_imgbase64 the repr of a
 list of pictures.
 """
@@ -27,6 +29,10 @@ NUMBERS = {
     RANK_COLUMN: pa.int32(),
     SCORE_COLUMN.format("logp"): pa.float32(),
     SCORE_COLUMN.format("gain"): pa.float32(),
+    "top_k": pa.int32(),
+    "top_p": pa.float64(),
+    "temperature": pa.float64(),
+    "guidance_scale": pa.float64(),
 }
 """Columns that are told of each picture; the others are strings."""
 

@@ -8,6 +8,7 @@ from painter_core.images.decode import ImageFormat
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.scores import ChoiceConfig
 from painter_core.painting.starting import StartConfig
+from painter_core.painting.sweep import sweep_settings, swept_names
 from painter_core.runs.flags import ModelFlags, PromptFlags, TableFlags
 from painter_core.stages.parts import OutputTable
 from schemas import outputs
@@ -31,6 +32,9 @@ class GenerateConfig:
     """Columns of the input that are appended unchanged, with commas between."""
     max_generated_num: int = 1
     """Pictures a prompt; with more than one, a column `sample` counts them."""
+    sweep: str | None = None
+    """Paint every prompt at every combination of some settings, "guidance-scale=1,1.5,2,3;temperature=0.7,1",
+    from the same random numbers; the settings are columns, and jobs/make_gallery.py shows a grid."""
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     random_seed: int = 42
     """Seed of the draws."""
@@ -53,6 +57,9 @@ class GenerateConfig:
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         check_seed(self.random_seed)
         self.choice.check(self.max_generated_num)
+        check_range("--sweep: pictures a prompt", len(self.settings) * self.max_generated_num, 1, 4096)
+        if self.easynlp_format and self.sweep is not None:
+            raise ValueError("--sweep: the lines of --easynlp-format have no place for settings")
         if self.easynlp_format and self.choice.score_columns:
             raise ValueError("--score-columns: the lines of --easynlp-format have no place for them")
         if self.codes_column and self.table.outputs.endswith(".tsv"):
@@ -91,6 +98,7 @@ class GenerateConfig:
             return ()
         ranked = self.choice.keep_best is not None
         return (
+            *(swept_names(self.sweep) if self.sweep is not None else ()),
             *([outputs.SAMPLE_COLUMN] if ranked or self.max_generated_num > 1 else []),
             *([outputs.RANK_COLUMN] if ranked else []),
             *(outputs.SCORE_COLUMN.format(name) for name in self.choice.scores),
@@ -105,7 +113,12 @@ class GenerateConfig:
     @property
     def pictures_a_row(self) -> int:
         """Pictures of a prompt in the output."""
-        return self.choice.kept(self.max_generated_num)
+        return len(self.settings) * self.choice.kept(self.max_generated_num)
+
+    @property
+    def settings(self) -> list[SamplingConfig]:
+        """How the pictures of a prompt are drawn, one setting after the other."""
+        return sweep_settings(self.sweep, self.sampling) if self.sweep is not None else [self.sampling]
 
     def output_table(self) -> OutputTable:
         """What makes a part."""

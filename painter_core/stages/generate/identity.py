@@ -65,6 +65,8 @@ def _chosen(config: GenerateConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if choice.keep_best is not None:
         found |= {"keep_best": choice.keep_best, "rank_by": choice.ranked_by}
+    if config.sweep:
+        found |= {"sweep": [dataclasses.asdict(setting) for setting in config.settings]}
     if config.codes_column:
         found |= {"codes_column": True}
     if choice.score_columns:
@@ -88,5 +90,5 @@ def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str
     gpt = dataclasses.replace(gpt, text_len=gpt.text_len + first, image_len=gpt.image_len - first)
     if "gain" in config.choice.scores:  # one pass over all positions, as over a text of that length
         gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)
-    sampling = config.sampling.rows_per_picture * gpt_row_bytes(gpt, precision)
+    sampling = max(setting.rows_per_picture for setting in config.settings) * gpt_row_bytes(gpt, precision)
     return sampling + vqgan_row_bytes(model.vqgan, precision)

@@ -20,13 +20,15 @@ from painter_core.files.faults import failpoint
 from painter_core.model_files.open import open_model
 from painter_core.painting.chosen import paint_chosen
 from painter_core.painting.painter import Painter, Request
+from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.starting import start_codes
+from painter_core.painting.sweep import swept_names
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.unit_row import UnitRow
-from schemas.outputs import CODES_COLUMN, RANK_COLUMN, SAMPLE_COLUMN, SCORE_COLUMN
+from schemas.outputs import CODES_COLUMN, NUMBERS, RANK_COLUMN, SAMPLE_COLUMN, SCORE_COLUMN
 
 
 @dataclass(kw_only=True)
@@ -89,10 +91,21 @@ class PaintUnits:
         return list(start_codes(self._painter, pictures[kept], rows))
 
     def _paint(self, captions: list[Request]) -> dict[str, np.ndarray]:
-        """What is told of every picture that is kept, a caption's after each other."""
+        """What is told of every picture that is kept, a caption's after each other, setting by setting."""
+        made = [self._paint_at(setting, captions) for setting in self.config.settings]
+        if len(made) == 1 or not captions:
+            return made[0]
+        stacked = {
+            name: np.stack([m[name].reshape(len(captions), -1, *m[name].shape[1:]) for m in made], axis=1)
+            for name in made[0]
+        }  # (captions, settings, kept, ...)
+        return {name: value.reshape(-1, *value.shape[3:]) for name, value in stacked.items()}
+
+    def _paint_at(self, setting: SamplingConfig, captions: list[Request]) -> dict[str, np.ndarray]:
+        """What is told of the pictures of one setting."""
         config = self.config
         found = paint_chosen(
-            self._painter,
+            self._painter.variant(sampling=setting),
             captions,
             choice=config.choice,
             max_generated_num=config.max_generated_num,
@@ -102,6 +115,9 @@ class PaintUnits:
         )
         told = {SAMPLE_COLUMN: found.kept.samples, RANK_COLUMN: found.kept.ranks}
         told |= {SCORE_COLUMN.format(name): values for name, values in found.scores.items()}
+        for name in swept_names(config.sweep) if config.sweep else ():
+            kind = NUMBERS[name].to_pandas_dtype()
+            told[name] = np.full(len(found.kept.samples), getattr(setting, name), kind)
         codes = {CODES_COLUMN: found.codes} if config.codes_column else {}
         return {"pixels": found.pixels, **told, **codes}
 

@@ -58,7 +58,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         row_bytes=row_bytes(config, model),
         memory_per_row=memory_per_row(config, model, settings["precision"]),
         weights_bytes=weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan),
-        pictures_a_row=config.max_generated_num,
+        pictures_a_row=len(config.settings) * config.max_generated_num,
         picture_bytes=3 * model.vqgan.image_size**2,
         gpu_rows=GPU_ROWS,
         reads=(config.checkpoint_dir, config.vqgan or ""),
