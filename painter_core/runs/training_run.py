@@ -1,6 +1,6 @@
 """A training run and its directory: how it is taken up, replaced, and ended.
 
-    _run/plan.json, best/, last/, checkpoints/, metrics.jsonl, tensorboard/, _SUCCESS, summary.json
+    _run/plan.json, best/, last/, checkpoints/, metrics.jsonl, tensorboard/, previews/, _SUCCESS, summary.json
 
 Whose the directory is: painter_core.runs.place, as for tables.
 """
@@ -19,7 +19,7 @@ from painter_core.training.checkpoints import latest_checkpoint
 from painter_core.training.run_flags import TrainingRunFlags
 
 OURS = re.compile(
-    r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|summary\.json"
+    r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|previews|summary\.json"
 )
 
 

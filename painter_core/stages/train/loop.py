@@ -17,6 +17,7 @@ from painter_core.runs.ray_train import end_training, resume_from, stop_training
 from painter_core.stages.codes_table import open_samples
 from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
+from painter_core.stages.train.previews import Previews
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.card import model_card
@@ -173,6 +174,9 @@ def train_loop(config: dict[str, Any]) -> None:
     plan, worker = run.plan, run.worker
     # every worker starts to log only after all have read the checkpoint
     metrics = MetricsLog(plan.root, resume_step=run.step) if worker.rank == 0 else None
+    previews = None
+    if plan.previews and worker.rank == 0:
+        previews = Previews(plan.previews, plan.root, plan.vqgan_dir, run.tokenizer, worker)
     log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
     run.window.restart()
     while run.step < plan.num_steps:
@@ -191,6 +195,9 @@ def train_loop(config: dict[str, Any]) -> None:
         share = rank_share(rows, worker.rank, worker.world_size).tolist()
         failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
         last = run.step == plan.num_steps
+        if previews and previews.plan.is_due(run.step, is_last=last):
+            previews.paint(run.gpt, run.step, metrics)
+            run.window.restart()
         if metrics and (run.step % run.config.run.logging_steps == 0 or last):
             place = {"epoch": epoch, "position": position, **_speed(run.window, plan, worker)}
             metrics.log(run.step, train_loss=run.window.loss(), lr=rate, grad_norm=norm, **place)
