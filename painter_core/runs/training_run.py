@@ -1,6 +1,6 @@
 """A training run and its directory: how it is taken up, replaced, and ended.
 
-    _run/plan.json, best/, last/, checkpoints/, metrics.jsonl, tensorboard/, _SUCCESS, summary.json
+    _run/plan.json, best/, last/, checkpoints/, metrics.jsonl, tensorboard/, previews/, _SUCCESS, summary.json
 
 Whose the directory is: painter_core.runs.place, as for tables.
 """
@@ -20,7 +20,7 @@ from painter_core.training.remote_checkpoints import check_checkpoints
 from painter_core.training.run_flags import TrainingRunFlags
 
 OURS = re.compile(
-    r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|summary\.json"
+    r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|previews|summary\.json"
 )
 
 
