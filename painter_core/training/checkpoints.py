@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
+
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import full_disk_named
 from painter_core.model_files.sums import MARKER, problem, read_sums, write_sums
@@ -125,6 +127,19 @@ def publish(target: Path, checkpoint: Path) -> None:
     os.replace(temporary, target)
     failpoint("checkpoint_publish")
     shutil.rmtree(old, ignore_errors=True)
+
+
+def bring_back_best(root: Path) -> None:
+    """Publishes best/, which somebody removed, once more; ValueError if its checkpoint is not kept."""
+    for path in whole_checkpoints(root):
+        state = torch.load(path / "training" / "state.pt", map_location="cpu", weights_only=True)
+        if state.get("is_best", False):
+            publish(root / "best", path)
+            return
+    raise ValueError(
+        f"{root / 'best'}: it is gone, and the checkpoint that it was made of is no longer kept; put it "
+        f"back, or copy {root / 'last'} there"
+    )
 
 
 def repair_published(target: Path) -> None:

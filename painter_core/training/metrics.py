@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tensorboardX.summary import image, scalar
 
 from painter_core.files.storage import filesystem, write_bytes
 
+FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
+
 
 class MetricsLog:
     """Appends scalars to DIRECTORY/metrics.jsonl and to TensorBoard event files beside it.
@@ -19,11 +22,17 @@ class MetricsLog:
     A resumed run drops the lines after the step it resumes from, so that every step appears once in the file.
     What belongs to the step of a checkpoint is logged before the checkpoint is saved: a kill in between drops
     it with the step, and does not lose it.
+
+    Args:
+        written: called after each line.
     """
 
-    def __init__(self, directory: Path, *, resume_step: int = 0) -> None:
+    def __init__(
+        self, directory: Path, *, resume_step: int = 0, written: Callable[[], None] | None = None
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / "metrics.jsonl"
+        self._written = written
+        self._path = directory / FILE
         kept = []
         if self._path.exists():
             # a kill may have cut the last line
@@ -31,7 +40,7 @@ class MetricsLog:
             kept = [line + "\n" for line in lines if json.loads(line)["step"] <= resume_step]
         # whole or not at all: nothing could bring back the lines that a kill cut off here
         write_bytes(*filesystem(str(self._path)), "".join(kept).encode())
-        self._events = _EventFile(directory / "tensorboard", purge_step=resume_step + 1)
+        self._events = _EventFile(directory / TENSORBOARD, purge_step=resume_step + 1)
 
     def log(self, step: int, **values: float) -> None:
         """One line; `train_loss` becomes the TensorBoard tag train/loss, other names stay."""
@@ -42,10 +51,16 @@ class MetricsLog:
             tag = name.replace("_", "/", 1) if name.startswith(("train_", "valid_")) else name
             self._events.add(scalar(tag, value), step)
         self._events.flush()
+        if self._written is not None:
+            self._written()
 
     def image(self, step: int, tag: str, picture: Any) -> None:
         """A picture uint8 (H, W, 3) in TensorBoard."""
         self._events.add(image(tag, picture, dataformats="HWC"), step)
+        self._events.flush()
+
+    def flush(self) -> None:
+        """Brings the event files to the disk."""
         self._events.flush()
 
     def close(self) -> None:

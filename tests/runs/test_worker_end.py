@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 
 from painter_core.errors import Changed, Stop
-from painter_core.runs.ray_train import Workers, end_at_once, read_outcome
+from painter_core.runs.ray_train import Workers
 from painter_core.runs.worker_log import WorkerLines, heard
+from painter_core.runs.worker_process import end_at_once, read_outcome
 
 
 @dataclass
 class Plan:
-    root: Path
+    root: str
     workers: Workers
 
 
 def plan(root: Path, most: int = 1) -> dict[str, Any]:
-    return {"plan": Plan(root, Workers(least=1, most=most, use_gpu=False))}
+    return {"plan": Plan(str(root), Workers(least=1, most=most, use_gpu=False, resize_interval_s=60))}
 
 
 def raising(error: Exception, calls: list[int]) -> Callable[[dict[str, Any]], None]:
@@ -48,7 +49,7 @@ def test_what_would_come_again_ends_the_run_at_once(
     calls: list[int] = []
     loop = raising(error, calls)
     end_at_once(loop, plan(tmp_path))
-    outcome = read_outcome(tmp_path)
+    outcome = read_outcome(str(tmp_path))
     assert outcome["code"] == code
     assert message in outcome["error"]
     end_at_once(loop, plan(tmp_path))
@@ -72,17 +73,28 @@ def test_of_several_workers_the_others_are_ended_by_ray(tmp_path: Path) -> None:
 def test_what_may_pass_is_left_to_ray(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(type(error)):
         end_at_once(raising(error, []), plan(tmp_path))
-    assert read_outcome(tmp_path) == {}
+    assert read_outcome(str(tmp_path)) == {}
+
+
+def test_a_run_in_a_store_leaves_its_outcome_there(store: type) -> None:
+    calls: list[int] = []
+    loop = raising(OSError(errno.ENOSPC, "full"), calls)
+    of_store = {"plan": Plan("s3://bucket/model", plan(Path("m"))["plan"].workers)}
+    with heard("s3://bucket/model", 0):
+        end_at_once(loop, of_store)
+    end_at_once(loop, of_store)
+    assert (calls, read_outcome("s3://bucket/model")["code"]) == ([1], 1)
+    assert list(WorkerLines("s3://bucket/model").new()) == []
 
 
 def test_the_driver_hears_its_workers(tmp_path: Path) -> None:
-    log, lines = logging.getLogger("painter_core.stages.test"), WorkerLines(tmp_path)
+    log, lines = logging.getLogger("painter_core.stages.test"), WorkerLines(str(tmp_path))
     assert list(lines.new()) == []
-    with heard(tmp_path, 0):
+    with heard(str(tmp_path), 0):
         log.info("device %s", "cpu")
         assert list(lines.new()) == [(logging.INFO, "worker 0: device cpu")]
         log.warning("checkpoint x is not used\nfor it is damaged: 中文 \ud800")
-    with heard(tmp_path, 1):
+    with heard(str(tmp_path), 1):
         log.info("rank 1 says this too")
         log.warning("only here")
     log.warning("to nobody")
