@@ -25,7 +25,7 @@ class TableFlags:
     max_reject_fraction: float = 0.01
     """More rejected rows than this share: exit code 3, no manifest."""
     keep_rejected: bool = False
-    """Keep the picture cell of rejected rows in the rejects table."""
+    """Keep picture cell and whole caption of rejected rows in the rejects table."""
     overwrite: bool = False
     """Replace what an earlier run with other settings wrote to --outputs; it stays until the new one is
     complete."""

@@ -24,6 +24,7 @@ from painter_core.tables.manifest import finish, joined_path, read_records
 from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.plan import Plan, stored_units
 from painter_core.tables.reader import UnitReader
+from painter_core.tables.rejects import describe_warnings
 from painter_core.tables.run_directory import OURS, RunDirectory
 from painter_core.tables.units import Unit, plan_units
 
@@ -239,6 +240,8 @@ class TableRun:
             self.directory = dataclasses.replace(self.directory, beside=False)
         counts = [f"{manifest[name]:,}" for name in ("rows_in", "rows_out", "rows_rejected")]
         log.info("%s: %s rows in, %s out, %s rejected -> %s", self.job.stage, *counts, redact(flags.outputs))
+        for line in describe_warnings(manifest["warnings"]):
+            log.warning("%s: kept, but noticed: %s", self.job.stage, line)
 
     def _write_summary(self, code: int, message: str, seconds: float) -> None:
         self.directory.write_json(self._progress.summary(code, message, seconds), "summary.json")

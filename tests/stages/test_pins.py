@@ -97,14 +97,14 @@ def test_a_run_of_an_older_version_is_resumed_where_nothing_is_in_doubt(
     assert as_recorded_before(found.identity, None, found.config, [str(one)]) == found.identity
 
 
-def write(directory: Path, seed: int) -> Path:
+def write(directory: Path, seed: int, vqgan: Path | None = None) -> Path:
     torch.manual_seed(seed)
     tokenizer = builtin_tokenizer()
     gpt = GPTConfig(
         text_vocab_size=tokenizer.vocab_size, codebook_size=64, text_len=8, image_len=TINY_VQGAN.image_len,
         n_layer=1, n_head=1, n_embd=16,
     )  # fmt: skip
-    write_model(directory, vqgan=VQGAN(TINY_VQGAN), gpt=GPT(gpt), tokenizer=tokenizer, card="")
+    write_model(directory, vqgan=vqgan or VQGAN(TINY_VQGAN), gpt=GPT(gpt), tokenizer=tokenizer, card="")
     return directory
 
 

@@ -61,7 +61,7 @@ class PaintUnits:
 
     def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
-        log = RejectLog(stage="generate")
+        log = RejectLog(stage="generate", keep_cell=self.config.table.keep_rejected)
         columns = [name for name in row.table.column_names if name not in PLACE]
         kept = self._paintable(row.table.to_pylist(), log)
         starts = self._starts(row, kept)

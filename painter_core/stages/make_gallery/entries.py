@@ -19,7 +19,7 @@ from painter_core.compute.memory import vqgan_most_rows
 from painter_core.easynlp.output import COLUMNS, read_cell
 from painter_core.errors import Refused, Reject
 from painter_core.files.storage import filesystem, redact, write_bytes
-from painter_core.flag_checks import check_range, check_seed
+from painter_core.flag_checks import check_range, check_seed, refuse_unused
 from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import encode_image
 from painter_core.images.pixels import to_uint8
@@ -76,6 +76,10 @@ class GalleryConfig:
     def __post_init__(self) -> None:
         check_range("--max-entries", self.max_entries, 1, 500)
         check_seed(self.random_seed)
+        if self.originals is None:
+            refuse_unused(
+                self, ("input_schema", "idx_column", "second_sequence"), "without --originals TABLE"
+            )
 
 
 def make_gallery(config: GalleryConfig, run: Run) -> None:

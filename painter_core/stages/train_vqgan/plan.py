@@ -107,12 +107,17 @@ def _identity(
     return {
         "stage": "train_vqgan",
         **bound_settings(config),
-        "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
+        "tables": [recorded_files(group) for group in files],
         "geometry": geometry.to_json(),
         "start_sha256": start.vqgan_sha256() if start else None,
         "perceptual_sha256": perceptual_sha256,
         **({} if columns.text else {"reads": "pictures"}),
     }
+
+
+def recorded_files(files: list[InputFile]) -> list[list[Any]]:
+    """The files of a table as a plan records them: a path may hold credentials."""
+    return [[redact(file.path), file.size_bytes, file.version] for file in files]
 
 
 def _for_workers(config: VQGANTrainConfig) -> VQGANTrainConfig:
