@@ -4,12 +4,10 @@ The loop keeps its own checkpoints (painter_core.training.checkpoints) and takes
 so a worker that dies is replaced and the run goes on; Ray keeps nothing.
 """
 
-import functools
 import logging
 import shutil
 import tempfile
 import threading
-import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +16,12 @@ from typing import Any, Literal
 
 from painter_core.compute.cpus import usable_cpus
 from painter_core.compute.devices import resolve_training_precision
-from painter_core.errors import Changed, Stop
-from painter_core.files.cache import NO_ROOM
-from painter_core.files.storage import filesystem, is_local, join, read_json, remove, write_bytes, write_json
+from painter_core.errors import Stop
+from painter_core.files.storage import filesystem, is_local, join, read_json, remove, write_bytes
 from painter_core.runs.cluster import Cluster, wanted_workers
 from painter_core.runs.training_progress import TrainingProgress
-from painter_core.runs.worker_log import heard, log_directory
+from painter_core.runs.worker_log import log_directory
+from painter_core.runs.worker_process import in_worker
 from painter_core.training.output import Output
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
@@ -155,46 +153,6 @@ def complete(root: str) -> dict[str, Any]:
     return outcome
 
 
-def in_worker(loop: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-    """The loop as a worker runs it: its log reaches the driver, and an error that would only come again ends
-    the run, with its message, where Ray would start all workers three times more.
-    """
-
-    @functools.wraps(loop)
-    def run(config: dict[str, Any]) -> None:
-        import ray.train
-
-        with heard(config["plan"].root, ray.train.get_context().get_world_rank()):
-            end_at_once(loop, config)
-
-    return run
-
-
-def end_at_once(loop: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
-    """Runs a loop; an error that would come again is left for the driver in outcome.json.
-
-    Raises:
-        Exception: another error; or this one too, if several workers run, of which some may wait for this
-            one: Ray ends them all, and the next attempt finds outcome.json.
-    """
-    plan = config["plan"]
-    if read_outcome(plan.root).get("error"):
-        return
-    try:
-        loop(config)
-    except (Changed, Stop, ValueError, OSError) as error:
-        message = str(error)
-        if isinstance(error, OSError):
-            if error.errno not in NO_ROOM:
-                raise
-            message += ". Make room and submit again: it goes on from the last checkpoint"
-        traceback.print_exc()  # to Ray's own log of this worker
-        code = error.code if isinstance(error, Stop) else 1
-        write_json(*filesystem(join(plan.root, "_run", "outcome.json")), {"error": message, "code": code})
-        if plan.workers.most > 1:
-            raise
-
-
 def _without_handler(trainer: type) -> type:
     """A trainer that leaves Ctrl-C to us; Ray's would take SIGINT for itself and end with code 0."""
     return type("Trainer", (trainer,), {"_register_sigint_handler": lambda self, controller: None})
@@ -248,9 +206,3 @@ def stop_training(output: Output, worker: Worker, message: str) -> None:
     """
     if worker.rank == 0:
         output.write_outcome({"error": message})
-
-
-def read_outcome(root: str) -> dict[str, Any]:
-    """What the workers left for the driver; empty as long as they have not."""
-    fs, path = filesystem(join(root, "_run", "outcome.json"))
-    return read_json(fs, path) if fs.exists(path) else {}

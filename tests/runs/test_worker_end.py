@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from painter_core.errors import Changed, Stop
-from painter_core.runs.ray_train import Workers, end_at_once, read_outcome
+from painter_core.runs.ray_train import Workers
 from painter_core.runs.worker_log import WorkerLines, heard
+from painter_core.runs.worker_process import end_at_once, read_outcome
 
 
 @dataclass
@@ -78,6 +79,16 @@ def test_what_may_pass_is_left_to_ray(error: Exception, tmp_path: Path) -> None:
 @pytest.fixture(params=["path", "url"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "path" else f"memory://{tmp_path.name}"
+
+
+def test_a_run_in_a_store_leaves_its_outcome_there(store: type) -> None:
+    calls: list[int] = []
+    loop = raising(OSError(errno.ENOSPC, "full"), calls)
+    of_store = {"plan": Plan("s3://bucket/model", plan(Path("m"))["plan"].workers)}
+    with heard("s3://bucket/model", 0):
+        end_at_once(loop, of_store)
+    end_at_once(loop, of_store)
+    assert (calls, read_outcome("s3://bucket/model")["code"]) == ([1], 1)
 
 
 def test_the_driver_hears_its_workers(root: str) -> None:

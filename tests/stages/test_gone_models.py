@@ -21,16 +21,13 @@ ONE = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
 
 
 @pytest.fixture
-def finished(
-    write_pairs: Callable, tiny_vqgan: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """A training of two steps, without Ray, which only says what rank a worker has."""
-    monkeypatch.setattr(loop, "this_worker", lambda precision: ONE)
+def finished(write_pairs: Callable, tiny_vqgan: Path, tmp_path: Path, cache: Path) -> Path:
+    """A training of two steps, without Ray."""
     make_codes(write_pairs(tmp_path / "pairs.tsv", 8), tiny_vqgan, tmp_path / "codes")
     out = tmp_path / "model"
     planned = plan(out)
     assert planned is not None
-    loop.train_loop({"plan": planned})
+    loop.train_as(ONE, planned)
     (out / "_SUCCESS").touch()
     assert plan(out) is None, "already complete"
     return out
@@ -59,7 +56,7 @@ def test_they_are_made_again(gone: list[str], finished: Path) -> None:
         path.unlink() if path.is_file() else shutil.rmtree(path)
     planned = plan(finished)
     assert planned is not None
-    loop.train_loop({"plan": planned})
+    loop.train_as(ONE, planned)
     assert {name: contents(finished / name) for name in ("best", "last")} == before
     assert plan(finished) is None
 
@@ -75,6 +72,6 @@ def test_what_cannot_be_made_again_is_said(finished: Path) -> None:
     planned = plan(finished)
     assert planned is not None
     with pytest.raises(ValueError, match=r"model/best: it is gone, .* or copy .*/last there"):
-        loop.train_loop({"plan": planned})
+        loop.train_as(ONE, planned)
     shutil.copytree(finished / "last", finished / "best")
     assert plan(finished) is None

@@ -5,6 +5,8 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +17,12 @@ from painter_core.model_files.directory import write_model
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.runs.run import Run
 from painter_core.stages.train import loop as gpt_loop
+from painter_core.stages.train.plan import TrainPlan
 from painter_core.stages.train.plan import make_plan as gpt_make_plan
 from painter_core.stages.train_vqgan import loop as vqgan_loop
 from painter_core.stages.train_vqgan.plan import VQGANPlan, make_plan
 from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.output import open_output
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.vqgan_config import VQGANTrainConfig
 from painter_core.training.worker import Worker
@@ -32,11 +36,13 @@ from tests.support.local_run import ALONE, code_of
 ONE = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
 
 
-@pytest.fixture(autouse=True)
-def _in_one_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker's loop without Ray, which only says what rank it has."""
-    for loop in (gpt_loop, vqgan_loop):
-        monkeypatch.setattr(loop, "this_worker", lambda precision: ONE)
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def begin(loop: ModuleType, plan: TrainPlan | VQGANPlan) -> Any:
+    """What a worker loads, without Ray."""
+    with open_output(plan.root) as output:
+        return loop._Run(plan, output, ONE)
 
 
 def vqgan_plan(tables: Path | str, out: Path, **flags: object) -> VQGANPlan:
@@ -63,18 +69,18 @@ def test_pictures_and_weights_that_change_under_a_training_stop_its_workers(
     torch.save(vgg_state(), weights)
     given = {"vqgan": str(start), "geometry": VQGANConfig(), "quantize_after": 200}
     plan = vqgan_plan(table, tmp_path / "out", perceptual_weights=str(weights), **given)
-    vqgan_loop._Run(plan)
+    begin(vqgan_loop, plan)
     torch.save(vgg_state() | {"features.0.bias": torch.ones(64)}, weights)
     with pytest.raises(Changed, match="perceptual_sha256 is"):
-        vqgan_loop._Run(plan)
+        begin(vqgan_loop, plan)
     torch.manual_seed(9)
     shutil.rmtree(start)
     write_model(start, vqgan=VQGAN(TINY_VQGAN), card="")
     with pytest.raises(Changed, match="start_sha256 is"):
-        vqgan_loop._Run(plan)
+        begin(vqgan_loop, plan)
     os.utime(table, (1, 1))
     with pytest.raises(Changed, match=r"tables is .*but the run was planned with"):
-        vqgan_loop._Run(plan)
+        begin(vqgan_loop, plan)
 
 
 def test_a_vqgan_and_a_vocabulary_that_change_under_a_training_stop_its_workers(
@@ -83,21 +89,21 @@ def test_a_vqgan_and_a_vocabulary_that_change_under_a_training_stop_its_workers(
     """The VQGAN of the codes becomes a part of every checkpoint."""
     codes = make_codes(write_pairs(tmp_path / "pairs.tsv", 16), tiny_vqgan, tmp_path / "codes")
     plan = gpt_plan([codes], tmp_path / "model")
-    run = gpt_loop._Run(plan)
+    run = begin(gpt_loop, plan)
     kept = (codes / "_run" / "vqgan" / "vqgan.safetensors").read_bytes()
     torch.manual_seed(9)
     write_model(tmp_path / "other", vqgan=VQGAN(TINY_VQGAN), card="")
     shutil.copyfile(tmp_path / "other" / "vqgan.safetensors", codes / "_run" / "vqgan" / "vqgan.safetensors")
     with pytest.raises(ValueError, match="but the codes were made by"):
-        run._write(tmp_path / "checkpoint")
+        run._write(run.gpt, tmp_path / "checkpoint")
     with pytest.raises(ValueError, match="but the codes were made by"):
-        gpt_loop._Run(plan)
+        begin(gpt_loop, plan)
     (codes / "_run" / "vqgan" / "vqgan.safetensors").write_bytes(kept)
-    gpt_loop._Run(plan)
-    with (plan.tokenizer_dir / "vocab.txt").open("a") as file:
+    begin(gpt_loop, plan)
+    with Path(plan.tokenizer_dir, "vocab.txt").open("a") as file:
         file.write("龘\n")
     with pytest.raises(Changed, match="tokenizer_sha256 is"):
-        gpt_loop._Run(plan)
+        begin(gpt_loop, plan)
 
 
 @pytest.fixture
@@ -132,7 +138,7 @@ def test_a_training_keeps_no_credentials(
         with run:
             planned = gpt_make_plan(config, run, ALONE)
             assert planned is not None
-            gpt_loop.train_loop({"plan": planned[0]})
+            gpt_loop.train_as(ONE, planned[0])
             raise Stop(1, f"--tables {secret}/codes: a message")
 
     assert code_of(job) == 1
@@ -140,7 +146,7 @@ def test_a_training_keeps_no_credentials(
     fs, path = filesystem(pairs)
     fs.pipe_file(path, (bucket / "pairs.tsv").read_bytes())
     vqgan = vqgan_plan(pairs, tmp_path / "vqgan")
-    vqgan_loop.train_loop({"plan": vqgan})
+    vqgan_loop.train_as(ONE, vqgan)
     for out in ("out", "vqgan"):
         files = written(tmp_path / out)
         names = {Path(name).name for name in files}

@@ -45,7 +45,7 @@ class _Run:
         self.plan, self.config, self.output, self.worker = plan, plan.config, output, worker
         with local_copy(plan.tokenizer_dir) as directory:
             self.tokenizer = load_tokenizer(directory)
-        check_pins(str(plan.tokenizer_dir), {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
+        check_pins(plan.tokenizer_dir, {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
         self.gpt = self._start_model()
