@@ -11,6 +11,7 @@ import pytest
 
 from painter_core.files.storage import filesystem, join, write_json
 from painter_core.model_files.open import open_model
+from painter_core.stages.inspect_table.verify import find_problems
 from tests.support.codes_table import make_codes
 from tests.support.fake_store import FakeStore
 from tests.support.local_run import code_of, faults
@@ -70,6 +71,8 @@ def test_a_run_by_url_leaves_what_a_run_on_a_disk_does(codes: Path, local: Path,
     assert names == {name for name in expected if not name.startswith("tensorboard/")}
     assert left_in(cache) == []
     assert FakeStore.store.keys().isdisjoint({"/bucket/my model.lock"})
+    with pytest.raises(ValueError, match="--verify reads on a disk only"):
+        find_problems(ROOT)
     # what other jobs read
     assert open_model(ROOT).gpt_sha256() == open_model(str(local)).gpt_sha256()
     assert (
