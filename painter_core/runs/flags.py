@@ -55,12 +55,13 @@ class PromptFlags:
     quoting: Quoting = "none"
     """none: quotes in a TSV are text; csv: a cell may stand in quotes, as spreadsheets write them."""
 
-    def columns(self, extra: tuple[str, ...] = ()) -> Columns:
-        """What is read; `extra` columns are carried through."""
+    def columns(self, extra: tuple[str, ...] = (), *, picture: str | None = None) -> Columns:
+        """What is read; `extra` columns are carried through, `picture` is the column of one."""
         return Columns.of_flags(
             self.input_schema,
             idx_column=self.idx_column,
             first_sequence=self.first_sequence,
+            second_sequence=picture,
             extra=extra,
             skip_first_line=self.skip_first_line,
             quoting=self.quoting,

@@ -1,6 +1,6 @@
 """A training run and its directory: how it is taken up, replaced, and ended.
 
-    _run/plan.json, best/, last/, checkpoints/, metrics.jsonl, tensorboard/, _SUCCESS, summary.json
+    _run/plan.json, best/, last/, checkpoints/, metrics.jsonl, tensorboard/, previews/, _SUCCESS, summary.json
 
 Whose the directory is: painter_core.runs.place, as for tables.
 """
@@ -20,7 +20,7 @@ from painter_core.training.remote_checkpoints import check_checkpoints
 from painter_core.training.run_flags import TrainingRunFlags
 
 OURS = re.compile(
-    r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|summary\.json"
+    r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|previews|summary\.json"
 )
 
 
@@ -34,7 +34,7 @@ class TrainingRun:
         run: of the process.
 
     Raises:
-        Refused: something else stands there.
+        Refused: something else is there.
     """
 
     def __init__(self, stage: str, flag: str, url: str, run: Run) -> None:
@@ -55,7 +55,7 @@ class TrainingRun:
         return url.rstrip("/") + ".new" if self._place.is_beside else url.rstrip("/")
 
     def stored(self) -> dict[str, Any] | None:
-        """plan.json of the run that stands there, if there is one, with `began_s`: when it was written."""
+        """plan.json of the run that is there, if there is one, with `began_s`: when it was written."""
         fs, path = filesystem(join(self.root, "_run", "plan.json"))
         if not fs.exists(path):
             return None

@@ -17,7 +17,9 @@ from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN
 from painter_core.runs.flags import TableFlags
 from painter_core.runs.run import Run
-from painter_core.stages.generate import GenerateConfig, PaintUnits, identity
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.identity import identity
+from painter_core.stages.generate.paint import PaintUnits
 from painter_core.stages.precompute_codes import EncodePictures
 from painter_core.stages.train.plan import TrainPlan, as_recorded_before, make_plan
 from painter_core.text.tokenizer import builtin_tokenizer

@@ -20,8 +20,8 @@ from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.runs.flags import TableFlags
 from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun
-from painter_core.stages.generate import GenerateConfig
-from painter_core.stages.generate import identity as generate_identity
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.identity import identity as generate_identity
 from painter_core.stages.train.plan import find_start, make_plan
 from painter_core.tables.records import seal
 from painter_core.text.tokenizer import Tokenizer, from_vocab

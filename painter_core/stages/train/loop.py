@@ -19,6 +19,7 @@ from painter_core.runs.ray_train import resume_from, stop_training, this_worker
 from painter_core.stages.codes_table import open_samples
 from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
+from painter_core.stages.train.previews import Previews
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.card import model_card
@@ -137,7 +138,7 @@ class _Run:
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
                 metrics.log(self.step, valid_loss=self.valid_loss)
         self.gpt.train()
-        whole = gathered(self.gpt, self.worker) if self.is_sharded else self.gpt
+        whole = self.whole_gpt()
         if self.worker.rank == 0:
             # without a validation table the newest counts as the best
             self.is_best = self.valid is None or self.valid_loss <= self.best_loss
@@ -149,6 +150,10 @@ class _Run:
         elif self.is_sharded:
             save_moments(self.optimizers[0], None, self.worker)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
+
+    def whole_gpt(self) -> GPT:
+        """The GPT with whole weights, on rank 0; all workers call it together."""
+        return gathered(self.gpt, self.worker) if self.is_sharded else self.gpt
 
     def _write(self, gpt: GPT, directory: Path) -> None:
         vqgan = open_model(self.plan.vqgan_dir).path
@@ -204,6 +209,9 @@ def _all_steps(run: _Run) -> None:
     plan, worker = run.plan, run.worker
     # every worker starts to log only after all have read the checkpoint
     metrics = run.output.open_metrics(run.step) if worker.rank == 0 else None
+    previews = None
+    if plan.previews and worker.rank == 0:
+        previews = Previews(plan.previews, plan.root, plan.vqgan_dir, run.tokenizer, worker)
     log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
     run.window.restart()
     while run.step < plan.num_steps:
@@ -222,6 +230,11 @@ def _all_steps(run: _Run) -> None:
         share = rank_share(rows, worker.rank, worker.world_size).tolist()
         failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
         last = run.step == plan.num_steps
+        if plan.previews and plan.previews.is_due(run.step, is_last=last):
+            gpt = run.whole_gpt()
+            if previews:
+                previews.paint(gpt.to(worker.device), run.step, metrics)
+            run.window.restart()
         if metrics and (run.step % run.config.run.logging_steps == 0 or last):
             place = {"epoch": epoch, "position": position, **_speed(run.window, plan, worker)}
             place["num_workers"] = worker.world_size

@@ -23,6 +23,7 @@ from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun, split_tables
 from painter_core.stages.codes_table import check_captions, codes_manifest, open_vqgan
 from painter_core.stages.pins import content_sha256
+from painter_core.stages.train.previews import PreviewPlan
 from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training.data_order import steps_per_epoch
 from painter_core.training.gpt_config import TrainConfig
@@ -48,6 +49,8 @@ class TrainPlan:
     global_batch_size: int
     num_samples: int
     workers: Workers
+    previews: PreviewPlan | None = None
+    """What is painted while it trains."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -133,7 +136,7 @@ def _count_samples(tables: list[str], manifests: list[dict[str, Any]], start: "S
 
 
 def training_run(config: TrainConfig, run: Run) -> TrainingRun:
-    """The run in --checkpoint-dir; Refused if something else stands there."""
+    """The run in --checkpoint-dir; Refused if something else is there."""
     return TrainingRun("train", "--checkpoint-dir", absolute(config.checkpoint_dir), run)
 
 
@@ -166,7 +169,7 @@ class Start:
     gpt: GPTConfig
     tokenizer: Tokenizer
     pretrained_sha256: str | None
-    """Of the GPT's weights; None for a new model."""
+    """sha256 of the GPT's weights; None for a new model."""
 
 
 def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:

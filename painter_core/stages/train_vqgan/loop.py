@@ -19,6 +19,7 @@ from painter_core.training.data_order import epoch_order
 from painter_core.training.metrics import MetricsLog
 from painter_core.training.output import Output, open_output
 from painter_core.training.perceptual_weights import load_perceptual, perceptual_files
+from painter_core.training.preview_sheet import write_sheet
 from painter_core.training.vqgan import VQGANTrainer, learning_rate
 from painter_core.training.vqgan_validation import contact_sheet, validate
 from painter_core.training.window import Window
@@ -90,7 +91,8 @@ class _Run:
             self.found = validate(averaged, self.valid)
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
                 metrics.log(step, **self.found)
-                metrics.image(step, "valid/reconstruction", contact_sheet(averaged, self.valid[:SHOWN]))
+            sheet = contact_sheet(averaged, self.valid[:SHOWN])
+            write_sheet(self.plan.root, step, "valid/reconstruction", sheet, metrics)
             self.is_best = self.found["valid_psnr"] >= self.best
             self.best = max(self.best, self.found["valid_psnr"])
             keep = self.config.run.keep_checkpoints
