@@ -15,6 +15,8 @@ import torch
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
 from painter_core.stages.train.loop import train_as
+from painter_core.stages.train.plan import TrainPlan
+from painter_core.stages.train.previews import PreviewPlan
 from painter_core.training.checkpoints import latest_checkpoint
 from painter_core.training.gpt import train_step
 from painter_core.training.gpt_config import TrainConfig
@@ -79,10 +81,17 @@ def test_gradients_are_those_of_one_process(tmp_path: Path) -> None:
 # --- whole runs -------------------------------------------------------------------------------------
 
 
-def train_ranks(config: TrainConfig, world_size: int, place: Path, *, fault: str = "") -> None:
+def train_ranks(
+    config: TrainConfig, world_size: int, place: Path, *, fault: str = "", previews: PreviewPlan | None = None
+) -> None:
     """A run of so many workers, to its end; AssertionError if a fault ended it."""
     variables = faults(place / "faults", fault) if fault else {}
-    train_by(config, lambda plan: run_ranks(place / "ranks", world_size, train_as, plan, **variables))
+
+    def workers(plan: TrainPlan) -> None:
+        plan = dataclasses.replace(plan, previews=previews)
+        run_ranks(place / "ranks", world_size, train_as, plan, **variables)
+
+    train_by(config, workers)
 
 
 def config_for(codes: Path, out: Path, parallel: str, **more: object) -> TrainConfig:
@@ -123,7 +132,10 @@ def test_curves_are_those_of_one_worker(
     parallel: str, world_size: int, codes: Path, alone: Path, tmp_path: Path
 ) -> None:
     more = {"gradient_accumulation_steps": 4, "activation_checkpointing": world_size == 3}
-    train_ranks(config_for(codes, tmp_path / "model", parallel, **more), world_size, tmp_path)
+    previews = PreviewPlan(captions=(("a", "红色"),), every=STEPS, seed=7)
+    config = config_for(codes, tmp_path / "model", parallel, **more)
+    train_ranks(config, world_size, tmp_path, previews=previews)
+    assert len(list((tmp_path / "model").glob("previews/step-*.png"))) == 1
     close_to(tmp_path / "model", alone, steps=STEPS)
     weights_close(tmp_path / "model", alone)
     newest = latest_checkpoint(tmp_path / "model")
@@ -181,7 +193,7 @@ def test_a_worker_that_dies_while_all_save_leaves_the_old_checkpoint(
     close_to(out, alone, steps=STEPS)
 
 
-def train_bf16(worker: Worker, plan) -> None:
+def train_bf16(worker: Worker, plan: TrainPlan) -> None:
     train_as(dataclasses.replace(worker, precision="bf16"), plan)
 
 
