@@ -4,18 +4,24 @@ Also when the run is broken off, and taken up by a machine that has nothing of i
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from painter_core.files.storage import filesystem, join, write_json
 from painter_core.model_files.open import open_model
 from painter_core.stages.inspect_table.verify import find_problems
+from painter_core.stages.train.loop import train_as
+from painter_core.stages.train.plan import TrainPlan
+from painter_core.training.worker import Worker
 from tests.support.codes_table import make_codes
+from tests.support.disk_store import use_disk_store
 from tests.support.fake_store import FakeStore
 from tests.support.local_run import code_of, faults
-from tests.support.training import curve_of, files_of, gpt_config, left_in, train_here, vqgan_config
+from tests.support.ranks import run_ranks
+from tests.support.training import curve_of, files_of, gpt_config, left_in, train_by, train_here, vqgan_config
 
 pytestmark = pytest.mark.usefixtures("store", "cache")
 
@@ -194,3 +200,38 @@ def test_a_vqgan_by_url(pairs: Path, tmp_path: Path, cache: Path, monkeypatch: p
     assert curve_of("s3://bucket/vqgan") == curve_of(str(tmp_path / "local"))
     assert left_in(cache) == []
     assert open_model("s3://bucket/vqgan").vqgan is not None
+
+
+def train_in_disk_store(worker: Worker, plan: TrainPlan) -> None:
+    use_disk_store()
+    train_as(worker, plan)
+
+
+@pytest.fixture
+def disk_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A store that other processes see."""
+    monkeypatch.setenv("DISK_STORE", str(tmp_path / "store"))
+    use_disk_store()
+    yield
+    fsspec.register_implementation("s3", FakeStore, clobber=True)
+
+
+@pytest.mark.usefixtures("disk_store")
+def test_two_workers_of_a_node_share_the_copy_of_a_checkpoint(
+    codes: Path, local: Path, cache: Path, tmp_path: Path
+) -> None:
+    config = gpt_config(f"{codes},{codes}", ROOT, batch=16, gradient_accumulation_steps=2)
+    # ten passings of two workers: in step 5, after the checkpoint of step 4
+    for number, fault in enumerate(("train_step:EIO:9", "")):
+        variables = faults(tmp_path / f"faults{number}", fault) if fault else {}
+        place = tmp_path / f"ranks{number}"
+        run = lambda plan: run_ranks(place, 2, train_in_disk_store, plan, **variables)  # noqa: B023, E731
+        if fault:
+            with pytest.raises(AssertionError, match="train_step"):
+                train_by(config, run)
+        else:
+            assert train_by(config, run)
+    for ours, theirs in zip(curve_of(ROOT), curve_of(str(local)), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert models(ROOT).keys() == models(str(local)).keys()
+    assert left_in(cache) == []
