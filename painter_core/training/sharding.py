@@ -10,6 +10,7 @@ All functions here but `whole_tensor` are for all workers together: one that sta
 waiting.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any], che
         moments = {f"{i}.{name}": torch.zeros_like(p) for i, p in enumerate(parameters) for name in NAMES}
         is_alone = not isinstance(parameters[0], DTensor)  # each worker reads everything for itself
         reader = HuggingFaceStorageReader(str(directory))
-        dcp.load(moments, storage_reader=reader, no_dist=is_alone)  # type: ignore[arg-type]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as it is to be
+            dcp.load(moments, storage_reader=reader, no_dist=is_alone)  # type: ignore[arg-type]
         state = {i: {**values, **{n: moments[f"{i}.{n}"] for n in NAMES}} for i, values in state.items()}
     elif isinstance(parameters[0], DTensor):
         state = {i: _spread(values, parameters[i]) for i, values in state.items()}

@@ -29,9 +29,10 @@ def run_ranks(
     Args:
         directory: where the workers meet.
         call: a function of a module.
-        variables: of their environment.
+        variables: of their environment, beside this process'.
     """
     directory.mkdir(parents=True)
+    variables = {**os.environ, **variables}  # they are forked from a process that has those of its start
     processes = [
         _CONTEXT.Process(target=_rank, args=(str(directory), rank, world_size, call, args, variables))
         for rank in range(world_size)

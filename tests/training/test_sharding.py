@@ -22,6 +22,7 @@ from painter_core.training.gpt import train_step
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.sharding import shard, whole_tensor
 from painter_core.training.worker import Worker
+from painter_core.training.world_sizes import continued
 from tests.support.codes_table import make_codes
 from tests.support.local_run import faults
 from tests.support.ranks import run_ranks
@@ -154,13 +155,14 @@ def test_curves_are_those_of_one_worker(
 )
 def test_a_run_goes_on_with_other_workers(way: str, codes: Path, alone: Path, tmp_path: Path) -> None:
     """2 -> 1 -> 3 workers, and between ddp and fsdp: broken off after the checkpoints of steps 4 and 8."""
-    out, sizes = tmp_path / "model", list[list[int]]()
+    out, sizes, numbers = tmp_path / "model", list[list[int]](), list[int]()
     for number, leg in enumerate(way.split(", ")):
         parallel, workers = leg.split()
         world_size, begun = int(workers), 4 * number
         config = config_for(codes, out, parallel, gradient_accumulation_steps=4)
         place = tmp_path / f"leg{number}"
-        sizes.append([begun, world_size])
+        sizes = continued(sizes, begun, world_size)
+        numbers += [world_size] * min(4, STEPS - begun)
         if number == 2:
             train_ranks(config, world_size, place)
             continue
@@ -172,8 +174,7 @@ def test_a_run_goes_on_with_other_workers(way: str, codes: Path, alone: Path, tm
         assert newest.name == f"step-{begun + 4:08d}"
     assert json.loads((out / "_run" / "outcome.json").read_text())["world_sizes"] == sizes
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    numbers = [line["num_workers"] for line in lines if "train_loss" in line]
-    assert numbers == [sizes[0][1]] * 4 + [sizes[1][1]] * 4 + [sizes[2][1]] * 2
+    assert [line["num_workers"] for line in lines if "train_loss" in line] == numbers
     close_to(out, alone, steps=STEPS)
     weights_close(out, alone)
 

@@ -208,12 +208,12 @@ def train_in_disk_store(worker: Worker, plan: TrainPlan) -> None:
 
 
 @pytest.fixture
-def disk_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A store that other processes see."""
+def disk_store(store: type[FakeStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A store that other processes see, in the place of the other one."""
     monkeypatch.setenv("DISK_STORE", str(tmp_path / "store"))
     use_disk_store()
     yield
-    fsspec.register_implementation("s3", FakeStore, clobber=True)
+    fsspec.register_implementation("s3", store, clobber=True)
 
 
 @pytest.mark.usefixtures("disk_store")
