@@ -18,7 +18,9 @@ from painter_core.training.worker import Worker
 TIMEOUT_S = 120
 _CONTEXT = multiprocessing.get_context("forkserver")
 # one process imports these, the workers are forked from it
-_CONTEXT.set_forkserver_preload(["tests.training.test_training", "painter_core.stages.train.loop"])
+_CONTEXT.set_forkserver_preload(
+    ["tests.training.test_training", "painter_core.stages.train.loop", "torch.distributed.fsdp"]
+)
 
 
 def run_ranks(
