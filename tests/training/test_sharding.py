@@ -61,7 +61,16 @@ def step(worker: Worker, rows: int) -> dict[str, torch.Tensor]:
 ROWS = (15, 1)  # shares that differ, and one that is empty
 
 
+def share_of(worker: Worker) -> float:
+    """How much of the weights this worker holds."""
+    model = GPT(TINY)
+    shard(model, worker)
+    parameters = list(model.parameters())
+    return sum(p.to_local().numel() for p in parameters) / sum(p.numel() for p in parameters)
+
+
 def some_steps(worker: Worker, out: Path) -> None:
+    assert 0.45 < share_of(worker) < 0.55
     found = [step(worker, rows) for rows in ROWS]
     if worker.rank == 0:
         torch.save(found, out)
@@ -198,6 +207,7 @@ def train_bf16(worker: Worker, plan: TrainPlan) -> None:
     train_as(dataclasses.replace(worker, precision="bf16"), plan)
 
 
+@pytest.mark.slow
 def test_bf16_keeps_float32_weights(codes: Path, alone: Path, tmp_path: Path) -> None:
     config = config_for(codes, tmp_path / "model", "fsdp", precision="bf16", gradient_accumulation_steps=4)
     train_by(config, lambda plan: run_ranks(tmp_path / "ranks", 2, train_bf16, plan))
