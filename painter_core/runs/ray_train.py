@@ -66,10 +66,10 @@ def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     room = int(cluster.gpus if on_gpu else cluster.cpus)
     has = f"{room} {'GPUs' if on_gpu else 'CPUs'}"
     least, most = wanted_workers("--num-workers", flags.num_workers, room, has, default=(1, 1))
-    # the global batch is made for so many workers, and stays: there must be room for them now
+    # the global batch is made for so many workers, and stays, however many there is room for at the start
     return Workers(
         least=least,
-        most=min(most, room),
+        most=most,
         use_gpu=on_gpu,
         resize_interval_s=RESIZE_S if flags.resize_interval is None else flags.resize_interval,
     )

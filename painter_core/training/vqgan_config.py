@@ -37,7 +37,7 @@ class VQGANTrainConfig:
     max_steps: int = field(default=100_000, metadata=BOUND)
     """Updates."""
     micro_batch_size: int = 32
-    """Pictures a worker and step."""
+    """Pictures a worker and step; more with fewer workers than the most of --num-workers MIN,MAX."""
     l2_weight: float = field(default=1.0, metadata=BOUND)
     """Weight of the squared error beside the absolute one."""
     perceptual_weights: str | None = None

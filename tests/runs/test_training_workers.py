@@ -27,6 +27,14 @@ def test_elastic_workers_take_whole_cpus(number: str, cluster: Cluster, resource
     assert find_workers(TrainingRunFlags(num_workers=number), cluster).resources == resources
 
 
+def test_the_most_do_not_depend_on_what_is_there_at_the_start() -> None:
+    """Or the global batch would, and a cluster that grows could not be used."""
+    found = find_workers(TrainingRunFlags(num_workers="1,16"), FOUR_CPUS)
+    assert (found.least, found.most, found.are_elastic) == (1, 16, True)
+    with pytest.raises(ValueError, match="--num-workers 5: the cluster has 4 CPUs"):
+        find_workers(TrainingRunFlags(num_workers="5,16"), FOUR_CPUS)
+
+
 def test_the_interval_is_a_minute_or_what_is_given() -> None:
     assert find_workers(TrainingRunFlags(num_workers="1,3"), FOUR_CPUS).resize_interval_s == 60
     flags = TrainingRunFlags(num_workers="1,3", resize_interval=5)
