@@ -1,9 +1,12 @@
 """prompts -> pictures: a pool of painters, then PNG encoding on CPUs (stages/parts.py)."""
 
 import dataclasses
+import json
+import logging
 from pathlib import Path
+from typing import Any
 
-from painter_core.compute.devices import model_settings
+from painter_core.compute.devices import Precision, model_settings, painting_precision
 from painter_core.files.storage import absolute
 from painter_core.images.isolate import CellDecoder
 from painter_core.model_files.caption_dropout import warn_of_gain
@@ -12,6 +15,7 @@ from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
 from painter_core.runs.cluster import Cluster, start_ray
+from painter_core.runs.nodes import nodes_without_bf16
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -27,8 +31,13 @@ from painter_core.stages.generate.identity import (
 )
 from painter_core.stages.generate.paint import PaintUnits
 from painter_core.tables.columns import PLACE
+from painter_core.tables.run_directory import RunDirectory
 
-GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has
+log = logging.getLogger(__name__)
+
+# of a micro-batch: a step reads all weights once, however many rows it has
+GPU_ROWS = 256
+CPU_ROWS = 64
 
 
 def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig:
@@ -41,10 +50,9 @@ def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig
 
 def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -> TableJob:
     """The job that paints a table; ValueError if the model does not fit the flags."""
-    settings = model_settings(
-        config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
-    )
-    made_by = identity(config, model)
+    made_by, gpu = identity(config, model), config.model.uses_gpu(cluster)
+    precision = _planned_precision(config, made_by) or painting_precision(config.model.precision, gpu=gpu)
+    settings = model_settings(precision, config.model.compile, gpu=gpu)
     settings["output_columns"] = list(config.output_columns)
     assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
     return TableJob(
@@ -61,9 +69,31 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         pictures_a_row=len(config.settings) * config.max_generated_num,
         picture_bytes=3 * model.vqgan.image_size**2,
         gpu_rows=GPU_ROWS,
+        cpu_rows=CPU_ROWS,
         reads=(config.checkpoint_dir, config.vqgan or ""),
         manifest={"image_len": model.vqgan.image_len} if config.codes_column else {},
     )
+
+
+def _planned_precision(config: GenerateConfig, made_by: dict[str, Any]) -> Precision | None:
+    """The precision of the run that stands in --outputs, if it is this one: it goes on as it began, also
+    where auto would now be another."""
+    if config.model.precision != "auto":
+        return None
+    stored = RunDirectory(absolute(config.table.outputs)).read_json("_run", "plan.json") or {}
+    before = {k: v for k, v in stored.get("identity", {}).items() if k not in ("stage", "format")}
+    return stored["settings"]["precision"] if before == json.loads(json.dumps(made_by)) else None
+
+
+def _warn_of_slow_nodes(job: TableJob, cluster: Cluster) -> None:
+    """Says where a run in bf16 meets CPUs that only emulate it; its pictures are the same kind everywhere."""
+    if job.settings["precision"] == "bf16" and not job.model.uses_gpu(cluster):
+        for node in nodes_without_bf16():
+            log.warning(
+                "%s: its CPU does not multiply in bf16, which this run is planned in: it is slower there. "
+                "--precision fp32 with another --outputs is another run",
+                node,
+            )
 
 
 def keep_decoder(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> None:
@@ -104,5 +134,7 @@ def generate(config: GenerateConfig, run: Run) -> None:
     if "gain" in config.choice.scores:
         warn_of_gain(model)
     table = TableRun(job, run, cluster)
+    if table.pending:
+        _warn_of_slow_nodes(job, cluster)
     keep_decoder(config, model, table)
     table.execute(*steps_of(config, model, table), parts=Parts(build=config.output_table(), cpus=1.0))
