@@ -14,6 +14,7 @@ from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
+from painter_core.painting.painter import CPU_ROWS, GPU_ROWS
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.nodes import nodes_without_bf16
 from painter_core.runs.run import Run
@@ -34,10 +35,6 @@ from painter_core.tables.columns import PLACE
 from painter_core.tables.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
-
-# of a micro-batch: a step reads all weights once, however many rows it has
-GPU_ROWS = 256
-CPU_ROWS = 64
 
 
 def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig:
