@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -84,14 +84,18 @@ def check_nodes(flag: str, url: str, inputs: Iterable[str]) -> None:
             )
 
 
-def nodes_without_bf16() -> list[str]:
-    """Nodes of the cluster whose CPUs do not multiply in bfloat16, as messages name them."""
+def nodes_without_bf16(multiplies: Callable[[], bool] = cpu_multiplies_bf16) -> list[str]:
+    """Nodes of the cluster whose CPUs do not multiply in bfloat16, as messages name them.
+
+    Args:
+        multiplies: asked on each of them.
+    """
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return [] if cpu_multiplies_bf16() else ["this machine"]
+        return [] if multiplies() else ["this machine"]
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    remote = ray.remote(num_cpus=0)(cpu_multiplies_bf16)
+    remote = ray.remote(num_cpus=0)(multiplies)
     alive = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
     here = ray.get_runtime_context().get_node_id()
     answers = {
@@ -102,7 +106,7 @@ def nodes_without_bf16() -> list[str]:
         if node != here
     }
     found = {name: ray.get(answer, timeout=TIMEOUT_S) for name, answer in answers.items()}
-    found[f"this node ({alive[here]})"] = cpu_multiplies_bf16()
+    found[f"this node ({alive[here]})"] = multiplies()
     return [name for name, has in found.items() if not has]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import torch
 from painter_core.compute.devices import resolve_training_precision
 from painter_core.model_files.open import open_model
 from painter_core.runs.cluster import Cluster
+from painter_core.runs.nodes import nodes_without_bf16
 from painter_core.runs.run import Run
 from painter_core.runs.table_run import TableRun
 from painter_core.stages.generate.config import GenerateConfig
-from painter_core.stages.generate.run import table_job
+from painter_core.stages.generate.run import table_job, warn_of_slow_nodes
 from tests.support.local_run import ALONE, code_of, rows_of
 from tests.support.painting import config_of, paint_table, write_painter, write_prompts
 
@@ -72,3 +74,12 @@ def test_an_old_run_goes_on_as_it_began(model: Path, tmp_path: Path) -> None:
     )
     other = auto(model, prompts, out, random_seed=1)
     assert table_job(other, open_model(str(model)), ALONE).settings["precision"] == OWN
+
+
+def test_a_node_that_emulates_the_precision_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    nodes = partial(nodes_without_bf16, lambda: False)
+    warn_of_slow_nodes("fp32", nodes)
+    warn_of_slow_nodes("bf16", partial(nodes_without_bf16, lambda: True))
+    assert caplog.text == ""
+    warn_of_slow_nodes("bf16", nodes)
+    assert "this machine: its CPU does not multiply in bf16, the precision of this run's plan" in caplog.text

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,19 @@ def _planned_precision(config: GenerateConfig, made_by: dict[str, Any]) -> Preci
     return stored["settings"]["precision"] if before == json.loads(json.dumps(made_by)) else None
 
 
-def _warn_of_slow_nodes(job: TableJob, cluster: Cluster) -> None:
-    """Says where a run in bf16 meets CPUs that only emulate it; its pictures are the same kind everywhere."""
-    if job.settings["precision"] == "bf16" and not job.model.uses_gpu(cluster):
-        for node in nodes_without_bf16():
-            log.warning(
-                "%s: its CPU does not multiply in bf16, which this run is planned in: it is slower there. "
-                "--precision fp32 with another --outputs is another run",
-                node,
-            )
+def warn_of_slow_nodes(precision: str, nodes: Callable[[], list[str]] = nodes_without_bf16) -> None:
+    """Says where a run meets CPUs that only emulate its precision.
+
+    Args:
+        precision: of the plan.
+        nodes: finds those without bf16.
+    """
+    for node in nodes() if precision == "bf16" else ():
+        log.warning(
+            "%s: its CPU does not multiply in bf16, the precision of this run's plan, which is kept: it "
+            "paints more slowly there",
+            node,
+        )
 
 
 def keep_decoder(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> None:
@@ -131,7 +136,7 @@ def generate(config: GenerateConfig, run: Run) -> None:
     if "gain" in config.choice.scores:
         warn_of_gain(model)
     table = TableRun(job, run, cluster)
-    if table.pending:
-        _warn_of_slow_nodes(job, cluster)
+    if table.pending and not table.resources.uses_gpu:
+        warn_of_slow_nodes(job.settings["precision"])
     keep_decoder(config, model, table)
     table.execute(*steps_of(config, model, table), parts=Parts(build=config.output_table(), cpus=1.0))
