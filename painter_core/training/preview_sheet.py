@@ -2,7 +2,6 @@
 TensorBoard."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 
@@ -24,16 +23,16 @@ def laid_out(pictures: np.ndarray) -> np.ndarray:
     return lines.reshape(rows * size, columns * size, 3)
 
 
-def write_sheet(root: Path, step: int, tag: str, sheet: np.ndarray, metrics: MetricsLog | None) -> None:
+def write_sheet(root: str, step: int, tag: str, sheet: np.ndarray, metrics: MetricsLog | None) -> None:
     """Writes the sheet of a step, whole or not at all.
 
     Args:
-        root: directory of the run.
+        root: directory of the run, a path or URL.
         step: updates done.
         tag: TensorBoard's name of it.
         sheet: uint8 (H, W, 3).
         metrics: of the worker that logs.
     """
-    write_bytes(*filesystem(join(str(root), PREVIEWS, f"step-{step:08d}.png")), encode_image(sheet))
+    write_bytes(*filesystem(join(root, PREVIEWS, f"step-{step:08d}.png")), encode_image(sheet))
     if metrics:
         metrics.image(step, tag, sheet)

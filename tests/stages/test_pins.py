@@ -66,7 +66,7 @@ def test_a_training_knows_its_data(tables: list[Path], tmp_path: Path) -> None:
         plan([two, one], tmp_path / "both")
     with pytest.raises(Refused, match="precision: was 'fp32', is 'bf16'"):
         plan([one], tmp_path / "m", precision="bf16")
-    assert plan([two], tmp_path / "m", overwrite=True).root == tmp_path / "m.new", "trained anew"
+    assert plan([two], tmp_path / "m", overwrite=True).root == str(tmp_path / "m.new"), "trained anew"
 
 
 def test_a_run_of_an_older_version_is_resumed_where_nothing_is_in_doubt(

@@ -42,7 +42,7 @@ def test_the_sheet_is_what_would_be_painted(model: Path, tmp_path: Path) -> None
     worker = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
     gpt = opened.load_gpt().train()
     metrics = MetricsLog(root)
-    previews = Previews(plan(tmp_path), root, str(model), opened.load_tokenizer(), worker)
+    previews = Previews(plan(tmp_path), str(root), str(model), opened.load_tokenizer(), worker)
     torch.manual_seed(1)
     before, weights = torch.get_rng_state(), {k: v.clone() for k, v in gpt.state_dict().items()}
     previews.paint(gpt, 100, metrics)

@@ -123,7 +123,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(tmp_path: P
 
     training = take_up()
     for step in (1, 2):
-        damage(save(training.root, step) / FILES[0])
+        damage(save(Path(training.root), step) / FILES[0])
     with pytest.raises(ValueError, match="none of 2 checkpoints is whole"):
         take_up()
 

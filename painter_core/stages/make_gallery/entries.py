@@ -87,7 +87,7 @@ def write_page(config: GalleryConfig) -> int:
     """Writes the page and returns the number of rows of the table.
 
     Raises:
-        ValueError: not a finished table of ours, or a flag that does not go with it.
+        ValueError: not a finished table of our jobs, or a flag that does not go with it.
         Refused: the page exists.
     """
     fs, path = filesystem(config.outputs)

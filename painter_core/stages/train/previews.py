@@ -5,7 +5,6 @@ and no random number of the training changes.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -93,21 +92,21 @@ class Previews:
 
     Args:
         plan: what is painted.
-        root: directory of the run.
+        root: directory of the run, a path or URL.
         vqgan_dir: VQGAN that decodes.
         tokenizer: of the model.
         worker: the one that paints.
     """
 
     def __init__(
-        self, plan: PreviewPlan, root: Path, vqgan_dir: str, tokenizer: Tokenizer, worker: Worker
+        self, plan: PreviewPlan, root: str, vqgan_dir: str, tokenizer: Tokenizer, worker: Worker
     ) -> None:
         self.plan, self.root, self._worker, self._tokenizer = plan, root, worker, tokenizer
         vqgan = open_model(vqgan_dir).load_vqgan()
         self._vqgan = prepare_vqgan(vqgan, worker.device, worker.precision)
         # numbered as the sheets show them, row by row; a caption's own line ends would break the list
         lines = (f"{i + 1}\t{visible(text)}\n" for i, (_, text) in enumerate(plan.captions))
-        path = join(str(root), PREVIEWS, "captions.txt")
+        path = join(root, PREVIEWS, "captions.txt")
         write_bytes(*filesystem(path), "".join(lines).encode())
 
     @torch.inference_mode()
