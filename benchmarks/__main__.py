@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import data, feeding, jobs, limits, measure, memory, models, painting
+from benchmarks import data, defaults, feeding, jobs, limits, measure, memory, models, painting
 from benchmarks.measure import Row, Setup
 from painter_core.runs.cluster import KEEP_MEMORY
 
@@ -33,7 +33,8 @@ def parts(device: torch.device) -> dict[str, Part]:
         found[work.__name__.replace("_", "-")] = work
     found["activation-checkpointing"] = memory.activation_checkpointing
     found["job-feeding"] = feeding.feeding
-    return found | {"job-precompute": jobs.precompute, "job-generate": jobs.generate, "job-train": jobs.train}
+    found |= {"job-precompute": jobs.precompute, "job-generate": jobs.generate, "job-train": jobs.train}
+    return found | {"default-generate": defaults.generate}
 
 
 def main() -> None:
