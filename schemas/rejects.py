@@ -27,7 +27,7 @@ REASONS = {
     "b64_trailing": "the picture cell goes on after the padding: two values glued together?",
     "cell_too_large": "the picture cell is longer than 64 MiB",
     "img_unidentified": "the bytes are no picture",
-    "img_format": "the picture has a format that is not accepted (JPEG, PNG, WebP, GIF and BMP are)",
+    "img_format": "the picture has a format that is not accepted (JPEG, PNG, WebP, GIF, BMP and AVIF are)",
     "img_truncated": "the picture ends early or its data is damaged",
     "img_too_small": "the picture's shorter side is below 16 pixels",
     "img_too_large": "the picture has more than 50 million pixels",

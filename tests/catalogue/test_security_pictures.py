@@ -73,7 +73,7 @@ def test_s2_t23_bombs_stay_small() -> None:
 
 
 def test_s2_formats_are_a_list() -> None:
-    assert FORMATS == ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+    assert FORMATS == ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
     for other in ("EPS", "TIFF", "PDF", "ICO", "PPM", "TGA"):
         out = io.BytesIO()
         Image.new("RGB", (64, 64)).save(out, other)

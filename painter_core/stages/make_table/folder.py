@@ -17,10 +17,23 @@ from painter_core.tables.listing import Entry, entry_of, walk
 log = logging.getLogger(__name__)
 
 # of the formats in painter_core.images.decode.FORMATS
-PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib")
+PICTURES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".apng",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".dib",
+    ".avif",
+    ".avifs",
+)
 # of pictures that no job reads
 OTHER_PICTURES = (
-    *(".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl", ".jp2", ".j2k", ".jpx", ".svg"),
+    *(".tif", ".tiff", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".svg"),
     *(
         ".psd",
         ".ico",
