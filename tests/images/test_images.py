@@ -247,17 +247,8 @@ def test_truncated(image_format: str, kept: float) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_damaged_bytes_give_a_picture_or_a_reject(seed: int) -> None:
     rng = random.Random(seed)
-    sources = [
-        encoded(Image.fromarray(noise(40, 40, channels=channels)), image_format)
-        for channels, image_format in (
-            (3, "JPEG"),
-            (4, "PNG"),
-            (3, "GIF"),
-            (4, "WEBP"),
-            (3, "BMP"),
-            (4, "AVIF"),
-        )
-    ]
+    channels = dict(zip(FORMATS, (3, 4, 4, 3, 3, 4), strict=True))
+    sources = [encoded(Image.fromarray(noise(40, 40, channels=n)), name) for name, n in channels.items()]
     for source in sources * 12:
         data = bytearray(source)
         for _ in range(rng.randint(1, 6)):
