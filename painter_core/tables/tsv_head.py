@@ -3,14 +3,13 @@
 What is not is refused here, before any work.
 """
 
-import codecs
 import logging
-import re
 
 from painter_core.files.storage import redact
 from painter_core.tables.columns import ROW_NUMBER, Columns
+from painter_core.tables.encoding import after_mark
 from painter_core.tables.inputs import InputFile
-from painter_core.tables.magic import foreign_content, is_binary, separated_by
+from painter_core.tables.magic import foreign_content, separated_by
 from painter_core.tables.tsv import cells_of
 from painter_core.text.escape import visible
 
@@ -18,10 +17,6 @@ log = logging.getLogger(__name__)
 
 _HEAD_BYTES = 2**20
 _LINES = 100  # of a file that are compared with its columns
-_BOM = "\ufeff"
-_CJK = re.compile("[\u4e00-\u9fff]")
-_CHINESE = re.compile("[\u2010-\u203b\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
-_FEWEST_CJK = 4  # of one encoding that pairs of another do not make by chance
 # what others call idx and text in the first line of a table
 _KEY_NAMES = (
     "id idx index no no. nr num number key uid uuid sku item item_id sample_id image_id img_id goods_id id号 "
@@ -51,14 +46,7 @@ def tsv_start(file: InputFile, head: bytes, columns: Columns) -> tuple[int, int]
             f"{list(columns.schema)}"
         )
     refuse_foreign(file, head[:_HEAD_BYTES])
-    mark = _BOM.encode(columns.encoding)
-    start = len(mark) if head.startswith(mark) else 0
-    if head[:4096].count(0) > len(head[:4096]) // 4:
-        raise ValueError(f"{redact(file.path)}: this is UTF-16 or binary; convert it to UTF-8 with iconv")
-    if columns.encoding == "utf-8":
-        _check_utf8(file, head[start:_HEAD_BYTES], start)
-    elif len(_CJK.findall(_decoded(head[:_HEAD_BYTES], "utf-8"))) >= _FEWEST_CJK:
-        raise ValueError(f"{redact(file.path)}: this is UTF-8: leave out --encoding {columns.encoding}")
+    start = after_mark(file.path, head[:_HEAD_BYTES], columns.encoding)
     if columns.skip_first_line:
         start, first_row = _after_first_line(file, head, start), 2
     else:
@@ -141,50 +129,6 @@ def _check_columns(file: InputFile, lines: list[bytes], columns: Columns) -> Non
         f"({', '.join(columns.schema)}), and in none of the first {len(lines)} rows as many; {advice}. If it "
         "is no table, name the tables without it"
     )
-
-
-def _check_utf8(file: InputFile, head: bytes, start: int) -> None:
-    """Refuses another encoding of the whole file; a few damaged rows become rejects later."""
-    at = _damage(head, "utf-8")
-    if at is None:
-        return
-    sample = head.decode("utf-8", "replace")
-    lines = sample.removesuffix("\n").split("\n")
-    damaged = sum("\ufffd" in line for line in lines)
-    if damaged > len(lines) // 2 and sample.count("\ufffd") * 2 > sum(not c.isascii() for c in sample):
-        what = f"not UTF-8 at byte {start + at:,}, nor in most places after it"
-        advice = "convert it with iconv"
-        if is_binary(head):
-            advice = "it is binary data and no text. A table is a TSV in UTF-8 or Parquet"
-        elif first := _as_gb18030(head):
-            advice = (
-                "it looks like GB18030 (GBK, GB2312), which is read with --encoding gb18030; the first line "
-                f"would be {_shown(first.split(chr(9)))}"
-            )
-        raise ValueError(f"{redact(file.path)}: {what}; {advice}")
-
-
-def _damage(head: bytes, encoding: str) -> int | None:
-    """Where the first bytes of a file are not of an encoding; the last character may be cut."""
-    try:
-        codecs.getincrementaldecoder(encoding)().decode(head)
-    except UnicodeDecodeError as error:
-        return error.start
-    return None
-
-
-def _decoded(head: bytes, encoding: str) -> str:
-    """The text, or nothing if it is not of this encoding."""
-    return "" if _damage(head, encoding) is not None else head.decode(encoding, "ignore")
-
-
-def _as_gb18030(head: bytes) -> str:
-    """The first line, if nearly all lines are GB18030 and what is not ASCII is Chinese for the most part."""
-    lines = [line for line in head.split(b"\n")[:_LINES] if line.strip(b"\r")]
-    text = [_decoded(line, "gb18030") for line in lines]
-    foreign = sum(not character.isascii() for line in text for character in line)
-    chinese = sum(len(_CHINESE.findall(line)) for line in text)
-    return text[0] if text.count("") * 10 <= len(lines) and chinese * 10 > foreign * 9 else ""
 
 
 def _after_first_line(file: InputFile, head: bytes, start: int) -> int:
