@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from painter_core.errors import Stop
 from painter_core.files.storage import filesystem
 from painter_core.images.decode import FORMATS
 from painter_core.stages.make_table.config import MakeTableConfig
@@ -271,9 +272,9 @@ def test_a_table_goes_to_an_object_store_whole_or_not_at_all(
 ) -> None:
     (photos / "a.txt").write_text("红", encoding="utf-8")
     (photos / "sub/b.txt").write_text("蓝\t色", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds a tab"):
+    with pytest.raises(Stop, match=r"1 of 2 rows were rejected.*text_control: .*b\.jpg.*write a \.parquet"):
         write_table(MakeTableConfig(outputs="s3://b/x.tsv", pictures=str(photos)))
-    assert FakeStore.store == {}
+    assert list(FakeStore.store) == ["/b/_rejects-x.tsv.parquet"]
     FakeStore.failing = 0.3
     for suffix in ("tsv", "parquet"):
         (photos / "sub/b.txt").write_text("蓝", encoding="utf-8")

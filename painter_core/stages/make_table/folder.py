@@ -7,12 +7,16 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from painter_core.errors import Reject
 from painter_core.files.storage import filesystem
 from painter_core.stages.make_table.captions import caption_beside, read_captions
 from painter_core.stages.make_table.config import MakeTableConfig
+from painter_core.stages.make_table.row import Row
 from painter_core.tables.listing import Entry, entry_of, walk
+from schemas.pairs import MAX_CELL_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +57,6 @@ OTHER_PICTURES = (
 )
 _NOT_LOOKED_INTO = ("__MACOSX", "lost+found")
 
-Row = tuple[str, str, bytes]
-
 
 def folder_rows(config: MakeTableConfig) -> Iterator[Row]:
     """The rows of a folder; captions are looked for before the first one comes.
@@ -86,10 +88,16 @@ def folder_rows(config: MakeTableConfig) -> Iterator[Row]:
 
 
 def _rows(pictures: dict[str, str], captions: dict[str, str] | None) -> Iterator[Row]:
-    for path, name in pictures.items():
+    for number, (path, name) in enumerate(pictures.items(), 1):
         text = captions[name] if captions is not None else caption_beside(Path(path))
+        row = Row(file=path, number=number, idx=name, text=text)
         try:
-            yield name, text, Path(path).read_bytes()
+            size = os.stat(path).st_size
+            if size > MAX_CELL_BYTES:
+                what = f"{size:,} bytes, at most {MAX_CELL_BYTES:,}"
+                yield row.rejected(Reject("cell_too_large", what))
+            else:
+                yield replace(row, image=Path(path).read_bytes())
         except OSError as error:
             raise ValueError(f"{path}: cannot be read: {error}") from None
 
