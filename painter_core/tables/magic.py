@@ -78,7 +78,7 @@ def _json(text: bytes) -> str:
         return "a JSON document: write its rows as Parquet"
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         # a line that goes on after `head`; a caption may begin with a bracket, but hardly so
         return lines if not ended and re.match(rb'\{\s*"[^"\t]*"\s*:', line) else ""
     return lines

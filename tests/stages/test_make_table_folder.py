@@ -186,6 +186,7 @@ def test_hugging_faces_metadata(photos: Path, tmp_path: Path) -> None:
             '[{"file": "a.png", "text": "红"}]\n',
             "line 1: expected file and text in an object, got list",
         ),
+        pytest.param("c.jsonl", '{"file":' * 10**5, "line 1: expected file and text", id="deep"),
         ("c.csv", "a.png,红\n", "line 1: expected a header with file_name and text"),
         ("c.csv", 'file,text\na.png,"红\n', "line 2: unexpected end of data"),
         ("c.tsv", "a.png\t红\t1\n", "line 1: expected file and text, got 3 columns instead of 2"),

@@ -1,5 +1,7 @@
 """Archives and tables of other tools as pairs tables: every row in the table or among the rejects."""
 
+import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from painter_core.errors import Stop
 from painter_core.images.isolate import CellDecoder
+from painter_core.runs.command_line import parse
 from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.make_table.rejects import rejects_path
@@ -16,7 +19,8 @@ from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.units import plan_units
-from tests.support.sources import COMMON, DECODED, EVERY, FORMS, ROWS, pairs
+from tests.support.jobs import ROOT
+from tests.support.sources import COMMON, DECODED, EVERY, FORMS, ROWS, pairs, picture
 
 FLAGS = {"parquet": {"first_sequence": "captions.raw"}}
 COLUMNS = Columns(schema=("idx", "text", "imgbase64"), image="imgbase64")
@@ -99,3 +103,24 @@ def test_rejects_are_those_of_the_table_that_is_there(tmp_path: Path) -> None:
     source.write_text(source.read_text().splitlines()[2] + "\n")
     assert made(source, out, overwrite=True)[1] == []
     assert not (tmp_path / "_rejects-pairs.parquet").exists()
+
+
+DIRECTORIES = ("shards", "shards_json", "lines", "folder", "csv", "parquet", "clip", "clip_lmdb")
+
+
+def test_the_commands_of_the_page_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "INPUTS.md").read_text()
+    commands = re.findall(r"`python (jobs/make_table\.py .*?)`", page)
+    assert len(commands) == 2 + len(FORMS)
+    for name, form in zip(DIRECTORIES, FORMS, strict=True):
+        (tmp_path / name).mkdir()
+        FORMS[form](tmp_path / name)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(picture(0))
+    (tmp_path / "photos" / "a.txt").write_text("红")
+    (tmp_path / "captions.tsv").write_text("a.png\t红\n")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        words = shlex.split(command.replace("$DATA", str(tmp_path)))
+        monkeypatch.setattr("sys.argv", [*words, "--overwrite", "--max-reject-fraction", "0.1"])
+        assert write_table(parse(MakeTableConfig, "")) == (1 if "--pictures" in words else ROWS - 7)

@@ -69,7 +69,7 @@ def _json_records(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             one = "; the file is one JSON array: write each of its objects on a line of its own"
             hint = one if number == 1 and line.lstrip().startswith("[") else ""
             raise ValueError(f"{file} line {number}: expected file and text, got {error}{hint}") from None

@@ -94,7 +94,9 @@ def lmdb_pairs(directory: str) -> Records:
     try:
         import lmdb  # an optional package
     except ImportError:
-        raise ValueError(f"{directory}: an LMDB; install the package for it: pip install lmdb") from None
+        raise ValueError(
+            f"{directory}: an LMDB; install the package for it: pip install 'painter[lmdb]'"
+        ) from None
     try:
         with (
             _open(lmdb, directory, "pairs") as pairs,

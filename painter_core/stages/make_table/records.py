@@ -66,7 +66,8 @@ def rows_of(place: Row, record: Mapping[str, Any], keys: Keys, folder: str) -> I
     """
     names = list(record)
     try:
-        place = replace(place, idx=_idx(place, record, keys))
+        own = _idx(place, record, keys)
+        place = replace(place, idx=place.idx if own is None else own)
         name = _named(keys.image_of(names), "picture", "--second-sequence", names)
         caption = _named(keys.text_of(names), "caption", "--first-sequence", names)
         field = (keys.text or "")[len(caption) + 1 :] if keys.text != caption else ""
@@ -82,7 +83,7 @@ def rows_of(place: Row, record: Mapping[str, Any], keys: Keys, folder: str) -> I
         error.column = error.column or name
         yield place.rejected(error)
         return
-    if not place.idx:
+    if own is None and not place.idx:
         place = replace(place, idx=path or f"{PurePosixPath(place.file).stem}-{place.number}")
     for number, text in enumerate(captions):
         idx = f"{place.idx}-{number}" if len(captions) > 1 else place.idx
@@ -115,12 +116,13 @@ def _check_encoding(cell: str, column: str) -> None:
         raise Reject("text_encoding", f"not UTF-8 at {error.start:,}: {cell[:40]!r}", column) from None
 
 
-def _idx(place: Row, record: Mapping[str, Any], keys: Keys) -> str:
+def _idx(place: Row, record: Mapping[str, Any], keys: Keys) -> str | None:
+    """The row's key; None if no column is."""
     if keys.idx == ROW_NUMBER:
         return str(place.number)
     value = record.get(keys.idx)
     if value is None and keys.idx == "idx":
-        return place.idx
+        return None
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise Reject("idx_invalid", f"{type(value).__name__}, expected a string or an integer", keys.idx)
     return str(value)
