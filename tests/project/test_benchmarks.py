@@ -21,7 +21,14 @@ GPT_TINY = GPTConfig(
     text_vocab_size=40, codebook_size=64, text_len=4, image_len=9, n_layer=2, n_head=2, n_embd=32
 )
 
-FEWEST_ROWS = {"encode": 3, "train-base": 3, "generate-base-16": 5, "generate-large-1": 4, "reading": 2}
+FEWEST_ROWS = {
+    "encode": 3,
+    "train-base": 3,
+    "generate-base-16": 5,
+    "generate-large-1": 4,
+    "generate-long": 2,
+    "reading": 2,
+}
 
 
 def run(*flags: str, **options: object) -> None:
@@ -64,6 +71,8 @@ def test_the_arithmetic_is_that_of_the_published_sizes() -> None:
     assert limits.generation_flops(base) == pytest.approx(56.7e9, rel=0.02)
     assert limits.generation_bytes(base, 64, "bf16") * 64 == pytest.approx(146e9, rel=0.02)
     assert flops_per_sample(base) == pytest.approx(170.1e9, rel=0.01)
+    long = GPTConfig(text_len=256, image_len=1024)
+    assert limits.attention_flops(long) / limits.generation_flops(long) == pytest.approx(0.11, abs=0.005)
 
 
 def test_ratios_compare_rounds() -> None:
