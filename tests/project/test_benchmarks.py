@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import easynlp, limits
+from benchmarks import easynlp, limits, tokenizers
 from benchmarks.measure import Timing, rows
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.models.gpt import GPT, GPTConfig
@@ -73,6 +73,13 @@ def test_the_arithmetic_is_that_of_the_published_sizes() -> None:
     assert flops_per_sample(base) == pytest.approx(170.1e9, rel=0.01)
     long = GPTConfig(text_len=256, image_len=1024)
     assert limits.attention_flops(long) / limits.generation_flops(long) == pytest.approx(0.11, abs=0.005)
+
+
+def test_the_page_of_tokenizers_says_what_is_counted() -> None:
+    page = (ROOT / "docs" / "TOKENIZERS.md").read_text()
+    for config in tokenizers.GEOMETRIES.values():
+        parameters, codes, encode, decode = tokenizers.cost(config)
+        assert f"| {parameters} M | {codes} | {encode}, {decode} |" in page
 
 
 def test_ratios_compare_rounds() -> None:
