@@ -8,7 +8,7 @@ from painter_core.tables.columns import Encoding
 from painter_core.tables.magic import is_binary
 from painter_core.text.escape import visible
 
-_MARK = "\ufeff"
+MARK = "\ufeff"  # a byte order mark
 _LINES = 100  # that are looked at as GB18030
 _CJK = re.compile("[\u4e00-\u9fff]")
 _CHINESE = re.compile("[\u2010-\u203b\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
@@ -27,7 +27,7 @@ def after_mark(url: str, head: bytes, encoding: Encoding) -> int:
     Raises:
         ValueError: the file as a whole has another encoding; names it, and the flag.
     """
-    mark = _MARK.encode(encoding)
+    mark = MARK.encode(encoding)
     start = len(mark) if head.startswith(mark) else 0
     if head[:4096].count(0) > len(head[:4096]) // 4:
         raise ValueError(f"{redact(url)}: this is UTF-16 or binary; convert it to UTF-8 with iconv")

@@ -19,6 +19,7 @@ from painter_core.images.decode import FORMATS
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.make_table.folder import OTHER_PICTURES, PICTURES
 from painter_core.stages.make_table.write import write_table
+from painter_core.tables.columns import Encoding
 from tests.support.fake_store import FakeStore
 from tests.support.jobs import ROOT
 from tests.support.unprivileged import open_path, unprivileged  # noqa: F401  a fixture
@@ -48,11 +49,11 @@ def put(folder: Path, *names: str, beside: str = "红") -> Path:
     return folder
 
 
-def made(folder: Path, captions: Path | None = None) -> dict[str, str]:
+def made(folder: Path, captions: Path | None = None, encoding: Encoding = "utf-8") -> dict[str, str]:
     """idx and caption of the rows of a table of a folder."""
     out = folder.parent / "out.parquet"
     flags = {"pictures": str(folder), "captions": str(captions) if captions else None}
-    count = write_table(MakeTableConfig(outputs=str(out), overwrite=True, **flags))
+    count = write_table(MakeTableConfig(outputs=str(out), overwrite=True, encoding=encoding, **flags))
     rows = pq.read_table(out).to_pylist()
     assert count == len(rows)
     assert all(row["image"] == (folder / row["idx"]).read_bytes() for row in rows)
@@ -121,7 +122,7 @@ def test_what_cannot_be_read_is_named(open_path: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        ("红色的杯子".encode("gb18030"), "not UTF-8 .*iconv -f gb18030"),
+        ("红色的杯子".encode("gb18030"), "not UTF-8 .*--encoding gb18030: .*'红色的杯子'"),
         (codecs.BOM_UTF16_LE + "红".encode("utf-16-le"), "UTF-16; convert it"),
     ],
 )
@@ -134,6 +135,18 @@ def test_captions_in_other_encodings_are_named(data: bytes, what: str, photos: P
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match=rf"{name}: {what}"):
             made(photos, tmp_path / name)
+
+
+def test_captions_in_gb18030(photos: Path, tmp_path: Path) -> None:
+    tsv = "\ufeff" + "".join(f"{name}\t{text}\r\n" for name, text in CAPTIONS.items())
+    (tmp_path / "c.tsv").write_bytes(tsv.encode("gb18030"))
+    assert made(photos, tmp_path / "c.tsv", encoding="gb18030") == CAPTIONS
+    (tmp_path / "c.tsv").write_text(tsv, encoding="utf-8")
+    with pytest.raises(ValueError, match="this is UTF-8: leave out --encoding"):
+        made(photos, tmp_path / "c.tsv", encoding="gb18030")
+    for name, text in CAPTIONS.items():
+        (photos / name).with_suffix(".txt").write_bytes(text.encode("gb18030"))
+    assert made(photos, encoding="gb18030") == CAPTIONS
 
 
 def test_byte_order_marks_are_no_part_of_a_caption(photos: Path, tmp_path: Path) -> None:

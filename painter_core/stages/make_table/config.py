@@ -32,7 +32,7 @@ class MakeTableConfig:
     """Of --source: column, key or member of the picture. By default image, imgbase64, img, file_name, file,
     image_path or path; of a tar the member with a picture's suffix."""
     encoding: Encoding = "utf-8"
-    """Encoding of text in --source: utf-8, or gb18030, which reads GBK and GB2312 too."""
+    """Encoding of captions, and of names in tars: utf-8, or gb18030, which reads GBK and GB2312 too."""
     max_reject_fraction: float = 0.01
     """More rejected rows than this share: exit code 3, no table."""
     captions: str | None = None
@@ -69,7 +69,7 @@ class MakeTableConfig:
             raise ValueError(
                 "--source: has its captions, and is no sample; leave out --captions and --sample"
             )
-        of_source = ("idx_column", "first_sequence", "second_sequence", "encoding")
+        of_source = ("idx_column", "first_sequence", "second_sequence")
         given = [name for name in of_source if getattr(self, name) != getattr(type(self), name)]
         if self.source is None and given:
             raise ValueError(f"--{given[0].replace('_', '-')}: only with --source")

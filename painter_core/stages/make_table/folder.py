@@ -15,6 +15,7 @@ from painter_core.files.storage import filesystem
 from painter_core.stages.make_table.captions import caption_beside, read_captions
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.make_table.row import Row
+from painter_core.tables.columns import Encoding
 from painter_core.tables.listing import Entry, entry_of, walk
 from schemas.pairs import MAX_CELL_BYTES
 
@@ -70,7 +71,7 @@ def folder_rows(config: MakeTableConfig) -> Iterator[Row]:
     captions = None
     used = set(pictures)
     if config.captions:
-        captions = read_captions(Path(config.captions))
+        captions = read_captions(Path(config.captions), config.encoding)
         used.add(os.path.abspath(config.captions))
         _check_captions(config, captions, set(pictures.values()), set(files.values()))
     else:
@@ -84,12 +85,12 @@ def folder_rows(config: MakeTableConfig) -> Iterator[Row]:
     _log_passed(folder, len(pictures), [path for path in files if path not in used])
     if not pictures:
         raise ValueError(f"--pictures {folder}: no pictures there ({', '.join(PICTURES)})")
-    return _rows(pictures, captions)
+    return _rows(pictures, captions, config.encoding)
 
 
-def _rows(pictures: dict[str, str], captions: dict[str, str] | None) -> Iterator[Row]:
+def _rows(pictures: dict[str, str], captions: dict[str, str] | None, encoding: Encoding) -> Iterator[Row]:
     for number, (path, name) in enumerate(pictures.items(), 1):
-        text = captions[name] if captions is not None else caption_beside(Path(path))
+        text = captions[name] if captions is not None else caption_beside(Path(path), encoding)
         row = Row(file=path, number=number, idx=name, text=text)
         try:
             size = os.stat(path).st_size
