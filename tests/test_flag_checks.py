@@ -17,7 +17,7 @@ from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.sample.pictures import sample_row
-from painter_core.stages.generate import GenerateConfig
+from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.make_gallery.entries import GalleryConfig
 from painter_core.stages.make_table.config import MakeTableConfig

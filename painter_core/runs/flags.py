@@ -57,12 +57,13 @@ class PromptFlags:
     encoding: Encoding = "utf-8"
     """Encoding of a TSV: utf-8, or gb18030, which reads GBK and GB2312 too."""
 
-    def columns(self, extra: tuple[str, ...] = ()) -> Columns:
-        """What is read; `extra` columns are carried through."""
+    def columns(self, extra: tuple[str, ...] = (), *, picture: str | None = None) -> Columns:
+        """What is read; `extra` columns are carried through, `picture` is the column of one."""
         return Columns.of_flags(
             self.input_schema,
             idx_column=self.idx_column,
             first_sequence=self.first_sequence,
+            second_sequence=picture,
             extra=extra,
             skip_first_line=self.skip_first_line,
             quoting=self.quoting,

@@ -2,12 +2,15 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
 
 from painter_core.files.storage import filesystem, write_bytes
+
+FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
 
 class MetricsLog:
@@ -16,11 +19,17 @@ class MetricsLog:
     A resumed run drops the lines after the step it resumes from, so that every step appears once in the file.
     What belongs to the step of a checkpoint is logged before the checkpoint is saved: a kill in between drops
     it with the step, and does not lose it.
+
+    Args:
+        written: called after each line.
     """
 
-    def __init__(self, directory: Path, *, resume_step: int = 0) -> None:
+    def __init__(
+        self, directory: Path, *, resume_step: int = 0, written: Callable[[], None] | None = None
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / "metrics.jsonl"
+        self._written = written
+        self._path = directory / FILE
         kept = []
         if self._path.exists():
             # a kill may have cut the last line
@@ -28,7 +37,7 @@ class MetricsLog:
             kept = [line + "\n" for line in lines if json.loads(line)["step"] <= resume_step]
         # whole or not at all: nothing could bring back the lines that a kill cut off here
         write_bytes(*filesystem(str(self._path)), "".join(kept).encode())
-        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=resume_step + 1)
+        self._writer = SummaryWriter(str(directory / TENSORBOARD), purge_step=resume_step + 1)
 
     def log(self, step: int, **values: float) -> None:
         """One line; `train_loss` becomes the TensorBoard tag train/loss, other names stay."""
@@ -38,11 +47,17 @@ class MetricsLog:
         for name, value in values.items():
             tag = name.replace("_", "/", 1) if name.startswith(("train_", "valid_")) else name
             self._writer.add_scalar(tag, value, step)
+        if self._written is not None:
+            self._written()
 
     def image(self, step: int, tag: str, picture: Any) -> None:
         """A picture uint8 (H, W, 3) in TensorBoard."""
         self._writer.add_image(tag, picture, step, dataformats="HWC")
 
+    def flush(self) -> None:
+        """Brings the event files to the disk."""
+        self._writer.flush()
+
     def close(self) -> None:
-        """Flushes the event files."""
+        """Flushes the event files, and ends them."""
         self._writer.close()

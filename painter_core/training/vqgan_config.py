@@ -16,7 +16,9 @@ class VQGANTrainConfig:
     tables: str
     """Pairs tables: TRAIN or TRAIN,VALID."""
     outputs: str
-    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/."""
+    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/. A path that all
+    workers see, or a URL (s3://, gs://, oss://): then a checkpoint is first written to the cache
+    (PAINTER_CACHE) of the first worker's node."""
     input_schema: str = field(default="idx:str:1,text:str:1,imgbase64:str:1", metadata=BOUND)
     """Columns of a TSV, in order: name:type:length."""
     second_sequence: str = field(default="imgbase64", metadata=BOUND)
@@ -51,7 +53,7 @@ class VQGANTrainConfig:
     disc_weight: float = field(default=0.5, metadata=BOUND)
     """Weight of the adversarial loss, times the adaptive weight."""
     ema_decay: float = field(default=0.998, metadata=BOUND)
-    """Of the averaged weights, which are what is saved."""
+    """Decay of the averaged weights, which are what is saved."""
     run: TrainingRunFlags = field(default_factory=lambda: TrainingRunFlags(keep_checkpoints=2))
     precision: Literal["auto", "fp32", "bf16"] = field(default="auto", metadata=BOUND)
     """bf16 is autocast with float32 weights and a float32 quantizer; auto: bf16 where the hardware has it."""

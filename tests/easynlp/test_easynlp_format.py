@@ -13,7 +13,7 @@ from painter_core.images.decode import encode_image
 from painter_core.runs.flags import TableFlags
 from painter_core.sample.pictures import sample_row
 from painter_core.stages.evaluate import EvaluateConfig, JudgePictures, scores_table
-from painter_core.stages.generate import GenerateConfig
+from painter_core.stages.generate.config import GenerateConfig
 from painter_core.tables.manifest import tsv_bytes
 from painter_core.text.tokenizer import from_vocab
 from tests.support.units import unit_row

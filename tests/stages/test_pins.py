@@ -17,7 +17,9 @@ from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN
 from painter_core.runs.flags import TableFlags
 from painter_core.runs.run import Run
-from painter_core.stages.generate import GenerateConfig, PaintUnits, identity
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.identity import identity
+from painter_core.stages.generate.paint import PaintUnits
 from painter_core.stages.precompute_codes import EncodePictures
 from painter_core.stages.train.plan import TrainPlan, as_recorded_before, make_plan
 from painter_core.text.tokenizer import builtin_tokenizer
@@ -64,7 +66,7 @@ def test_a_training_knows_its_data(tables: list[Path], tmp_path: Path) -> None:
         plan([two, one], tmp_path / "both")
     with pytest.raises(Refused, match="precision: was 'fp32', is 'bf16'"):
         plan([one], tmp_path / "m", precision="bf16")
-    assert plan([two], tmp_path / "m", overwrite=True).root == tmp_path / "m.new", "trained anew"
+    assert plan([two], tmp_path / "m", overwrite=True).root == str(tmp_path / "m.new"), "trained anew"
 
 
 def test_a_run_of_an_older_version_is_resumed_where_nothing_is_in_doubt(

@@ -20,6 +20,7 @@ from painter_core.runs.training_run import split_tables
 from painter_core.stages.codes_table import codes_manifest
 from painter_core.stages.precompute_codes import PrecomputeConfig, make_codes
 from painter_core.stages.train.plan import find_start, training_run
+from painter_core.stages.train.previews import PreviewFlags
 from painter_core.tables.inputs import find_files
 from painter_core.tables.run_directory import table_url
 from painter_core.tables.search import lies_in
@@ -56,6 +57,7 @@ class TrainJobConfig:
 
     train: TrainConfig
     pairs: PairsConfig
+    previews: PreviewFlags = field(default_factory=PreviewFlags)
 
     def __post_init__(self) -> None:
         for table in split_tables(self.train.tables) if self.pairs.codes_dir else ():
@@ -71,6 +73,7 @@ class TrainJobConfig:
             "--tables": self.train.tables,
             "--checkpoint-dir": self.train.checkpoint_dir,
             "--codes-dir": self.pairs.codes_dir,
+            "--preview-table": self.previews.preview_table,
         }
 
 

@@ -7,7 +7,6 @@ see batches of one size.
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 from painter_core.files.storage import absolute, file_sha256, redact
@@ -35,8 +34,8 @@ class VQGANPlan:
     """What a run is to do: made by the driver, read by every worker."""
 
     config: VQGANTrainConfig
-    root: Path
-    """Where it writes: --outputs, or a directory beside it that will replace it."""
+    root: str
+    """Where it writes, as a path or URL: --outputs, or what stands beside it and will replace it."""
     vqgan: VQGANConfig
     columns: Columns
     """What is read of the tables."""
