@@ -84,7 +84,7 @@ def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline:
 
 def generate_long(setup: Setup, peaks: limits.Peaks) -> Iterator[Row]:
     """Codes of 32 x 32 for captions of 256 tokens, by the base GPT, beside Hugging Face."""
-    shorter, batch = (16, 2) if setup.short else (1, 16)
+    shorter, batch = (16, 2) if setup.short else (1, 4)
     config = dataclasses.replace(
         gpt_config(setup, "base"), text_len=LONG_TEXT // shorter, image_len=LONG_IMAGE // shorter
     )

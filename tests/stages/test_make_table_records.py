@@ -61,6 +61,8 @@ def test_directories_patterns_and_lists(tmp_path: Path, out: Path, caplog: pytes
     assert list(made(tmp_path / "data" / "*" / "1*.jsonl", out)) == ["10-1"]
     both = f"{tmp_path}/data/b/2.jsonl, {tmp_path}/data/a/10.jsonl"
     assert list(made(both, out)) == ["2-1", "10-1"]
+    with pytest.raises(ValueError, match="an empty name"):
+        made(f"{both},", out)
     with pytest.raises(ValueError, match="is named twice"):
         made(f"{both},{tmp_path}/data/b", out)
     lines(tmp_path / "data" / "c.csv", "x")
@@ -84,6 +86,13 @@ def test_directories_patterns_and_lists(tmp_path: Path, out: Path, caplog: pytes
         ("a.csv", b"text,text,image\n", r"\['text'\] stand twice"),
         ("a.csv", b"1,red,a.jpg\n2,blue,b.jpg\n", "no header for this: no picture among .*--second-sequence"),
         ("a.csv", b"idx,image\n1,a.jpg\n", "no caption among its columns.*--first-sequence"),
+        ("a.csv", b"text,image\ra,b\r", "a.csv line 1: no CSV: .*lines must end as in Unix"),
+        ("a.csv", b"text,image\n", "a.csv: no rows"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        ("a.tar", b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        ("a.tar", b"<!doctype html><html>", "a web page"),
+        ("a.jsonl", b"<!doctype html><html>", "a web page"),
+        ("a.jsonl", b'{\n "text": "a"}', "a JSON document"),
         ("a.parquet", b"PAR1abcPAR1", "damaged Parquet"),
         ("a.parquet", b"idx,text\n", "damaged Parquet"),
     ],
@@ -199,7 +208,7 @@ def test_csv_with_large_cells_and_lines_in_quotes(tmp_path: Path, out: Path) -> 
     text = io.StringIO()
     rows = [["一", b64(image), "a\nb"], ["二", b64(IMAGE), 'x"y'], ["三", b64(IMAGE), ""]]
     csv.writer(text).writerows([["caption", "image", "idx"], *rows])
-    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.getvalue().encode())
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.getvalue().encode() + b"\r\n\n")
     assert made(tmp_path / "a.csv", out) == {'x"y': "二"}
     assert [reason for reason, _ in rejected(out)] == ["idx_invalid"] * 2
     assert pq.read_table(rejects_path(str(out)))["row"].to_pylist() == [2, 5]  # lines of the file

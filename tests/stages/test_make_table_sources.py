@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from painter_core.errors import Stop
+from painter_core.files.storage import filesystem
 from painter_core.images.isolate import CellDecoder
 from painter_core.runs.command_line import parse
 from painter_core.stages.decode_pictures import DecodePictures
@@ -19,6 +20,7 @@ from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.units import plan_units
+from tests.support.fake_store import FakeStore
 from tests.support.jobs import ROOT
 from tests.support.sources import COMMON, DECODED, EVERY, FORMS, ROWS, pairs, picture
 
@@ -124,3 +126,21 @@ def test_the_commands_of_the_page_run_as_they_stand(tmp_path: Path, monkeypatch:
         words = shlex.split(command.replace("$DATA", str(tmp_path)))
         monkeypatch.setattr("sys.argv", [*words, "--overwrite", "--max-reject-fraction", "0.1"])
         assert write_table(parse(MakeTableConfig, "")) == (1 if "--pictures" in words else ROWS - 7)
+
+
+def test_sources_in_an_object_store(store: type[FakeStore], tmp_path: Path) -> None:
+    """Every fifth request fails."""
+    for form in ("tar", "jsonl of base64", "image folder", "csv of paths", "parquet", "chinese-clip tsv"):
+        folder = tmp_path / form / "data"
+        folder.mkdir(parents=True)
+        FORMS[form](folder)
+        local, _ = made(folder, tmp_path / "local.parquet", overwrite=True, **FLAGS.get(form, {}))
+        fs, top = filesystem("s3://bucket/data")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                fs.pipe_file(f"{top}/{path.relative_to(folder)}", path.read_bytes())
+        FakeStore.failing = 0.2
+        rows, _ = made("s3://bucket/data", tmp_path / "t.parquet", overwrite=True, **FLAGS.get(form, {}))
+        FakeStore.failing = 0.0
+        assert rows == local
+        fs.rm(top, recursive=True)

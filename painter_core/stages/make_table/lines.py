@@ -67,7 +67,11 @@ def csv_records(url: str, encoding: Encoding, keys: Keys) -> Records:
     start, head = _text_start(fs, path, url, encoding)
     csv.field_size_limit(MAX_ROW_BYTES)
     reader = csv.reader(_text_lines(fs, path, start, url, encoding), strict=True)
-    names = next(reader, [])
+    try:
+        names = next((row for row in reader if row), [])
+    except csv.Error as error:
+        what = f"{error}; lines must end as in Unix or Windows"
+        raise ValueError(f"{redact(url)} line {reader.line_num}: no CSV: {what}") from None
     _check_header(url, head[start:], names, keys)
     while True:
         place = Row(file=redact(url), number=reader.line_num + 1)
@@ -102,9 +106,14 @@ def _check_header(url: str, head: bytes, names: list[str], keys: Keys) -> None:
 
 def _text_start(fs: AbstractFileSystem, path: str, url: str, encoding: Encoding) -> tuple[int, bytes]:
     head = fs.cat_file(path, start=0, end=HEAD_BYTES)
+    refuse_foreign(url, head)
+    return after_mark(url, head, encoding), head
+
+
+def refuse_foreign(url: str, head: bytes) -> None:
+    """Raises ValueError if a file is known to be neither text nor what its name says."""
     if (what := foreign_content(head)) and not what.startswith("JSON lines"):
         raise ValueError(f"{redact(url)}: this is {what}")
-    return after_mark(url, head, encoding), head
 
 
 def blocks(fs: AbstractFileSystem, path: str, start: int) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from painter_core.errors import Reject
 from painter_core.files.storage import filesystem, redact
+from painter_core.stages.make_table.lines import HEAD_BYTES, refuse_foreign
 from painter_core.stages.make_table.records import Keys
 from painter_core.stages.make_table.row import Row
 from painter_core.tables.parquet import extension_name, open_parquet
@@ -32,6 +33,9 @@ def parquet_records(url: str, keys: Keys) -> Iterator[tuple[Row, dict[str, Any]]
                         number += 1
                         yield _record(Row(file=redact(url), number=number), batch, position)
     except (pa.ArrowException, OSError) as error:
+        head = fs.cat_file(path, start=0, end=HEAD_BYTES)
+        if not head.startswith(b"PAR1"):
+            refuse_foreign(url, head)
         raise ValueError(f"{redact(url)}: damaged Parquet: {error}; write the file again") from None
 
 

@@ -86,11 +86,8 @@ class Rejected:
         """Writes the rejects, once all rows are in.
 
         Raises:
-            ValueError: there is no row at all.
-        Stop: there are too many.
+            Stop: there are too many.
         """
-        if not self.rows_in:
-            raise ValueError("no rows there")
         count = self.reasons.total()
         if count > self._max_fraction * self.rows_in or (count and count == self.rows_in):
             self._stop(f"{count:,} of {self.rows_in:,} rows were rejected")

@@ -46,6 +46,7 @@ def source_rows(config: MakeTableConfig) -> Iterator[Row]:
 
 def _rows(config: MakeTableConfig, found: list[Source]) -> Iterator[Row]:
     keys = Keys(idx=config.idx_column, text=config.first_sequence, image=config.second_sequence)
+    rows_in = 0
     for source in found:
         folder = config.pictures or source.url.rpartition("/")[0] or "."
         count = 0
@@ -56,6 +57,9 @@ def _rows(config: MakeTableConfig, found: list[Source]) -> Iterator[Row]:
             else:
                 yield from rows_of(place, record, keys, folder)
         log.info("%s: %s records", redact(source.url), f"{count:,}")
+        rows_in += count
+    if not rows_in:
+        raise ValueError(f"--source {redact(config.source or '')}: no rows")
 
 
 def _records(source: Source, config: MakeTableConfig, keys: Keys) -> Iterator[tuple[Row, dict[str, Any]]]:
@@ -82,6 +86,8 @@ def find_sources(config: MakeTableConfig) -> list[Source]:
     found: list[Source] = []
     named: set[str] = set()
     for name in (part.strip() for part in (config.source or "").split(",")):
+        if not name:
+            raise ValueError(f"--source: an empty name in {redact(config.source or '')!r}")
         for entry, source in _named(name, config.outputs):
             if entry.same in named:
                 raise ValueError(

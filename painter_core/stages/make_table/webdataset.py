@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from painter_core.errors import Reject
 from painter_core.files.storage import filesystem, redact
 from painter_core.stages.make_table.folder import PICTURES
-from painter_core.stages.make_table.lines import json_object
+from painter_core.stages.make_table.lines import HEAD_BYTES, json_object, refuse_foreign
 from painter_core.stages.make_table.records import Keys
 from painter_core.stages.make_table.row import Row
 from painter_core.tables.columns import Encoding
@@ -38,10 +38,13 @@ def tar_records(url: str, encoding: Encoding, keys: Keys) -> Iterator[tuple[Row,
         ValueError: it is no tar, cut or damaged.
     """
     fs, path = filesystem(url)
-    size = fs.size(path)
+    size = fs.info(path)["size"]
     with fs.open(path, "rb") as raw:
-        if raw.read(2) == b"\x1f\x8b":
+        head = raw.read(HEAD_BYTES)
+        if head[:2] == b"\x1f\x8b":
             raise ValueError(f"{redact(url)}: compressed by gzip: unpack it (gunzip), the tar stays a tar")
+        if head[257:262] != b"ustar":
+            refuse_foreign(url, head)
         raw.seek(0)
         members = _members(url, raw, size, encoding)
         for number, (key, group) in enumerate(groupby(members, key=lambda m: _key(m.name)), 1):
