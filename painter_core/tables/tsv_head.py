@@ -119,7 +119,10 @@ def _check_columns(file: InputFile, lines: list[bytes], columns: Columns) -> Non
         return
     found = len(cells[0])
     if separator := separated_by(lines):
-        advice = f"its columns seem to be separated by {separator!r}: separate them with tabs"
+        advice = (
+            f"its columns seem to be separated by {separator!r}: separate them with tabs; of a CSV with a "
+            "header jobs/make_table.py --source makes a table"
+        )
     elif found == 1:
         advice = f"one caption a line is read with --input-schema text, then idx is the {ROW_NUMBER} number"
     else:
