@@ -233,6 +233,11 @@ def test_an_lmdb_that_is_not_whole(tmp_path: Path, out: Path) -> None:
     with pytest.raises(ValueError, match=r"num_samples is b'200', but 201 pairs are there"):
         made(folder, out)
     data = folder / "imgs" / "data.mdb"
+    whole = data.read_bytes()
+    for kept in (0.1, 0.5, 0.99):
+        data.write_bytes(whole[: int(kept * len(whole))])
+        with pytest.raises(ValueError, match=r"imgs/data.mdb: cut: it has [\d,]+ bytes of [\d,]+; fetch"):
+            made(folder, out)
     data.write_bytes(b"no data base" * 1000)
     with pytest.raises(ValueError, match=r"damaged LMDB.*make it again"):
         made(folder, out)

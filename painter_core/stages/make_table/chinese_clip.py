@@ -118,8 +118,14 @@ def lmdb_pairs(directory: str) -> Records:
 
 
 def _open(lmdb: Any, directory: str, name: str) -> Any:
+    path = Path(directory, name)
     # without a lock file: it may be read from a disk that cannot be written
-    return lmdb.open(str(Path(directory, name)), readonly=True, lock=False, readahead=False, max_readers=1)
+    data = lmdb.open(str(path), readonly=True, lock=False, readahead=False, max_readers=1)
+    pages, size = data.info()["last_pgno"] + 1, (path / "data.mdb").stat().st_size
+    if size < pages * data.stat()["psize"]:  # a page that is not there would end this process by SIGBUS
+        needed = f"{pages * data.stat()['psize']:,}"
+        raise ValueError(f"{path}/data.mdb: cut: it has {size:,} bytes of {needed}; fetch or make it again")
+    return data
 
 
 def _lmdb_pair(place: Row, pickled: bytes | None, pictures: Any) -> tuple[Row, dict[str, Any]]:
