@@ -1,12 +1,17 @@
 """TSVs in GB18030: read with --encoding, and known for what they are without it."""
 
 import base64
+import dataclasses
 import gzip
+import io
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from painter_core.runs.flags import PairFlags, PromptFlags
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.inspect_table.report import inspect
 from painter_core.tables.columns import Columns, Encoding
@@ -14,6 +19,7 @@ from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.units import plan_units
 from tests.support.local_run import code_of, run_here
+from tests.support.training import train_here, vqgan_config
 
 ROWS = 200
 # 丂 is 81 40 in GBK, 镕 is not in GB2312, 㐂 has four bytes; | \ ~ and ` are second bytes of others
@@ -114,3 +120,18 @@ def test_inspect_table_reads_it(tmp_path: Path) -> None:
     report = inspect(InspectConfig(tables=str(path), encoding="gb18030", max_pictures=0))
     assert (report.num_rows, report.rows_read, report.rejects) == (ROWS, ROWS, {})
     assert report.samples[0].text == caption(12)
+
+
+def test_the_jobs_have_the_flag(tmp_path: Path) -> None:
+    for flags in (PromptFlags(encoding="gb18030"), PairFlags(encoding="gb18030")):
+        assert flags.columns().encoding == "gb18030"
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(out, "PNG")
+    line = f"1\t红色的杯子\t{base64.b64encode(out.getvalue()).decode()}\n"
+    (tmp_path / "t.tsv").write_bytes(line.encode("gb18030") * 20)
+    config = vqgan_config(tmp_path / "t.tsv", tmp_path / "vqgan")
+    with pytest.raises(SystemExit, match="2"):
+        train_here(config)
+    train_here(dataclasses.replace(config, encoding="gb18030"))
+    plan = json.loads((tmp_path / "vqgan" / "_run" / "plan.json").read_text())
+    assert plan["identity"]["encoding"] == "gb18030"
