@@ -99,15 +99,17 @@ def _members(url: str, raw: BinaryIO, size: int, encoding: Encoding) -> Iterator
                     passed["hidden"] += 1
                 elif not member.isdir():
                     yield member
-            _check_end(raw, tar.offset, size)
+            _check_end(url, raw, tar.offset, size)
     except (tarfile.TarError, ArithmeticError, EOFError, LookupError, RecursionError, ValueError) as error:
         raise ValueError(f"{redact(url)}: cut or damaged tar: {error}; fetch or write it again") from None
     if passed:
         log.info("%s: %d hidden members were passed over", redact(url), passed["hidden"])
 
 
-def _check_end(raw: BinaryIO, offset: int, size: int) -> None:
-    """What follows the last member must be zeros."""
+def _check_end(url: str, raw: BinaryIO, offset: int, size: int) -> None:
+    """What follows the last member must be zeros; if nothing does, the end may have been cut off."""
+    if offset == size:
+        log.warning("%s: ends without the mark of its end: was it cut between two members?", redact(url))
     raw.seek(offset)
     while block := raw.read(MOST_AT_ONCE_BYTES):
         if block.strip(b"\0"):
