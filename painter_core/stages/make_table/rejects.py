@@ -92,6 +92,15 @@ class Rejected:
         if count > self._max_fraction * self.rows_in or (count and count == self.rows_in):
             self._stop(f"{count:,} of {self.rows_in:,} rows were rejected")
         self._write()
+        if count:
+            log.warning(
+                "%s of %s rows were rejected (%s), listed in %s; the first is %s",
+                f"{count:,}",
+                f"{self.rows_in:,}",
+                ", ".join(f"{reason} {number:,}" for reason, number in self.reasons.most_common()),
+                redact(rejects_path(self._outputs)),
+                self._first,
+            )
 
     def _stop(self, what: str) -> None:
         self._write()
@@ -108,12 +117,3 @@ class Rejected:
             return
         self._flush()
         write_bytes(fs, path, parquet_bytes(pa.concat_tables(self._tables).cast(rejects.SCHEMA)))
-        counts = ", ".join(f"{reason} {count:,}" for reason, count in self.reasons.most_common())
-        log.warning(
-            "%s of %s rows were rejected (%s), listed in %s; the first is %s",
-            f"{self.reasons.total():,}",
-            f"{self.rows_in:,}",
-            counts,
-            redact(rejects_path(self._outputs)),
-            self._first,
-        )
