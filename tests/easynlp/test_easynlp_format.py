@@ -57,7 +57,7 @@ def test_lines_as_easynlp_writes_them(changes: dict, expected: str) -> None:
     config = generate_config(**changes)
     pictures = np.random.RandomState(0).randint(0, 256, (2 * config.max_generated_num, 16, 16, 3), np.uint8)
     prompts = pa.table({"idx": ["7", "8"], "text": ["宽松t恤", ""], "原文": ["宽松 T恤", None]})
-    row = unit_row(prompts).carrying(pixels=pictures.tobytes(), image_size=16)
+    row = unit_row(prompts).carrying(pixels=pictures.tobytes(), image_size=16, image_len=4)
     images = [encode_picture(picture) for picture in pictures]
     assert tsv_bytes(config.output_table()(row)).decode() == expected.format(*images)
 
