@@ -1,4 +1,5 @@
-"""Checkpoints of EasyNLP and taming-transformers -> a model directory, and a model directory -> EasyNLP."""
+"""Checkpoints of EasyNLP and taming-transformers -> a model directory, and a model directory -> EasyNLP;
+cn_clip's -> a directory for jobs/evaluate.py --clip."""
 
 import logging
 import shutil
@@ -10,6 +11,7 @@ from typing import Literal
 from painter_core.errors import Refused
 from painter_core.files.cache import sync_files
 from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.from_cn_clip import is_cn_clip, to_transformers
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
 from painter_core.model_files.open import open_model
 from painter_core.model_files.to_easynlp import to_easynlp
@@ -21,10 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig:
-    """EasyNLP or taming checkpoint -> model directory, or back."""
+    """EasyNLP or taming checkpoint -> model directory, or back; cn_clip .pt -> transformers' directory."""
 
     source: str
-    """EasyNLP directory, taming .ckpt, flat .bin, or (with --to easynlp) a model directory."""
+    """EasyNLP directory, taming .ckpt, flat .bin, cn_clip .pt, or (with --to easynlp) a model directory."""
     outputs: str
     """Directory to write; must not exist."""
     to: Literal["painter", "easynlp"] = "painter"
@@ -60,7 +62,9 @@ def convert(config: ConvertConfig) -> list[str]:
     try:
         temporary.mkdir()
         vqgan = open_model(config.vqgan) if config.vqgan else None
-        if config.to == "painter":
+        if config.to == "painter" and is_cn_clip(Path(config.source)):
+            report = _clip(config, temporary)
+        elif config.to == "painter":
             report = to_painter(Path(config.source), temporary, config.options, vqgan)
         else:
             report = _to_easynlp(open_model(config.source), temporary, config.options, vqgan)
@@ -69,6 +73,13 @@ def convert(config: ConvertConfig) -> list[str]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return report
+
+
+def _clip(config: ConvertConfig, target: Path) -> list[str]:
+    options = config.options
+    if (config.vqgan, options.n_head, options.image_size, options.text_len) != (None, None, None, None):
+        raise ValueError("--vqgan, --n-head, --image-size, --text-len: mean nothing for a Chinese CLIP")
+    return to_transformers(Path(config.source), target, options.vocab)
 
 
 def _to_easynlp(
