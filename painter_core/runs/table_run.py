@@ -25,7 +25,7 @@ from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.plan import Plan
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.run_directory import OURS, RunDirectory
-from painter_core.tables.units import Unit, plan_units
+from painter_core.tables.units import UNIT_ROWS, Unit, plan_units
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class TableJob:
     """Bytes that the model needs for a row."""
     gpu_rows: int = 128
     """Rows of a GPU's micro-batch."""
+    unit_rows: int = UNIT_ROWS
+    """Rows of a unit, about; fewer where much travels with a row."""
     reads: tuple[str, ...] = ()
     """What workers read besides the tables, as paths or URLs."""
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +117,13 @@ class TableRun:
     def _plan(self) -> Plan:
         job, flags = self.job, self.job.flags
         files = find_files(flags.tables)
-        units = plan_units(files, job.columns, micro_batch_size=self.micro_batch_size, limit=flags.limit)
+        units = plan_units(
+            files,
+            job.columns,
+            micro_batch_size=self.micro_batch_size,
+            limit=flags.limit,
+            unit_rows=job.unit_rows,
+        )
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")
         rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in files)

@@ -64,12 +64,17 @@ class _Rows:
 
 
 def plan_units(
-    files: list[InputFile], columns: Columns, *, micro_batch_size: int, limit: int | None
+    files: list[InputFile],
+    columns: Columns,
+    *,
+    micro_batch_size: int,
+    limit: int | None,
+    unit_rows: int = UNIT_ROWS,
 ) -> list[Unit]:
     """Cuts the files into units, in order.
 
-    Units have about 512 rows, fewer in a small table or of large rows, and a multiple of the micro-batch, so
-    that few micro-batches are filled up. The number of workers plays no part.
+    Units have about `unit_rows` rows, fewer in a small table or of large rows, and a multiple of the
+    micro-batch, so that few micro-batches are filled up. The number of workers plays no part.
 
     Raises:
         ValueError: a file cannot be read, or lacks a column.
@@ -80,7 +85,7 @@ def plan_units(
     remaining = total if limit is None else min(limit, total)
     small = -(-remaining // UNITS_OF_A_SMALL_TABLE)
     step = math.lcm(micro_batch_size, MARK_ROWS)
-    most = -(-min(small, max(UNIT_ROWS, micro_batch_size)) // step) * step
+    most = -(-min(small, max(unit_rows, micro_batch_size)) // step) * step
     units: list[Unit] = []
     for number, slice_ in enumerate(slices):
         for found in slice_.cut(_Rows(step=step, most=most)):
