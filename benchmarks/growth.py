@@ -37,7 +37,7 @@ from painter_core.tables.units import UNIT_ROWS, group_units, plan_units
 IMAGE_LEN = 256
 SCHEMA = ("idx", "text")
 COLUMNS = Columns(schema=SCHEMA, text="text")
-LEFT, TOP, WIDTH, HEIGHT = 70, 30, 460, 240  # of the plot, in pixels
+LEFT, TOP, WIDTH, HEIGHT = 70, 30, 460, 240  # the plot's, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Size:
     rows: int
     units: int
     seconds: float
-    """Of the driver, with Ray's start."""
+    """Wall time of the driver, Ray's start included."""
     us_per_row: float
     """Microseconds, from the first commit to the last."""
     driver_bytes: int

@@ -1,7 +1,7 @@
 """The three jobs end to end under Ray, beside bare loops over the same functions in one process.
 
 A job's rate leaves out its start: it counts from when every model worker has finished a unit to the last
-commit. The whole time stands in the note.
+commit. The note has the whole time.
 """
 
 import base64

@@ -54,8 +54,8 @@ def _fastest(work: Work, times: int, setup: Setup) -> float:
 
 
 def vqgan_flops(config: VQGANConfig, *, decoder: bool) -> float:
-    """Of one picture through the encoder with the codebook search, or the decoder; attention's products and
-    convolutions, counted on the meta device."""
+    """Operations for one picture through the encoder with the codebook search, or the decoder: convolutions
+    and attention's products, counted on the meta device."""
     total = 0.0
 
     def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -84,7 +84,7 @@ def block_weights(config: GPTConfig) -> float:
 
 
 def generation_flops(config: GPTConfig) -> float:
-    """Of one picture's codes with a cache."""
+    """Operations for one picture's codes with a cache."""
     positions = config.block_size - 1
     contexts = sum(range(config.text_len + 1, config.block_size)) + config.text_len**2 / 2
     attention = 4.0 * config.n_layer * config.n_embd * contexts

@@ -75,7 +75,7 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Of the rounds."""
+        """Median seconds of the rounds."""
         return statistics.median(self.seconds)
 
 

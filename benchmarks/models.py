@@ -31,7 +31,7 @@ COMPILED = ", compiled"
 
 
 def precisions(setup: Setup) -> tuple[str, ...]:
-    """Those that the device has."""
+    """The precisions that the device has."""
     return ("fp32", "tf32", "bf16") if setup.device.type == "cuda" else ("fp32", "bf16")
 
 
@@ -41,7 +41,7 @@ def vqgan_config(setup: Setup) -> VQGANConfig:
 
 
 def gpt_config(setup: Setup, name: str) -> GPTConfig:
-    """Of the published size `base` or `large`, or a tiny one."""
+    """A GPT of the published size `base` or `large`, or a tiny one."""
     vqgan = vqgan_config(setup)
     n_layer, n_head, n_embd = (2, 2, 32) if setup.short else PRESETS[name]
     return GPTConfig(

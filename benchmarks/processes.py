@@ -27,7 +27,7 @@ class Run:
     """(time since the epoch, CPU seconds of all its processes so far), every few seconds."""
 
     def cpu_seconds(self, begin: float, end: float) -> float:
-        """Spent between two moments since the epoch."""
+        """CPU seconds spent between two times since the epoch."""
         times, spent = zip(*self.cpu, strict=True)
         return float(np.interp(end, times, spent) - np.interp(begin, times, spent))
 
@@ -79,7 +79,7 @@ def _tree(root: int) -> list[int]:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Of a process, its threads, and its children that have ended."""
+    """CPU seconds of a process, its threads, and its children that have ended."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,6 +1,6 @@
 """One Ray head on the loopback: start it, find everything that belongs to it, end it.
 
-Its temp dir is all there is of it: `token` (0600), `venv` (a link, see _make_temp_dir), `head.log`, `ray/`.
+All that it keeps is in its temp dir: `token` (0600), `venv` (a link, see _make_temp_dir), `head.log`, `ray/`.
 Standard library only; Linux. The commands around it are in local_head.py.
 """
 
@@ -58,7 +58,7 @@ class Head:
 
     @property
     def bin_dir(self) -> str:
-        """The directory of `python` and `ray`, by a way without a space in it."""
+        """The directory of `python` and `ray`, by a path without a space."""
         return f"{self.temp_dir}/venv/bin"
 
     @property
@@ -77,7 +77,7 @@ class Head:
             "RAY_worker_niceness": "0",
             # Ray ends workers that idle for a second: almost every task but a model's would start a process.
             "RAY_idle_worker_killing_time_threshold_ms": "600000",
-            # glibc keeps what large tensors leave, as painter_core.runs.outcome has it for local runs.
+            # glibc keeps what large tensors leave, as painter_core.runs.cluster has it for local runs.
             "MALLOC_MMAP_MAX_": "0",
             "MALLOC_TRIM_THRESHOLD_": str(2**40),
             "MALLOC_ARENA_MAX": "1",

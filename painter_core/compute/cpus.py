@@ -1,6 +1,6 @@
 """How many CPUs this process may use; the standard library only, and Linux' files.
 
-os.cpu_count() is that of the machine: a process that is bound to some CPUs (taskset, Slurm), or whose
+os.cpu_count() counts those of the machine: a process that is bound to some CPUs (taskset, Slurm), or whose
 container has a quota (docker --cpus, Kubernetes limits), would start too many workers and threads by it.
 """
 

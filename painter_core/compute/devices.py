@@ -76,7 +76,7 @@ def prepare_vqgan(model: VQGAN, device: torch.device, precision: str, *, compile
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Matrix products in bfloat16 if asked for, else nothing."""
+    """Context in which matrix products are computed in bfloat16, if that is asked for."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
 MOST_VALUES = {"cuda": 2**30, "cpu": 2**27}
-"""Of a tensor: a GPU's kernels may count with 32 bits, to 2**31; on a CPU more at once is no faster."""
+"""Values of a tensor: a GPU's kernels may count with 32 bits, to 2**31; on a CPU more are no faster."""
 
 
 def _largest_map(config: "VQGANConfig") -> int:

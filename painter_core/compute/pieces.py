@@ -13,8 +13,8 @@ class Pieces:
     """Runs a model over batches of one size in pieces: equal if possible, smaller after lack of GPU memory.
 
     Args:
-        rows: of a batch.
-        most: rows of a piece; by default a batch is one.
+        rows: rows of a batch.
+        most: rows of a piece at most; by default a piece is a whole batch.
     """
 
     def __init__(self, rows: int, most: int | None = None) -> None:
@@ -40,5 +40,5 @@ class Pieces:
             torch.cuda.empty_cache()  # outside the handler, which holds the failed call's tensors
 
     def _divisor(self, most: int) -> int:
-        """The largest one of the batch's rows."""
+        """The largest divisor of the batch's rows up to `most`."""
         return max(n for n in range(1, most + 1) if self._whole % n == 0)

@@ -7,10 +7,7 @@ docs/FROM_EASYNLP.md has the table.
 
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:  # every job reads this file, also those that need no model
-    pass
+from typing import Literal
 
 EasynlpJob = Literal["precompute", "train", "generate"]
 MODE: dict[EasynlpJob, str] = {"precompute": "train", "train": "train", "generate": "predict"}
@@ -116,7 +113,8 @@ def translate(argv: list[str], job: EasynlpJob) -> list[str]:
         argv with EasyNLP's own flags replaced. Unchanged if there are none.
 
     Raises:
-        ValueError: names a flag or parameter that contradicts the job, another flag, or has no counterpart.
+        ValueError: a flag or parameter, which is named, contradicts the job or another flag, or has no
+            counterpart.
     """
     line = _split(argv, job)
     _check_mode(line)

@@ -1,4 +1,4 @@
-"""The cells of EasyNLP's output lines: made byte for byte as it does, and picture cells read back.
+"""The cells of EasyNLP's output lines: made byte for byte as EasyNLP makes them, and read back.
 
 A line is the columns of --output_schema, then those of --append_cols, with tabs between. The picture cell is
 Python's repr of a list of base64 strings, `['iVBOR...', ...]`; the text is what the model saw, not what was
@@ -58,7 +58,7 @@ def read_cell(cell: str) -> list[str]:
 
 
 def cells_of_output(cell: str | bytes | None) -> list[str | bytes | None]:
-    """The picture cells in a cell of an output table: itself, or those in EasyNLP's list."""
+    """The picture cells in a cell of an output table: the cell itself, or those in EasyNLP's list."""
     if not isinstance(cell, str) or not cell.lstrip().startswith("["):
         return [cell]
     try:

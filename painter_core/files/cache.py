@@ -6,8 +6,8 @@ an entry is never mistaken for another. An entry is whole or absent, whoever els
 
     NAME/             an entry
     .NAME.lock        held by the process that makes it, while it does
-    .NAME.building/   what it has made so far; if nobody holds the lock, a killed build's: the next build of
-                      whatever name removes it
+    .NAME.building/   what it has made so far; if nobody holds the lock, its build was killed, and the next
+                      build of any name removes it
 """
 
 import errno
@@ -30,7 +30,7 @@ BUILDING = ".building"
 
 
 def cache_root() -> Path:
-    """Where caches of this machine go."""
+    """The root of this machine's caches."""
     return Path(os.environ.get("PAINTER_CACHE") or Path.home() / ".cache" / "painter").absolute()
 
 
@@ -61,7 +61,7 @@ def workplace(name: str) -> Iterator[Path]:
     """An empty directory of the cache while no other process has the one of this name; removed at the end.
 
     Args:
-        name: relative to the cache's root; of an entry, or of other work.
+        name: names an entry or other work, relative to the cache's root.
 
     Raises:
         OSError: the disk has no room (ENOSPC, EDQUOT), or the file system has no locks.
@@ -95,7 +95,7 @@ def sync_files(directory: Path) -> None:
 
 
 def _remove_leftovers(final: Path) -> None:
-    """What killed builds left beside an entry, whose lock is ours; builds that are at work hold their own."""
+    """Removes what killed builds left; we hold the entry's lock, and builds at work hold theirs."""
     shutil.rmtree(_building(final), ignore_errors=True)
     for left in final.parent.glob(f".*{BUILDING}"):
         other = left.with_name(left.name[1 : -len(BUILDING)])
@@ -119,7 +119,7 @@ def _take_lock(final: Path, *, wait: bool) -> int | None:
     """
     path = _lock_file(final)
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # to write: NFS locks nothing else
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # writable, since NFS locks no other file
         try:
             if not _flock(lock, final, wait=wait):
                 os.close(lock)

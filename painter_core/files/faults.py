@@ -23,7 +23,7 @@ def failpoint(name: str, **details: Any) -> bool:
 
     Raises:
         OSError: the action is an errno.
-        ValueError: PAINTER_FAULT is not of the form.
+        ValueError: PAINTER_FAULT is not of this form.
     """
     if os.environ.get("PAINTER_ENABLE_FAULTS") != "1":
         return False
@@ -51,7 +51,7 @@ def failpoint(name: str, **details: Any) -> bool:
 
 
 def _passings(counter: Path) -> int:
-    """Counts this passing; a byte a passing, appended, so that processes do not lose each other's."""
+    """Counts this passing by appending a byte, so that no process loses the count of another one."""
     with open(counter, "ab") as file:
         file.write(b".")
         file.flush()

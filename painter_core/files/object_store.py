@@ -1,4 +1,4 @@
-"""An object store through fsspec, with bounded retries: now and then a request fails, the next succeeds."""
+"""An object store through fsspec, with bounded retries: a request may fail and the next one succeed."""
 
 import errno
 import logging
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 def retried(call: Callable[..., Result], *args: Any, **options: Any) -> Result:
-    """Calls; after an error that may pass, again, at most TRIES times in all.
+    """Makes a call, and repeats it after an error that may pass, at most TRIES times in all.
 
     Raises:
         Exception: the call's own, the last one if all tries fail.
@@ -45,7 +45,7 @@ def retried(call: Callable[..., Result], *args: Any, **options: Any) -> Result:
 
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed a moment later."""
-    for name in ("status", "code"):  # of aiohttp's errors; of gcsfs'
+    for name in ("status", "code"):  # as aiohttp's errors have it, and gcsfs'
         if str(getattr(error, name, "")).isdigit():
             return int(getattr(error, name)) in _BUSY
     if isinstance(error, ConnectionError | TimeoutError):
@@ -64,7 +64,7 @@ class ObjectStore:
         return partial(retried, value) if name in _REQUESTS else value
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-        """A file; what is read of it is fetched with retries too."""
+        """Opens a file; its reads are retried too."""
         file = retried(self._fs.open, path, mode, **options)
         cache = getattr(file, "cache", None)
         if cache is not None and "r" in mode:
@@ -90,7 +90,7 @@ class ObjectStore:
             return None
 
     def rm(self, path: str, recursive: bool = False) -> None:
-        """Removes; what is gone already is fine, since a try that failed may have removed it."""
+        """Removes a path; one that is gone is fine, since a try that failed may have removed it."""
         try:
             retried(self._fs.rm, path, recursive=recursive)
         except FileNotFoundError:

@@ -26,7 +26,7 @@ from painter_core.files.object_store import ObjectStore
 
 SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "oss", "hdfs", "abfs", "abfss", "az", "memory")
 
-FULL_BYTES = 2**20  # fewer are free: what fails then fails for that
+FULL_BYTES = 2**20  # with less free space, a write that fails is taken to fail for it
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(?:://|::)")
 _USER = re.compile(r"(?<=://)(?:[^/@]*|[^@]*:[^@]*)@")  # a secret may hold a slash
@@ -145,13 +145,13 @@ def full_disk_named(directory: Path) -> Iterator[None]:
 
 
 def remove(fs: AbstractFileSystem, path: str) -> None:
-    """Removes a file or a directory with all that is in it; nothing there is fine."""
+    """Removes a file, or a directory with its content; a path that does not exist is fine."""
     if fs.exists(path):
         fs.rm(path, recursive=fs.isdir(path))
 
 
 def move(fs: AbstractFileSystem, source: str, target: str) -> None:
-    """Moves a file or directory to where nothing is, or a file over a file; cut short, it can be done again.
+    """Moves a file or directory to a free path, or a file over a file; cut short, it can be repeated.
 
     Locally it is one rename. An object store copies first and removes then.
     """
@@ -191,5 +191,5 @@ def file_sha256(path: Path) -> str:
 
 
 def _is_local_fs(fs: AbstractFileSystem) -> bool:
-    """Whether files can be renamed, and a path is one of this machine."""
+    """Whether paths are those of this machine, whose files can be renamed."""
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)

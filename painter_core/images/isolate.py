@@ -1,9 +1,9 @@
-"""Decoding that a picture cannot end: one that crashes or hangs its decoder costs its row, not the job.
+"""Decoding that survives its pictures: one that crashes or hangs its decoder costs its row, not the job.
 
 The first attempt at a unit decodes in Ray's own worker, under an alarm: the kernel ends whatever hangs there,
-also where it holds Python's lock. Ray starts a task again whose worker died; that attempt decodes in a child
-process, which is replaced when it dies, and it is known at which row. So any number of such rows takes one
-retry of Ray's, on whatever node it comes, and nothing is kept on disk about it.
+even while it holds Python's lock. Ray then starts the task again, and this attempt decodes in a child
+process. When the child dies, it is known at which row, and the child is replaced. So any number of such rows
+costs one of Ray's retries, on whatever node it runs, and nothing about them is kept on disk.
 """
 
 import json
@@ -27,7 +27,7 @@ from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import Alpha, Resize, decode_image
 
 TIMEOUT_S = 15.0  # 50 million pixels take 1 to 4 s on an idle core
-CRASHES = 2  # of the process, at one row
+CRASHES = 2  # of the process at one row, after which the row is rejected
 Cell = str | bytes | None
 Decode = Callable[[Cell, Counter[str]], np.ndarray]
 
@@ -69,12 +69,13 @@ def may_die() -> bool:
 
 
 def set_alarm(seconds: float) -> None:
-    """Ends this process after so many seconds, without a word, unless it is set again; 0 for never."""
+    """Lets the kernel end this process after so many seconds, unless it is set again; 0: never."""
     signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends a process that does not handle it
 
 
 class _Worker:
-    """This process. Its alarm stands between 95 % of timeout_s and all of it: setting it costs 10 us."""
+    """Decodes in this process. Setting the alarm costs 10 us, so it is not set for every row, and goes off
+    after 95 to 100 % of timeout_s."""
 
     def __init__(self, decode: Decode, timeout_s: float) -> None:
         self._decode, self._timeout_s = decode, timeout_s
@@ -108,7 +109,7 @@ class _Child:
                     raise RuntimeError(f"decoding row {row}: {answer['bug']}")
                 return np.frombuffer(data, np.uint8).reshape(answer["shape"])
             code = self.end()
-            if code == -signal.SIGALRM:  # the first one was that of Ray's worker
+            if code == -signal.SIGALRM:  # the second time: the first one ended Ray's worker
                 raise Reject("decode_timeout", f"not decoded within {self._timeout_s:g} s")
             how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         raise Reject("worker_crash", f"the decoder ended with {how}, {CRASHES} times")
@@ -146,7 +147,7 @@ class _Child:
         return process
 
     def end(self) -> int:
-        """Ends the process, if one runs; its exit code."""
+        """Ends the process, if one runs, and returns its exit code."""
         if self._process is None:
             return 0
         process, self._process = self._process, None
@@ -161,7 +162,7 @@ def main() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not pass for an answer
     decode, timeout_s = pickle.load(requests)
     answers.write(b"ready\n")
     answers.flush()

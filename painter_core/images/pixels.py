@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def to_pixels(batch: np.ndarray | Tensor) -> Tensor:
-    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], where the batch is."""
+    """uint8 (B, S, S, 3) -> float32 (B, 3, S, S) in [-1, 1], on the batch's device."""
     return torch.as_tensor(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
@@ -20,10 +20,10 @@ def quantize_pixels(pixels: Tensor) -> Tensor:
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:
-    """The same as an array.
+    """quantize_pixels() as an array on the host.
 
     Raises:
-        RuntimeError: a pixel is NaN or infinite, which no uint8 is.
+        RuntimeError: a pixel is NaN or infinite, which uint8 cannot hold.
     """
     if not pixels.isfinite().all():
         raise RuntimeError("pixels are not finite: the VQGAN's weights are damaged; copy the model again")

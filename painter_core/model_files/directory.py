@@ -47,7 +47,7 @@ class ModelDirectory:
     vqgan: VQGANConfig | None
     gpt: GPTConfig | None
     text_sha256: str | None = None
-    """Of the tokenizer that the GPT was trained with, where config.json names it."""
+    """sha256 of the tokenizer that the GPT was trained with, where config.json states it."""
 
     def check_weights(self) -> None:
         """Compares names and shapes of all weights with config.json; reads only headers.
@@ -94,7 +94,7 @@ class ModelDirectory:
         return tokenizer
 
     def vqgan_sha256(self) -> str:
-        """Of vqgan.safetensors."""
+        """Hex sha256 of vqgan.safetensors."""
         return checked_sha256(self.path / "vqgan.safetensors")
 
     def codes_sha256(self) -> str:
@@ -109,7 +109,7 @@ class ModelDirectory:
         return digest.hexdigest()
 
     def gpt_sha256(self) -> str:
-        """Of gpt.safetensors."""
+        """Hex sha256 of gpt.safetensors."""
         return checked_sha256(self.path / "gpt.safetensors")
 
 
@@ -201,14 +201,14 @@ def _not_finite(state: dict[str, Tensor]) -> str | None:
 
 
 def _shapes(kind: Any, config: Any) -> tuple[Any, dict[str, list[int]]]:
-    """A model without memory, and the shapes of its weights by name."""
+    """A model on the meta device, and the shapes of its weights by name."""
     with torch.device("meta"):
         model = kind(config)
     return model, {k: list(t.shape) for k, t in model.state_dict().items()}
 
 
 def weights_bytes(kind: Any, config: Any) -> int:
-    """Of a model's weights in float32."""
+    """Size of a model's weights in float32."""
     return 4 * sum(math.prod(shape) for shape in _shapes(kind, config)[1].values())
 
 
@@ -256,7 +256,7 @@ def save_weights(model: nn.Module, file: Path, metadata: dict[str, str] | None =
     """The state dict as safetensors.
 
     Raises:
-        RuntimeError: a weight is NaN or infinite. What was saved before is the last that is good.
+        RuntimeError: a weight is NaN or infinite. What was saved before is the last good state.
     """
     state = {k: t.detach().to("cpu").contiguous() for k, t in model.state_dict().items()}
     if name := _not_finite(state):

@@ -13,10 +13,10 @@ def check_expected(expect: str, *, vqgan: "VQGANConfig | None", gpt: "GPTConfig 
 
     Args:
         expect: what --expect says; names are fields of the two configs.
-        vqgan, gpt: what the job has of a model.
+        vqgan, gpt: geometry of the model's parts; None for a part that the job does not have.
 
     Raises:
-        ValueError: lists all that differs; or a name is unknown.
+        ValueError: sizes differ, all of which are listed, or a name is unknown.
     """
     found = {
         f.name: getattr(config, f.name)

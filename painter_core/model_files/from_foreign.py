@@ -101,7 +101,7 @@ def to_painter(
     Args:
         source: an EasyNLP directory, or a file or directory that holds a VQGAN.
         target: an empty directory; not written atomically.
-        vqgan: for a source that holds none.
+        vqgan: the VQGAN of a source that holds none.
 
     Returns:
         Lines that say what was mapped, left out and assumed.

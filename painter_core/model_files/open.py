@@ -108,6 +108,6 @@ def _download(url: str) -> Path:
 
 
 def name_for_workers(model: str) -> str:
-    """A model's path or name such that workers find the same, whose working directory may be another one."""
+    """A model's path or name in a form that means the same to workers with another working directory."""
     path = absolute(model)
     return path if model != "bundled" and os.path.exists(path) else model

@@ -34,7 +34,7 @@ AVERAGED = "ema."  # before the names of the averaged copy that some files hold 
 
 
 class StandIn:
-    """Takes the place of an object that is of no use here; keeps nothing."""
+    """Takes the place of an object that is not needed here; keeps nothing."""
 
     def __init__(self, *args: object) -> None:
         pass

@@ -46,7 +46,7 @@ def problem(directory: Path, name: str, expected: dict[str, Any], found_sha256: 
     """What is wrong with a file, by its entry of checkpoint.json; None if nothing is.
 
     Args:
-        found_sha256: of the file, if it is known already.
+        found_sha256: the file's sha256, if it is known already.
     """
     file = directory / name
     if not file.is_file():

@@ -21,16 +21,16 @@ def to_easynlp(
     """Writes a model as an EasyNLP directory.
 
     Args:
-        model: holds a GPT.
+        model: a directory that holds a GPT.
         target: an empty directory; not written atomically.
-        vqgan: for a model that holds none.
-        tokenizer: for a model that has no vocab.txt.
+        vqgan: the VQGAN of a model that holds none.
+        tokenizer: the tokenizer of a model that has no vocab.txt.
 
     Returns:
         Lines that say what was mapped and added.
 
     Raises:
-        ValueError: the model cannot be written so.
+        ValueError: the model cannot be written in this form.
     """
     if (model.vqgan is None) != (vqgan is not None):
         raise ValueError(f"--vqgan: {model.path} holds {'no' if model.vqgan is None else 'a'} VQGAN already")

@@ -74,7 +74,7 @@ def fetch(name: str) -> Path:
     """The unpacked directory of a named model, from the cache or fetched into it.
 
     Raises:
-        ValueError: it cannot be had; says which file to put where.
+        ValueError: it cannot be fetched; the message says which file to put where.
     """
     short = name.removeprefix(OWNER)
     pin = read_pin(short)

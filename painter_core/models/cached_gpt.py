@@ -23,11 +23,11 @@ class _Linear:
     weight: Tensor
     bias: Tensor | None
     packed: bool
-    """Whether the weight has oneDNN's own layout, into which F.linear would bring it in every call."""
+    """Whether the weight has oneDNN's own layout, to which F.linear would convert it in every call."""
 
     @classmethod
     def of(cls, parts: list[nn.Linear], dtype: torch.dtype, *, pack: bool) -> "_Linear":
-        """Several layers of the same input as one."""
+        """Fuses layers that have the same input."""
         weight = torch.cat([p.weight.detach() for p in parts]).to(dtype)
         bias = None if parts[0].bias is None else torch.cat([p.bias.detach() for p in parts]).to(dtype)
         packed = pack and _can_pack(weight)
@@ -118,7 +118,7 @@ class CachedGPT:
         return self._logits(codes[:, None], slice(input_pos, end), end, None)
 
     def static_step(self, codes: Tensor, input_pos: Tensor, end: int) -> Tensor:
-        """The same with the position on the device and shapes that depend on `end` alone.
+        """As step(), with the position on the device and shapes that depend on `end` alone.
 
         Args:
             codes: int64 (B,).

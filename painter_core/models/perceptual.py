@@ -34,7 +34,7 @@ class PerceptualDistance(nn.Module):
     def __init__(self, *, heads: bool) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        self._ends: list[int] = []  # of the stages, in `features`
+        self._ends: list[int] = []  # where each stage ends in `features`
         previous = 3
         for widths in STAGES:
             for width in widths:

@@ -45,10 +45,10 @@ class Painter:
         device: where both networks run.
         precision: fp32, tf32 or bf16, of both networks.
         sampling: how codes are drawn.
-        seed: of the whole run.
+        seed: seed of the whole run.
         micro_batch_size: pictures a model call; fewer after a GPU ran out of memory.
         compiled: steps and decoder by torch.compile, on a GPU as CUDA graphs.
-        vqgan: decodes instead of the model's own; of the same codes.
+        vqgan: VQGAN of the same codes that decodes instead of the model's own.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Painter:
             yield waiting()
 
     def _begin_decoding(self, codes: torch.Tensor, rows: int) -> Callable[[], Painted]:
-        """Starts decoding; what is returned waits for its end."""
+        """Starts decoding, and returns a function that waits for its end."""
         if self._beside is None:
             found, finite = self._pictures(codes)
             check_pixels(finite, self._vqgan_name)
@@ -133,7 +133,7 @@ class Painter:
         uniforms = np.stack([row_uniforms(self.seed, r.idx, r.sample, length) for r in batch])
         drawn = torch.from_numpy(uniforms).to(self.device)
         with self._lock:
-            set_tf32(self.precision)  # of the whole process: another painter may have set it
+            set_tf32(self.precision)  # a setting of the whole process, which another painter may have changed
             return self._sampling_pieces.run(self._sample, ids, drawn)
 
     def _sample(self, ids: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""pipeline(): captions in, pictures out, in one process, as EasyNLP's."""
+"""pipeline(): captions in, pictures out, in one process, as with EasyNLP's."""
 
 import base64
 
@@ -81,7 +81,7 @@ def pipeline(
         task_or_model: "text2image_generation", or a name of the zoo, or anything else that open_model takes.
         model_path: with the task: the model, by default zoo.DEFAULT.
         max_generated_num: pictures a caption.
-        seed: of the draws.
+        seed: seed of the draws.
         top_k, top_p, temperature, guidance_scale: see SamplingConfig.
         device: auto is the first GPU, else the CPU.
         precision: auto is bf16 on a GPU, fp32 on a CPU.

@@ -120,7 +120,7 @@ def sample_codes(model: CachedGPT, text_ids: Tensor, uniforms: Tensor, config: S
         int64 (B, L).
 
     Raises:
-        RuntimeError: NOT_SOUND.
+        RuntimeError: the logits are not finite, or too large (NOT_SOUND).
     """
     length, text_len = model.config.image_len, text_ids.shape[1]
     codes = torch.empty(len(uniforms), length, dtype=torch.int64, device=text_ids.device)

@@ -97,7 +97,7 @@ class StaticSampler:
         self._position.add_(1)
 
     def _capture_all(self) -> None:
-        """A graph a bucket; what they leave in logits, codes and cache is overwritten by the next prefill."""
+        """Captures a graph a bucket; the next prefill overwrites what that leaves in logits, codes, cache."""
         first, length = self._model.config.text_len, self._model.config.image_len
         for end in sorted({self._end(p) for p in range(first, first + length - 1)}):
             self._graphs[end] = self._capture(end)

@@ -1,7 +1,7 @@
 """Drawn product pictures with Chinese captions: the sample data that every machine can make for itself.
 
 A row is a pure function of (seed, split, index): attributes are drawn, a caption that names every one of
-them is put together (sample_captions.py), and the goods are drawn with Pillow. Because a caption can be
+them is put together (captions.py), and the goods are drawn with Pillow. Because a caption can be
 parsed back and a picture can be read back (judge.py), what a model paints from a caption can be scored.
 
 Pictures are RGB, image_size x image_size; every length is a fraction of image_size or of the goods' half

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, Self
 
-PLACE = ("file", "row", "byte_offset")  # columns that a unit's table has besides: where a row comes from
-ROW_NUMBER = "row"  # as --idx-column: no column, the number of the row
+PLACE = ("file", "row", "byte_offset")  # further columns of a unit's table: where a row comes from
+ROW_NUMBER = "row"  # as --idx-column: not a column, but the row's number
 Quoting = Literal["none", "csv"]
 
 

@@ -21,25 +21,25 @@ class InputFile:
     kind: Kind
     size_bytes: int
     version: str
-    """ETag or modification time: another one means another content."""
+    """ETag or modification time: a different one means different content."""
     sha256: str = ""
-    """Of a part of a table of ours, from its manifest: compared when it is read. Empty for other files."""
+    """For a part in our format, by its manifest: compared when it is read. Empty for other files."""
 
 
 def find_files(tables: str, outputs: str = "") -> list[InputFile]:
     """The files behind `--tables`: files, directories and globs, comma-separated, in a fixed order.
 
-    A directory with _run/, or with a manifest.json of ours, is a table of ours: its parts are taken from
-    there. Of another directory every file with a table's suffix is taken, those in sub-directories and behind
+    A directory with _run/, or with our manifest.json, is a table in our format: the manifest names its
+    parts. Of another directory every file with a table's suffix is taken, those in sub-directories and behind
     links too, names that start with `_` or `.` not. What is passed over is counted in the log.
 
     Args:
         tables: as given.
-        outputs: where the job writes: what stands there is no input.
+        outputs: where the job writes; what is there is no input.
 
     Raises:
         ValueError: nothing is found, something cannot be listed, a file is empty, is no table or is named
-            twice, a table of ours is unfinished, or a directory is a table of another tool.
+            twice, a table in our format is unfinished, or a directory is a table of another tool.
     """
     files: list[InputFile] = []
     named: dict[str, str] = {}  # what a file really is -> the path by which it was found

@@ -42,8 +42,8 @@ def finish(
     manifest.
 
     Args:
-        records: of all units.
-        extra: what the table's readers need besides: its kind, the VQGAN's identity.
+        records: commit records of all units.
+        extra: what else the table's readers need: its kind, the VQGAN's identity.
 
     Raises:
         RuntimeError: a row is lost or doubled.
@@ -77,7 +77,7 @@ def finish(
 
 
 def _sums(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of all units, as they stand in a manifest."""
+    """The manifest's sums over all units; RuntimeError if they do not agree."""
     rejected: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
     for record in records:
@@ -170,7 +170,7 @@ def tsv_bytes(table: pa.Table) -> bytes:
 
 
 def iter_parts(outputs: str) -> Iterator[pa.Table]:
-    """Parts of a finished table of ours, in order; `outputs` as it was given to the job.
+    """Parts of a finished table, in order; `outputs` as it was given to the job.
 
     Raises:
         ValueError: the table is not finished, or a part was changed or is missing.

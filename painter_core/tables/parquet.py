@@ -22,8 +22,8 @@ from painter_core.tables.magic import foreign_content
 
 _SCHEMA = b"ARROW:schema"
 _VALUE = re.compile(rb"\x18([\x80-\xff]{0,4}[\x00-\x7f])")  # a string's mark, and its length
-_TAIL_BYTES = 2**16  # read of a file's end at once; few footers are longer
-_MARK, _HARMLESS = b"ARROW:extension:name", b"ARROW:extensioX:name"  # of one length: nothing moves
+_TAIL_BYTES = 2**16  # of a file's end that are read at once; few footers are longer
+_MARK, _HARMLESS = b"ARROW:extension:name", b"ARROW:extensioX:name"  # equally long, so that nothing moves
 _FLAGS = {
     "idx": f"--idx-column NAME, or --idx-column {ROW_NUMBER} for row numbers",
     "text": "--first-sequence NAME",
@@ -152,7 +152,7 @@ def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:
 
 
 def read_table(data: bytes, path: str) -> pa.Table:
-    """A part's rows; its columns are held against extension types first.
+    """A part's rows, once it is known that no column has an extension type.
 
     Raises:
         ValueError: it is damaged, or could run code.

@@ -31,7 +31,7 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest."""
+        """Hex sha256 of the identity."""
         return fingerprint(self.identity)
 
     @property

@@ -1,4 +1,4 @@
-"""Reading back what a job of ours wrote: its manifest, commit records and parts, none of it on trust.
+"""Reading back what our jobs wrote: manifest, commit records and parts, none of it on trust.
 
 A record carries the sha256 of its other entries, its seal; a part's is in its commit record and the manifest.
 """
@@ -12,7 +12,7 @@ from painter_core.files.storage import filesystem, join, read_json, redact, sha2
 
 
 def read_manifest(directory: str) -> dict[str, Any]:
-    """manifest.json of a finished table of ours.
+    """manifest.json of a finished table.
 
     Raises:
         ValueError: there is none, so the table is unfinished; or it was changed, or a unit's commit record is
@@ -56,7 +56,7 @@ def read_sealed(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
 
 
 def read_part(path: str, expected: str) -> bytes:
-    """A file of a table of ours, whole; ValueError if it is missing or its sha256 is not the expected one."""
+    """The bytes of a table's file; ValueError if it is missing or its sha256 is not the expected one."""
     fs, inner = filesystem(path)
     if not fs.exists(inner):
         raise ValueError(f"{redact(path)}: missing, though the manifest names it")

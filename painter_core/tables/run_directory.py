@@ -1,4 +1,4 @@
-"""A table directory of ours: its plan, parts, commit records, rejects, manifest and summary.
+"""The directory of a table in our format: its plan, parts, commit records, rejects, manifest and summary.
 
     part-000000.parquet            one a unit
     rejects/part-000000.parquet    only for units with rejects
@@ -72,7 +72,7 @@ class RunDirectory:
         return read_sealed(fs, path) if fs.exists(path) else None
 
     def uncommit(self, unit: int) -> None:
-        """Makes a unit one that was not done; the record goes first, so that a kill leaves no half of it."""
+        """Marks a unit as not done; its record is removed first, so that a kill leaves nothing half done."""
         fs, path = self.path("_run", "commits", f"{unit:06d}.json")
         fs.rm_file(path)
         for parts in ((part_name(unit),), ("rejects", part_name(unit))):
@@ -95,7 +95,7 @@ class RunDirectory:
         return fs.exists(path) and expected in (None, fs.size(path))
 
     def committed(self) -> set[int]:
-        """Numbers of the units that have a commit record, and the part that it speaks of."""
+        """Numbers of the units that have a commit record and the part that it names."""
         numbers = [
             {int(found[1]) for name in self._names(*parts) if (found := re.fullmatch(pattern, name))}
             for parts, pattern in (
@@ -113,7 +113,7 @@ class RunDirectory:
 
 
 def foreign_name(fs: AbstractFileSystem, root: str) -> str:
-    """The name of something in a directory without a plan that no run left there in its first moments."""
+    """A file that is not ours in a directory without a plan; empty if there is none."""
     for directory in (root, join(root, "_run")):
         for name in sorted(fs.ls(directory, detail=False)) if fs.exists(directory) else []:
             base = name.rstrip("/").rpartition("/")[2]

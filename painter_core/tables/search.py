@@ -51,7 +51,7 @@ class Found:
     entry: Entry
     url: str
     sha256: str = ""
-    """Of a part of a table of ours."""
+    """For a part of a table in our format."""
 
 
 def search(name: str, outputs: str) -> list[Found]:
@@ -206,7 +206,7 @@ class _Search:
         return [Found(entry, self._url(entry)) for entry in taken]
 
     def _parts_there(self, directories: set[str]) -> dict[str, set[str]]:
-        """Of directories in which files match: names of the parts of those that are tables of ours.
+        """Names of the parts of those directories with matching files that are tables in our format.
 
         Raises:
             ValueError: one is not finished, or lies in a table of another tool.

@@ -41,9 +41,9 @@ def open_tsv(file: InputFile) -> Iterator[BinaryIO]:
 
 
 def split_lines(blocks: Iterator[bytes]) -> Iterator[tuple[int, int, bytes, bool]]:
-    """(start, size, line without its end, whether it had one) of every line. Only \\n ends a line.
+    """Yields (start, size, line without its end, whether it had one) of every line. Only \\n ends a line.
 
-    Of a line above MAX_ROW_BYTES the first block alone is kept.
+    Of a line longer than MAX_ROW_BYTES only the first block is kept.
     """
     start, held, size = 0, b"", 0
     for block in blocks:

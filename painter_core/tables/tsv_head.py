@@ -16,7 +16,7 @@ from painter_core.text.escape import visible
 log = logging.getLogger(__name__)
 
 _HEAD_BYTES = 2**20
-_LINES = 100  # of a file that are held against its columns
+_LINES = 100  # of a file that are compared with its columns
 _BOM = b"\xef\xbb\xbf"
 # what others call idx and text in the first line of a table
 _KEY_NAMES = (

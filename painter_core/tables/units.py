@@ -219,8 +219,8 @@ def _top(path: str, read: set[str]) -> bool:
 
 
 def group_units(units: Iterable[Unit]) -> list[dict[str, Any]]:
-    """What UnitReader takes, {units: fields of each}, a row for the units that are read together: those of
-    one Parquet row group or .gz, which is read from its start only."""
+    """Input rows of UnitReader, {units: fields of each}, one for the units that are read together: those of
+    one Parquet row group or .gz, which can only be read from its start."""
     groups: list[list[Unit]] = []
     for unit in units:
         last = groups[-1][0] if groups else None

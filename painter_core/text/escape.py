@@ -1,10 +1,10 @@
-"""Text of others made harmless to look at: in a terminal, a log, a page."""
+"""Makes untrusted text safe to show in a terminal, a log or a page."""
 
 import unicodedata
 
 
 def visible(text: str) -> str:
-    """The text with every character written out that is invisible or changes what stands around it.
+    """The text, with characters written out that are invisible or change what is around them.
 
     Control characters (a terminal's escapes), format characters (bidi overrides, zero-width), line separators
     and lone surrogates, which no UTF-8 file can hold.

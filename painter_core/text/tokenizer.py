@@ -21,8 +21,8 @@ class Tokenizer:
     """Captions -> BERT ids.
 
     Args:
-        backend: of the `tokenizers` library, with a WordPiece model.
-        file_name: `vocab.txt` or `tokenizer.json`, what the content is saved as.
+        backend: a tokenizer of the `tokenizers` library with a WordPiece model.
+        file_name: `vocab.txt` or `tokenizer.json`, the name that the content is saved under.
         content: the file's bytes; their sha256 identifies the tokenizer.
         path: where it was read, for messages.
     """
@@ -41,7 +41,7 @@ class Tokenizer:
 
     @property
     def sha256(self) -> str:
-        """Of the file's content."""
+        """Hex sha256 of the file's content."""
         return hashlib.sha256(self.content).hexdigest()
 
     def encode(self, texts: list[str]) -> list[list[int]]:
@@ -74,7 +74,7 @@ def _unknown_id(number: int, vocab_size: int) -> NoReturn:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """From vocab.txt, tokenizer.json, or a directory that holds one of them (tokenizer.json first)."""
+    """Reads vocab.txt, tokenizer.json, or a directory that holds one of them (tokenizer.json first)."""
     path = Path(path)
     if path.is_dir():
         found = [path / n for n in ("tokenizer.json", "vocab.txt") if (path / n).is_file()]
@@ -88,7 +88,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def from_vocab(content: bytes, name: str = "vocab.txt") -> Tokenizer:
-    """From the bytes of a vocab.txt: one token a line, the line number is the id."""
+    """A tokenizer from the bytes of a vocab.txt: one token a line, whose number is the id."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -99,7 +99,7 @@ def from_vocab(content: bytes, name: str = "vocab.txt") -> Tokenizer:
     tokens = [line.removesuffix("\r") for line in lines]
     first: dict[str, int] = {}
     for number, token in enumerate(tokens):
-        if not token:  # one of white space is none of ours to judge: BERT's Chinese vocabulary has U+2028
+        if not token:  # white space may be meant: BERT's Chinese vocabulary has U+2028
             raise ValueError(f"{name} line {number + 1}: blank; ids of all later tokens would shift")
         if token in first:
             raise ValueError(f"{name} line {number + 1}: {token!r} stands on line {first[token] + 1} already")

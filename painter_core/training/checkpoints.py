@@ -1,8 +1,8 @@
 """Training checkpoints: ROOT/checkpoints/step-00001000/ = a model directory + training/ + checkpoint.json.
 
 A checkpoint is written under a temporary name, its marker checkpoint.json (sizes and sha256 of all files)
-last, and then renamed. A directory without a valid marker is never loaded; the one before it is. If none is
-valid, nothing is: a run that has checkpoints never begins anew.
+last, and then renamed. A directory without a valid marker is never loaded; the one before it is. A run
+whose checkpoints are all invalid is refused: it never begins anew.
 """
 
 import logging
@@ -39,7 +39,7 @@ def save_checkpoint(root: Path, step: int, write: Callable[[Path], None], *, kee
         final = parent / f"step-{step:08d}"
         for old in _directories(root):
             if old.name >= final.name:
-                # from before a resume at an earlier step: damaged, or the same step again
+                # written before the run was resumed at an earlier step: damaged, or the same step
                 shutil.rmtree(old)
         failpoint("checkpoint_save")
         os.replace(temporary, final)
@@ -69,7 +69,7 @@ def latest_checkpoint(root: Path) -> Path | None:
         ValueError: there are checkpoints, and all of them are damaged.
     """
     for leftover in (root / "checkpoints").glob(".step-*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)  # of a killed run; no other run is at work here
+        shutil.rmtree(leftover, ignore_errors=True)  # left by a killed run; no other run is at work here
     for path in _directories(root):
         what = _problem(path)
         if what is None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from painter_core.models.vqgan import VQGAN
 from painter_core.training.worker import Worker
 
-LATENTS_PER_ENTRY = 2  # over which the codebook is laid out, if the table has as many
+LATENTS_PER_ENTRY = 2  # for the first layout, if the table has as many
 REVIVE_EVERY_STEPS = 25
 DEAD_SHARE = 0.03  # of an even share: an entry that gets fewer latents than this is placed anew
 USE_DECAY = 0.98
@@ -20,11 +20,11 @@ class CodebookCare:
     """Counts the use of every entry and moves entries to latents.
 
     Args:
-        vqgan: whose codebook it is.
-        optimizer: of its weights; a moved entry's moments are cleared.
+        vqgan: the VQGAN that the codebook belongs to.
+        optimizer: its optimizer; a moved entry's moments are cleared.
         average: averaged weights; a moved entry is moved there too.
         worker: entries are the same on every rank: rank 0 chooses.
-        seed: of the choice, together with the step.
+        seed: decides the choice, together with the step.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class CodebookCare:
 
     @torch.no_grad()
     def lay_out(self, latents: Tensor, step: int) -> None:
-        """All entries := latents (N, E) of pictures."""
+        """Sets all entries to latents (N, E) of pictures."""
         self._place(latents, torch.arange(len(self.entries)), step)
 
     @torch.no_grad()
     def count(self, codes: Tensor) -> None:
-        """Takes note of the codes of a step, over all ranks."""
+        """Counts the codes of a step, over all ranks."""
         counts = self.worker.total(torch.bincount(codes, minlength=len(self.use)).float())
         self.use.mul_(USE_DECAY).add_(counts / counts.mean(), alpha=1 - USE_DECAY)
 

@@ -20,12 +20,12 @@ from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.samples import Samples
 from painter_core.training.worker import Worker
 
-CODEBOOK_SHARE = 0.95  # of a new code embedding, the rest is its own: equal entries would never part
+CODEBOOK_SHARE = 0.95  # of the codebook in a new embedding; the rest is random, or equal ones never part
 
 
 @torch.no_grad()
 def start_from_codebook(model: GPT, codebook: Tensor) -> None:
-    """Gives a new GPT's codes embeddings and output weights that lie to each other as the VQGAN's entries do.
+    """Gives a new GPT code embeddings and output weights whose distances follow the VQGAN's codebook.
 
     What it learns of one code then holds for its neighbours from the start: the training sample's validation
     loss is 0.4 nats a code lower after 800 steps.
@@ -107,8 +107,8 @@ def _pieces(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def flops_per_sample(config: GPTConfig) -> float:
-    """Of one training sample, forward and backward: linear layers, head and causal attention, 2 a multiply-
-    add."""
+    """Operations of one training sample, forward and backward: linear layers, head and causal attention, 2 a
+    multiply-add."""
     positions = config.block_size - 1
     linear = 12 * config.n_layer * config.n_embd**2 * positions
     head = config.n_embd * config.codebook_size * config.image_len

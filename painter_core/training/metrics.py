@@ -13,7 +13,7 @@ from painter_core.files.storage import filesystem, write_bytes
 class MetricsLog:
     """Appends scalars to DIRECTORY/metrics.jsonl and to TensorBoard event files beside it.
 
-    A resumed run drops the lines after the step it resumes from, so that every step stands in the file once.
+    A resumed run drops the lines after the step it resumes from, so that every step appears once in the file.
     What belongs to the step of a checkpoint is logged before the checkpoint is saved: a kill in between drops
     it with the step, and does not lose it.
     """
@@ -26,7 +26,7 @@ class MetricsLog:
             # a kill may have cut the last line
             lines = [line for line in self._path.read_text().splitlines() if line.endswith("}")]
             kept = [line + "\n" for line in lines if json.loads(line)["step"] <= resume_step]
-        # whole or not at all: what a kill cut off here would come back from nowhere
+        # whole or not at all: nothing could bring back the lines that a kill cut off here
         write_bytes(*filesystem(str(self._path)), "".join(kept).encode())
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=resume_step + 1)
 

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from painter_core.models.gpt import GPT
 from painter_core.training.gpt_config import TrainConfig
 
-# of the learning rate; on the sample 4 learned faster than 1, at which updates are as large as AdamW's
+# times the learning rate; on the sample 4 learned faster than 1, where updates are as large as AdamW's
 MUON_RATE = 4.0
 
 
 def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
-    """Of the update after `step` finished ones: linear warm-up, then linear to 0."""
+    """Learning rate of the update after `step` finished ones: linear warm-up, then linear to 0."""
     warmup = int(config.warmup_proportion * num_steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
@@ -49,7 +49,7 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
 
 
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
-    """For the next update."""
+    """Sets the learning rate of the next update."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * group["rate"]

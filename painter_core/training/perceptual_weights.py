@@ -21,7 +21,7 @@ def perceptual_files(flag: str) -> list[Path]:
     """The files that a flag names.
 
     Raises:
-        ValueError: one is not there.
+        ValueError: a file is missing.
     """
     files = [Path(name.strip()).absolute() for name in flag.split(",")]
     for file in files:

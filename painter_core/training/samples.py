@@ -16,7 +16,7 @@ class Samples:
     codes: np.ndarray
     """uint16 (n, image_len)."""
     pad_id: int
-    """Text id of [PAD]: an empty caption is nothing else."""
+    """Text id of [PAD], which alone makes up an empty caption."""
 
     def __len__(self) -> int:
         return len(self.codes)

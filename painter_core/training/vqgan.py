@@ -26,8 +26,8 @@ from painter_core.training.vqgan_config import VQGANTrainConfig
 from painter_core.training.vqgan_losses import DiscriminatorLoss, adversarial_weight
 from painter_core.training.worker import Worker
 
-BETAS = (0.9, 0.99)  # of Adam; taming has (0.5, 0.9), which needs far more steps on small pictures
-BETA = 0.25  # of the commitment loss (van den Oord et al. 2017)
+BETAS = (0.9, 0.99)  # Adam's; taming has (0.5, 0.9), which needs far more steps on small pictures
+BETA = 0.25  # weight of the commitment loss (van den Oord et al. 2017)
 
 
 class Autoencoder(nn.Module):
@@ -71,12 +71,12 @@ def check_trainable(geometry: VQGANConfig, *, decoder_only: bool) -> None:
 
 
 def learning_rate(config: VQGANTrainConfig, step: int) -> float:
-    """Of the update after `step` finished ones."""
+    """Learning rate of the update after `step` finished ones."""
     warmup = max(1, config.max_steps // 50)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     done = (step - warmup) / max(1, config.max_steps - warmup)
-    # a Python float: a numpy scalar in the optimizer's state is no plain weight, and would not load again
+    # a Python float: torch.load(weights_only=True) refuses a numpy scalar in the optimizer's state
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * done))))
 
 
@@ -123,7 +123,8 @@ class VQGANTrainer:
 
     @property
     def pictures_for_codebook(self) -> int:
-        """How many pictures `lay_out_codebook` wants before the next step; 0: it has no part in it."""
+        """How many pictures `lay_out_codebook` wants before the next step; 0 if the codebook is
+        not laid out then."""
         if self.config.vqgan or self.step != self.config.quantize_after:
             return 0
         geometry = self.vqgan.config
@@ -131,7 +132,7 @@ class VQGANTrainer:
 
     @torch.no_grad()
     def lay_out_codebook(self, pictures: np.ndarray) -> None:
-        """Entries := latents of pictures uint8 (n, S, S, 3), which are the same ones on every rank."""
+        """Sets the entries to latents of pictures uint8 (n, S, S, 3), the same ones on every rank."""
         latents = []
         for start in range(0, len(pictures), self.config.micro_batch_size):
             pixels = to_pixels(pictures[start : start + self.config.micro_batch_size])
@@ -178,7 +179,7 @@ class VQGANTrainer:
         return found
 
     def _reconstruction_losses(self, rec: Tensor, pixels: Tensor) -> dict[str, Tensor]:
-        """`loss`, the sum of what pulls the reconstruction, and what of it is worth a curve."""
+        """`loss`, the sum of the terms that train the reconstruction, and the terms to log."""
         config = self.config
         error = (rec - pixels).abs().mean() + config.l2_weight * (rec - pixels).square().mean()
         values = {"loss": error, "train_rec": error}
@@ -193,7 +194,7 @@ class VQGANTrainer:
         return values
 
     def _discriminator_gradients(self, pixels: Tensor, rec: Tensor) -> dict[str, Tensor]:
-        """The discriminator's loss and the norm of its gradients, which wait for its optimizer."""
+        """The discriminator's loss and the norm of its gradients; its optimizer has yet to step."""
         loss = self.disc_model(pixels, rec)
         self.disc_optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -225,7 +226,7 @@ class VQGANTrainer:
         }
 
     def load_state(self, state: dict[str, object]) -> None:
-        """Takes up what `state` gave."""
+        """Restores what `state` returned."""
         for name in ("vqgan", "discriminator", "optimizer", "disc_optimizer"):
             getattr(self, name).load_state_dict(state[name])
         for name, value in state["average"].items():  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ class DiscriminatorLoss(nn.Module):
     """The discriminator's training pass, as one module for DistributedDataParallel.
 
     Real and painted pictures pass one after the other, as in taming: in one batch each kind would be
-    normalised by statistics that the other one had a part in.
+    normalised by statistics that include the other one.
     """
 
     def __init__(self, discriminator: PatchDiscriminator) -> None:
@@ -31,7 +31,7 @@ def adversarial_weight(error: Tensor, fooled: Tensor, last: Tensor) -> Tensor:
     """taming's adaptive weight: how much steeper the reconstruction's error is than the adversarial loss.
 
     Args:
-        error: of the reconstruction, scalar.
+        error: the reconstruction's error, scalar.
         fooled: the generator's adversarial loss, scalar.
         last: weights of the decoder's last layer, at which both gradients are measured.
     """

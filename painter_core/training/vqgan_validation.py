@@ -1,4 +1,4 @@
-"""How well a VQGAN gives pictures back: figures, and a picture for people."""
+"""How well a VQGAN reconstructs pictures: figures, and a picture to look at."""
 
 import numpy as np
 import torch

@@ -9,7 +9,7 @@ import numpy as np
 class Window:
     """What the next line of metrics sums up; a new one begins after each line.
 
-    Its state belongs into the checkpoint: else the first line after a resume would average fewer steps than
+    Its state belongs in the checkpoint: or the first line after a resume would average fewer steps than
     that of the unbroken run, where logging does not divide saving.
     """
 
@@ -20,11 +20,11 @@ class Window:
         self.restart()
 
     def restart(self) -> None:
-        """Leaves out the time since the last step, in which something else was done (validation, saving)."""
+        """Leaves out the time since the last step, which went into something else (validation, saving)."""
         self._mark = time.monotonic()
 
     def add(self, loss: float, samples: int) -> None:
-        """A step is done, on so many samples of all workers."""
+        """Adds a finished step over so many samples of all workers."""
         now = time.monotonic()
         self._losses.append(loss)
         self._samples += samples
@@ -44,7 +44,7 @@ class Window:
         return {"losses": list(self._losses), "samples": self._samples, "seconds": self._seconds}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes up what `state` gave."""
+        """Restores what `state` returned."""
         self._losses = list(state["losses"])
         self._samples, self._seconds = state["samples"], state["seconds"]
         self.restart()

@@ -31,7 +31,7 @@ class Worker:
 
 
 def lone_worker(precision: Literal["auto", "fp32", "bf16"], *, use_gpu: bool) -> Worker:
-    """A worker without others; on a CPU if this node, unlike the workers', has no GPU."""
+    """A worker on its own; on a CPU if this node, unlike the workers', has no GPU."""
     device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")
     torch.set_num_threads(usable_cpus())
     precision = resolve_training_precision(precision, device)

@@ -7,6 +7,7 @@ import pytest
 
 from painter_core.tables.inputs import find_files
 from tests.support.fake_store import FakeStore
+from tests.support.local_run import faults, killed, rows_of, run_here, write_input
 from tests.tables.test_inputs import ROW, finished, put
 
 
@@ -60,3 +61,31 @@ def test_in_an_object_store(store: type[FakeStore]) -> None:
         FakeStore().pipe_file(f"/b/{name}", ROW)
     found = find_files("s3://b/d", "s3://b/d/out/")
     assert [f.path.partition("/b/")[2] for f in found] == ["d/a.tsv"]
+
+
+@pytest.mark.parametrize("output", ["codes", "out.tsv", "out.parquet"])
+def test_a_run_inside_its_input_is_resumed_and_complete(
+    output: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed, resumed, submitted again, replaced: always the rows of the input, once."""
+    caplog.set_level(logging.INFO)
+    (tmp_path / "d/sub").mkdir(parents=True)
+    write_input(tmp_path / "d/in.tsv")
+    inside, outside = tmp_path / "d/sub" / output, tmp_path / output
+    run_here(tmp_path / "d", outside)
+    assert killed(lambda: run_here(tmp_path / "d", inside), faults(tmp_path / "f", "unit_counted:kill:2"))
+    run_here(tmp_path / "d", inside)
+    assert "resuming: " in caplog.text
+    run_here(tmp_path / "d", inside)
+    assert f"already complete: {inside}" in caplog.text
+    assert contents_of(inside) == contents_of(outside)
+    run_here(tmp_path / "d", inside, seed=2, overwrite=True)
+    assert contents_of(inside) == contents_of(outside)
+    with pytest.raises(SystemExit) as end:
+        run_here(inside, inside)
+    assert end.value.code == 2
+
+
+def contents_of(outputs: Path) -> dict[str, bytes]:
+    directory = outputs if outputs.is_dir() else outputs.with_name(outputs.name + ".run")
+    return rows_of(directory) | ({} if outputs.is_dir() else {"": outputs.read_bytes()})

@@ -81,7 +81,8 @@ class _Run:
             optimizer.load_state_dict(stored)
         torch.set_rng_state(state["rng"])
         self.step, self.best_loss = state["step"], state["best_loss"]
-        if "window" in state:  # a checkpoint of an older version has none
+        self.valid_loss = state.get("valid_loss", self.valid_loss)  # an older version's has neither
+        if "window" in state:
             self.window.load_state(state["window"])
 
     def _wrapped(self) -> nn.Module:
@@ -143,6 +144,7 @@ class _Run:
                 "epoch": epoch,
                 "position": step * self.plan.global_batch_size,
                 "best_loss": self.best_loss,
+                "valid_loss": self.valid_loss,
                 "is_best": self.is_best,
                 "window": self.window.state(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],

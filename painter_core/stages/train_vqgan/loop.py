@@ -48,7 +48,8 @@ class _Run:
         if found := resume_from(plan.root, self.worker):
             self.best = found[1]["best"]
             self.trainer.load_state(found[1])
-            if "window" in found[1]:  # a checkpoint of an older version has none
+            self.found = found[1].get("found", {})  # a checkpoint of an older version has neither
+            if "window" in found[1]:
                 self.window.load_state(found[1]["window"])
 
     def _pictures(self, table: str) -> np.ndarray:
@@ -96,7 +97,12 @@ class _Run:
     def _write(self, directory: Path) -> None:
         write_model(directory, vqgan=self.trainer.averaged().cpu(), card=self._card())
         (directory / "training").mkdir()
-        state = {"best": self.best, "is_best": self.is_best, "window": self.window.state()}
+        state = {
+            "best": self.best,
+            "is_best": self.is_best,
+            "found": self.found,
+            "window": self.window.state(),
+        }
         torch.save({**self.trainer.state(), **state}, directory / "training" / "state.pt")
 
     def _card(self) -> str:
