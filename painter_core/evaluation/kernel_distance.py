@@ -1,6 +1,6 @@
-"""KID: the unbiased squared maximum mean discrepancy of features under (x.y / D + 1)^3 (Binkowski et al. 2018).
+"""KID: the unbiased squared maximum mean discrepancy of features under the kernel (x.y / D + 1)^3.
 
-The mean over random subsets of both sets, drawn as torch-fidelity draws them: same numbers, seed by seed.
+Binkowski et al. 2018. The mean over random subsets of both sets, drawn as torch-fidelity draws them.
 Unlike FID it does not depend on the number of pictures, so it is the one for small tables.
 """
 

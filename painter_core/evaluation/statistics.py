@@ -1,7 +1,7 @@
 """Mean and covariance of features: streamed in float64, kept in a file, read from others' files.
 
-X rows of D features. The order of the rows decides the last bits, the sizes of the tables that they came in do
-not: rows are taken in blocks of one size.
+X rows of D features. The order of the rows decides the last bits; the sizes of the tables that they came in
+do not, since rows are taken in blocks of one size.
 """
 
 import io

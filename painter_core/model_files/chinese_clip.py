@@ -109,7 +109,8 @@ def read_config(file: Path) -> ChineseCLIPConfig:
     spec = read_json_object(file)
     if spec.get("model_type") != MODEL_TYPE:
         raise ValueError(
-            f"{file}: model_type is {spec.get('model_type')!r}, expected {MODEL_TYPE!r} (OFA-Sys/chinese-clip-*)"
+            f"{file}: model_type is {spec.get('model_type')!r}, expected {MODEL_TYPE!r}, as of "
+            "OFA-Sys/chinese-clip-vit-base-patch16"
         )
     text, vision = (_section(file, spec, *s) for s in (("text_config", TEXT), ("vision_config", VISION)))
     projection_dim = spec.get("projection_dim", 512)

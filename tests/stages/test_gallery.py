@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from painter_core.stages.make_gallery.page import THUMBNAIL_PX, GalleryEntry, render_gallery, write_gallery
+from painter_core.images.embed import THUMBNAIL_PX
+from painter_core.stages.make_gallery.page import GalleryEntry, render_gallery, write_gallery
 from painter_core.text.escape import visible
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -7,23 +7,16 @@ forbids scripts and every request, invisible characters are written out, and a p
 after Pillow took it for one of the allowed formats.
 """
 
-import base64
-import io
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from painter_core.files.storage import filesystem, write_bytes
-from painter_core.images.decode import FORMATS, MAX_PIXELS
-from painter_core.text.escape import visible
+from painter_core.images.embed import Embedded, embed
+from painter_core.text.escape import shown, visible
 
-SHOWN_BY_BROWSERS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-THUMBNAIL_PX = 512  # twice the widest a picture is laid out
-KEEP_BYTES = 32 * 1024  # a picture above this is embedded as a WebP thumbnail: 500 rows stay under 20 MB
-PIXELATED_UP_TO_PX = 128  # pictures this small are enlarged, and their pixels are to be seen
 CAPTION_CHARS = 400
 IDX_CHARS = 80
 
@@ -45,11 +38,8 @@ class GalleryEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class _Figure:
-    uri: str
-    width: int
-    height: int
+    picture: Embedded
     label: str
-    is_pixelated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +73,10 @@ def render_gallery(
     """
     if max_entries < 1:
         raise ValueError(f"max_entries must be at least 1, got {max_entries}")
-    shown, count = _sample(entries, max_entries, seed)
+    chosen, count = _sample(entries, max_entries, seed)
     if total is not None and total < count:
         raise ValueError(f"total must be at least the {count} entries given, got {total}")
-    cards = [_card(entry) for entry in shown]
+    cards = [_card(entry) for entry in chosen]
     environment = Environment(
         loader=PackageLoader("painter_core.stages.make_gallery", "."),
         autoescape=True,
@@ -144,13 +134,13 @@ def _card(entry: GalleryEntry) -> _Card:
         raise ValueError(f"idx {entry.idx!r}: {len(entry.labels)} labels for {len(entry.images)} images")
     labels = entry.labels or ("",) * len(entry.images)
     facts = {
-        "idx": _cut(entry.idx, IDX_CHARS),
+        "idx": shown(entry.idx, IDX_CHARS),
         "sample": entry.sample,
         "seed": entry.seed,
         "score": entry.score,
     }
     return _Card(
-        caption=_cut(entry.caption, CAPTION_CHARS),
+        caption=shown(entry.caption, CAPTION_CHARS),
         figures=tuple(
             _figure(image, visible(label), entry.idx)
             for image, label in zip(entry.images, labels, strict=True)
@@ -159,39 +149,8 @@ def _card(entry: GalleryEntry) -> _Card:
     )
 
 
-def _cut(text: str, limit: int) -> str:
-    shown = visible(text[:limit])
-    return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
-
-
 def _figure(image: bytes, label: str, idx: str) -> _Figure:
     try:
-        # Width, height and format stand in the header; the pixels are not decoded here.
-        with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
-            width, height, image_format = *picture.size, picture.format or ""
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"{width}x{height} pixels, at most {MAX_PIXELS:,} in all")
-            fits = max(width, height) <= THUMBNAIL_PX and len(image) <= KEEP_BYTES
-            # Exif may say where and by whom a photograph was taken: no part of what is passed on.
-            if fits and image_format in SHOWN_BY_BROWSERS and "exif" not in picture.info:
-                media_type = SHOWN_BY_BROWSERS[image_format]
-            else:
-                image, (width, height) = _thumbnail(picture)
-                media_type = SHOWN_BY_BROWSERS["WEBP"]
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return _Figure(picture=embed(image), label=label)
+    except ValueError as error:
         raise ValueError(f"the picture of idx {idx!r} cannot be shown: {error}") from error
-    return _Figure(
-        uri=f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}",
-        width=width,
-        height=height,
-        label=label,
-        is_pixelated=max(width, height) <= PIXELATED_UP_TO_PX,
-    )
-
-
-def _thumbnail(picture: Image.Image) -> tuple[bytes, tuple[int, int]]:
-    small = picture.convert("RGB")
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))  # keeps the aspect, never enlarges
-    encoded = io.BytesIO()
-    small.save(encoded, "WEBP", quality=88)
-    return encoded.getvalue(), small.size
