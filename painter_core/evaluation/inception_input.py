@@ -60,15 +60,19 @@ def blurred(picture: np.ndarray, radius: int) -> np.ndarray:
     """
     if radius == 0:
         return picture
-    taps, mixed = blur_taps(radius).tolist(), picture.astype(np.float64)
+    channels = (_blurred(picture[..., c].astype(np.float64), radius) for c in range(3))
+    return np.stack([np.rint(channel).astype(np.uint8) for channel in channels], axis=2)
+
+
+def _blurred(values: np.ndarray, radius: int) -> np.ndarray:
+    """(H, W) -> (H, W)."""
     for axis in (0, 1):
-        sides = [(0, 0)] * 3
-        sides[axis] = (radius, radius)
-        padded, places = np.pad(mixed, sides, mode="reflect"), np.arange(picture.shape[axis])
-        mixed = np.zeros(picture.shape)
-        for i, tap in enumerate(taps):
-            mixed += tap * padded.take(places + i, axis=axis)
-    return np.rint(mixed).astype(np.uint8)
+        sides = [(radius, radius) if a == axis else (0, 0) for a in (0, 1)]
+        padded, places = np.pad(values, sides, mode="reflect"), np.arange(values.shape[axis])
+        values = np.zeros(values.shape)
+        for i, tap in enumerate(blur_taps(radius).tolist()):
+            values += tap * padded.take(places + i, axis=axis)
+    return values
 
 
 def blur_taps(radius: int) -> np.ndarray:
