@@ -10,6 +10,7 @@ import io
 import re
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -174,11 +175,13 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def column_cells(column: pa.ChunkedArray) -> list[str | bytes | None]:
-    """Values as str, bytes or None; a string that is not UTF-8 as bytes."""
+    """Values as str, bytes or None: a string that is not UTF-8 as bytes, codes as those of their uint16."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_struct(column.type):
         return column_cells(pc.struct_field(column, "bytes"))
+    if pa.types.is_fixed_size_list(column.type):
+        return [codes and np.array(codes, "<u2").tobytes() for codes in column.to_pylist()]
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     try:
