@@ -1,5 +1,6 @@
 """A user's Chinese CLIP: transformers' directory, and cn_clip's .pt converted into one."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from painter_core.model_files.chinese_clip import open_clip, read_config
-from painter_core.model_files.from_cn_clip import is_cn_clip, to_transformers
+from painter_core.model_files.from_cn_clip import _geometry, is_cn_clip, to_transformers
 from painter_core.models.chinese_clip import TEXT_LEN
 from painter_core.stages.convert_checkpoint import ConvertConfig, convert
 from tests.golden.make_evaluation import clip_inputs
@@ -132,10 +133,10 @@ def test_a_directory_that_does_not_fit_is_refused(
 
 def test_other_places_are_refused(directory: Path, tmp_path: Path) -> None:
     (directory / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n")
-    with pytest.raises(ValueError, match="4 tokens, but config.json says text_config.vocab_size 60"):
+    with pytest.raises(ValueError, match=r"4 tokens, but config.json says text_config\.vocab_size 60"):
         open_clip(str(directory)).load_tokenizer()
     (directory / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="no model.safetensors and no pytorch_model.bin"):
+    with pytest.raises(ValueError, match=r"no model\.safetensors and no pytorch_model\.bin"):
         open_clip(str(directory))
     with pytest.raises(ValueError, match=r"no config\.json there"):
         open_clip(str(tmp_path / "gone"))
@@ -146,7 +147,7 @@ def test_a_checkpoint_of_cn_clip_converted_gives_the_same_vectors(
 ) -> None:
     vocab = str(checkpoint.parent / "vocab.txt")
     config = ConvertConfig(source=str(checkpoint), outputs=str(tmp_path / "out"))
-    report = convert(dataclass_with(config, vocab=vocab))
+    report = convert(with_options(config, vocab=vocab))
     found = open_clip(str(tmp_path / "out"))
     assert found.config == TINY_CLIP
     # the same weights in half precision, under transformers' names
@@ -161,16 +162,12 @@ def test_a_checkpoint_of_cn_clip_converted_gives_the_same_vectors(
     assert "sha256" in (tmp_path / "out" / "README.md").read_text()
 
 
-def dataclass_with(config: ConvertConfig, **options: object) -> ConvertConfig:
-    import dataclasses
-
+def with_options(config: ConvertConfig, **options: object) -> ConvertConfig:
     return dataclasses.replace(config, options=dataclasses.replace(config.options, **options))  # type: ignore[arg-type]
 
 
 def test_heads_of_the_widest_tower_are_80_wide(checkpoint: Path, tmp_path: Path) -> None:
     """ViT-H/14: 1280 channels in 16 heads; all others are 64 wide."""
-    from painter_core.model_files.from_cn_clip import _geometry
-
     state = {name.removeprefix("module."): t for name, t in cn_clip_state().items()}
     assert _geometry(checkpoint, state).vision.num_attention_heads == 2
     state["visual.conv1.weight"] = torch.zeros(1280, 3, 8, 8)
@@ -211,14 +208,14 @@ def test_another_checkpoint_is_refused_by_name(
 def test_a_checkpoint_is_not_taken_for_a_directory(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"convert_checkpoint\.py --source .*clip_cn_tiny\.pt --vocab"):
         open_clip(str(checkpoint))
-    with pytest.raises(ValueError, match="--vocab: clip_cn_tiny.pt holds no vocabulary"):
+    with pytest.raises(ValueError, match=r"--vocab: clip_cn_tiny\.pt holds no vocabulary"):
         convert(ConvertConfig(source=str(checkpoint), outputs=str(tmp_path / "out")))
     (checkpoint.parent / "vocab.txt").write_text("[PAD]\n[UNK]\n")
     with pytest.raises(ValueError, match="2 tokens, but the tensors say 60"):
         to_transformers(checkpoint, tmp_path, str(checkpoint.parent / "vocab.txt"))
     config = ConvertConfig(source=str(checkpoint), outputs=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="--text-len: mean nothing for a Chinese CLIP"):
-        convert(dataclass_with(config, text_len=32))
+        convert(with_options(config, text_len=32))
 
 
 def test_only_cn_clips_names_are_taken_for_it(checkpoint: Path, tmp_path: Path) -> None:
