@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from painter_core.evaluation.score import Attributes, Reconstruction, Score, TableScore
+from painter_core.text.escape import visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +102,10 @@ def to_markdown(score: Score) -> str:
     named = len(score.tables) > 1
     lines = [["table"] * named + [c.title for c in found]]
     lines.append(["---"] * len(lines[0]))
-    lines += [[t.name] * named + [c.cells[i] for c in found] for i, t in enumerate(score.tables)]
+    lines += [[visible(t.name)] * named + [c.cells[i] for c in found] for i, t in enumerate(score.tables)]
     table = "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
     remarks = [f"{name}: {value}" for name, value in facts(score)] + remarks_of(score)
-    return table + ("\n" + "".join(f"- {line}\n" for line in remarks) if remarks else "")
+    return table + ("\n" + "".join(f"- {visible(line)}\n" for line in remarks) if remarks else "")
 
 
 def remarks_of(score: Score) -> list[str]:

@@ -5,10 +5,13 @@ do not, since rows are taken in blocks of one size.
 """
 
 import io
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from painter_core.files.storage import filesystem, write_bytes
 
@@ -90,10 +93,15 @@ def load_statistics(path: str, features: int) -> Statistics:
         ValueError: it is no such file, or mean and covariance are not those of D features.
     """
     fs, inner = filesystem(path)
+    most = 8 * features**2 + 4096  # bytes of an array that is expected, its header included
     try:
-        with fs.open(inner, "rb") as file, np.load(io.BytesIO(file.read()), allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files if name in ("mu", "sigma", "n", *ABOUT)}
-    except (ValueError, OSError, EOFError, KeyError) as error:
+        with fs.open(inner, "rb") as file, NpzFile(file, allow_pickle=False) as archive:
+            names = [name for name in archive.files if name in ("mu", "sigma", "n", *ABOUT)]
+            sizes = {entry.filename: entry.file_size for entry in zipfile.ZipFile(file).infolist()}
+            if any(sizes[f"{name}.npy"] > most for name in names):
+                raise ValueError(f"its arrays are larger than those of {features} features")
+            found = {name: archive[name] for name in names}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read as statistics (.npz with mu and sigma): {error}") from None
     if not {"mu", "sigma"} <= set(found):
         raise ValueError(f"{path}: holds no mu and sigma; expected the statistics of a reference")

@@ -12,20 +12,15 @@ from pathlib import Path
 
 from painter_core.files.cache import build_once
 from painter_core.files.storage import absolute, filesystem, is_local, read_json, redact, sha256
-from painter_core.model_files import zoo
-from painter_core.model_files.checkpoint_file import INDEX, NAMES, shard_names, weights_in
+from painter_core.model_files import hubs, zoo
+from painter_core.model_files.checkpoint_file import weights_in
 from painter_core.model_files.directory import ModelDirectory, read_directory, read_json_object
-from painter_core.model_files.foreign import wanted
 from painter_core.model_files.from_foreign import converted
+from painter_core.model_files.needed_files import needed_files, needed_shards
 
 log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled"
-# what a directory behind a URL is copied for: ours, and foreign ones
-FILES = (
-    "config.json", "vqgan.safetensors", "gpt.safetensors", "vocab.txt", "tokenizer.json",
-    "tokenizer_config.json", "checkpoint.json", "model.yaml", *NAMES,
-)  # fmt: skip
 
 
 def open_model(name: str) -> ModelDirectory:
@@ -34,8 +29,8 @@ def open_model(name: str) -> ModelDirectory:
     Args:
         name: `bundled`; a model directory, or the one of jobs/train.py (its best/ is taken); an EasyNLP
             directory or a foreign VQGAN, as a directory, a file or an index of shards (converted in the
-            cache); a URL of one of these (copied to the cache); or a name of the zoo. What exists as a path
-            is never taken for a name.
+            cache); a URL of one of these (copied to the cache), hf://OWNER/NAME and modelscope://OWNER/NAME
+            among them; or a name of the zoo. What exists as a path is never taken for a name.
 
     Raises:
         ValueError: no model there, or one that does not fit its config.
@@ -66,6 +61,8 @@ def local_path(name: str) -> Path:
     """Where on this machine is what a name stands for; copied there if need be."""
     if name == "bundled":
         return BUNDLED
+    if name.startswith(hubs.SCHEMES):
+        return hubs.fetch(name)
     if not is_local(name):
         return _download(name)
     path = Path(filesystem(name)[1])
@@ -73,23 +70,21 @@ def local_path(name: str) -> Path:
         return path
     if zoo.is_name(name):
         return zoo.fetch(name)
-    raise ValueError(f"{name}: no such directory or file; names of the zoo are {', '.join(zoo.names())}")
+    raise ValueError(f"{name}: no such file or directory; names of the zoo are {', '.join(zoo.names())}")
 
 
 def _download(url: str) -> Path:
     """Copies a model behind a URL to the cache, named by URL, sizes and versions of its files."""
     fs, remote = filesystem(url)
     remote = remote.rstrip("/")
+    is_run = not fs.exists(f"{remote}/config.json") and fs.exists(f"{remote}/best/config.json")
+    directory = f"{remote}/best" if is_run else remote
+    file = ""
     if fs.isfile(remote):
-        directory, names = remote.rpartition("/")[0], [remote.rpartition("/")[2]]
-        names += [n for n in (f"{Path(names[0]).stem}.yaml", "model.yaml") if fs.exists(f"{directory}/{n}")]
-    else:
-        is_run = not fs.exists(f"{remote}/config.json") and fs.exists(f"{remote}/best/config.json")
-        directory = f"{remote}/best" if is_run else remote
-        names = [n for n in FILES if fs.exists(f"{directory}/{n}")]
-    for index in [n for n in names if n.endswith(INDEX)]:
-        shards = shard_names(redact(url), read_json(fs, f"{directory}/{index}"))
-        names += sorted({shards[name] for name in wanted(shards)} - set(names))
+        directory, _, file = remote.rpartition("/")
+    there = {path.rpartition("/")[2] for path in fs.ls(directory, detail=False)}
+    names = needed_files(redact(url), there, file)
+    names += needed_shards(redact(url), names, lambda index: read_json(fs, f"{directory}/{index}"))
     content = []
     for name in names:
         info = fs.info(f"{directory}/{name}")
@@ -104,7 +99,7 @@ def _download(url: str) -> Path:
 
     key = sha256(json.dumps([redact(url), content]).encode())
     cached = build_once(f"download-{key[:32]}", build)
-    return cached / names[0] if fs.isfile(remote) else cached
+    return cached / file if file else cached
 
 
 def name_for_workers(model: str) -> str:

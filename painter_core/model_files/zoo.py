@@ -19,6 +19,7 @@ from painter_core.model_files.zoo_pins import (
     pinned_directory,
     read_pin,
     stem_of,
+    version_of,
     write_pin,
 )
 from painter_core.model_files.zoo_places import OWNER, Archive, asks_easynlp, is_placed, locate, own_names
@@ -86,7 +87,8 @@ def fetch(name: str) -> Path:
     if place is not None and Path(place.url).is_dir():
         return Path(place.url)
     _agreed(short, place, pin)
-    look_for_another(short, pin, place.url if place else pin.archive)
+    url = place.url if place else pin.archive
+    look_for_another(short, pin, url, lambda: version_of(url, plain=True))  # nothing is taken from there
     _tell(short, pin)
     return cached
 

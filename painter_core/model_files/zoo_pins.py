@@ -10,6 +10,7 @@ noticed all the same, its version is compared: of a local file at each use, over
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,14 +88,18 @@ def version_of(url: str, *, plain: bool = False) -> str:
     return " ".join(str(info[k]) for k in ("ETag", "etag", "LastModified", "mtime", "size") if info.get(k))
 
 
-def look_for_another(short: str, pin: Pin, url: str) -> None:
-    """Warns if the archive behind `url` is no longer the one whose copy is used."""
+def look_for_another(short: str, pin: Pin, url: str, read_version: Callable[[], str]) -> None:
+    """Warns if the archive behind `url` is no longer the one whose copy is used.
+
+    Args:
+        read_version: of what is there now; may raise OSError.
+    """
     file = pin_file(short)
     local = is_local(url)
     if not local and (is_offline() or time.time() - file.stat().st_mtime < LOOK_EVERY_S):
         return
     try:
-        version = version_of(url, plain=True)  # nothing is taken from it
+        version = read_version()
     except OSError as error:
         log.info("zoo: %s: %s cannot be looked at (%s)", short, redact(url), error)
         file.touch()

@@ -1,6 +1,6 @@
 """Foreign checkpoints -> a model directory, a model directory -> EasyNLP, and the list of named models.
 
-cn_clip's become a directory for jobs/evaluate.py --clip.
+cn_clip's files become a directory for jobs/evaluate.py --clip.
 """
 
 import logging
@@ -33,7 +33,7 @@ class ConvertConfig:
     source: str | None = None
     """What to convert: an EasyNLP directory; a VQGAN of taming-transformers, LDM, LlamaGen, Janus, IBQ,
     Chameleon or diffusers, as a file, an index of shards or a directory; a name, hf://OWNER/NAME or
-    modelscope://OWNER/NAME; a cn_clip .pt; or (with --to easynlp) a model directory."""
+    modelscope://OWNER/NAME; a .pt of cn_clip; or (with --to easynlp) a model directory."""
     outputs: str | None = None
     """Directory to write; must not exist."""
     to: Literal["painter", "easynlp"] = "painter"
@@ -113,7 +113,7 @@ def _clip(config: ConvertConfig, target: Path) -> list[str]:
     options = config.options
     if (config.vqgan, options.n_head, options.image_size, options.text_len) != (None, None, None, None):
         raise ValueError("--vqgan, --n-head, --image-size, --text-len: mean nothing for a Chinese CLIP")
-    return to_transformers(Path(str(config.source)), target, options.vocab)
+    return to_transformers(Path(config.source), target, options.vocab)
 
 
 def _to_easynlp(

@@ -6,7 +6,7 @@
     _run/commits/000000.json       written after the part; a unit without one was not done
     manifest.json, _SUCCESS        written last, after rows_in == rows_out + rows_rejected over all units
     summary.json                   how the last run ended
-    score.json, score.md, report.html, scores.parquet, statistics.npz      of jobs/evaluate.py
+    score.*, scores.parquet, report.html, statistics.npz    what jobs/evaluate.py makes of the parts
 
 `outputs` that end in .tsv or .parquet are one file, made at the end; the directory is then `outputs`.run
 beside it. While a run replaces another one (--overwrite), all this stands in a directory beside, with .new to

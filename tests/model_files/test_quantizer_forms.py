@@ -10,12 +10,9 @@ import torch
 from painter_core.files.storage import file_sha256
 from painter_core.model_files.directory import read_directory, write_model
 from painter_core.model_files.open import open_model
-from painter_core.models.vqgan import VQGAN, VQGANConfig
-from painter_core.training.run_flags import TrainingRunFlags
-from painter_core.training.vqgan import VQGANTrainer
-from painter_core.training.vqgan_config import VQGANTrainConfig
+from painter_core.models.vqgan import VQGAN
 from tests.support.foreign import VQGAN_TINY, formula_state
-from tests.training.test_vqgan_training import ONE_CPU
+from tests.training.test_vqgan_training import make_trainer
 
 # of VQGAN_TINY with formula weights, as written before a directory could name its quantizer
 CONFIG_SHA256 = "23481d4f293b211f19fe1545a8d25810119e1bbb00967f934254f2b1fd473002"
@@ -87,22 +84,12 @@ def test_a_key_that_is_unknown_or_missing_is_still_refused(tmp_path: Path) -> No
         read_directory(directory)
 
 
-def trainer(geometry: VQGANConfig, **flags: object) -> VQGANTrainer:
-    settings: dict = {
-        "tables": "-",
-        "outputs": "-",
-        "geometry": geometry,
-        "run": TrainingRunFlags(random_seed=3),
-    }
-    return VQGANTrainer(VQGAN(geometry), VQGANTrainConfig(**settings, **flags), ONE_CPU)
-
-
 @pytest.mark.parametrize("form", ["dot", "projected"])
 def test_only_the_decoder_is_trained(form: str) -> None:
     geometry = replace(VQGAN_TINY, quantizer=form)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=rf"quantizer '{form}'.*--decoder-only"):
-        trainer(geometry)
-    made = trainer(geometry, decoder_only=True, vqgan="given", micro_batch_size=2)
+        make_trainer(geometry)
+    made = make_trainer(geometry, decoder_only=True, vqgan="given", micro_batch_size=2)
     before = {k: v.clone() for k, v in made.vqgan.state_dict().items()}
     pictures = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8).numpy()
     made.train_step(pictures)

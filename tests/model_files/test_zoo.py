@@ -258,7 +258,7 @@ def test_open_model_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     model = open_model(f"alibaba-pai/{NAME}")
     assert (model.vqgan, model.gpt) == (VQGAN_TINY, GPT_TINY)
     with pytest.raises(
-        ValueError, match=r"no such directory or file; names of the zoo are pai-painter-base-zh, "
+        ValueError, match=r"no such file or directory; names of the zoo are pai-painter-base-zh, "
     ):
         open_model("pai-painter-huge-zh")
     # what is there as a path is never taken for a name

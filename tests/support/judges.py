@@ -1,7 +1,11 @@
 """Networks that judge, with weights made by a formula: the files that a user would have."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from painter_core.models.chinese_clip import ChineseCLIP, ChineseCLIPConfig, TowerConfig
@@ -73,7 +77,7 @@ def clip_vocab() -> str:
 
 
 def picture(index: int, side: int = 64) -> np.ndarray:
-    """uint8 (side, side, 3): waves, noise, stripes or one colour, so that pictures differ."""
+    """uint8 (side, side, 3): waves, noise, stripes or one colour, so that pictures differ for a network."""
     random = np.random.RandomState(2000 + index)
     if index % 4 == 0:
         return image(index, side)
@@ -83,3 +87,20 @@ def picture(index: int, side: int = 64) -> np.ndarray:
         stripes = (np.arange(side) // random.randint(1, 8) % 2 * 255).astype(np.uint8)
         return np.broadcast_to(stripes[:, None, None], (side, side, 3)).copy()
     return np.broadcast_to(random.randint(0, 256, 3).astype(np.uint8), (side, side, 3)).copy()
+
+
+def write_clip(directory: Path) -> Path:
+    """The tiny CLIP as transformers writes it."""
+    text, vision = (
+        {name: getattr(tower, name) for name in tower.__dataclass_fields__}
+        for tower in (TINY_CLIP.text, TINY_CLIP.vision)
+    )
+    text |= {n: getattr(TINY_CLIP, n) for n in ("vocab_size", "max_position_embeddings", "type_vocab_size")}
+    vision |= {n: getattr(TINY_CLIP, n) for n in ("image_size", "patch_size")}
+    spec = {"model_type": "chinese_clip", "projection_dim": TINY_CLIP.projection_dim}
+    spec |= {"text_config": text, "vision_config": vision}
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(spec))
+    (directory / "vocab.txt").write_text(clip_vocab(), encoding="utf-8")
+    save_file(clip_state(), directory / "model.safetensors")
+    return directory

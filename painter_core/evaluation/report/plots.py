@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from painter_core.text.escape import visible
+
 WIDTH, HEIGHT = 560, 150  # of the drawing, in units of the SVG; the axis' text stands below it
 BINS = 40
 TICKS = 6
@@ -71,7 +73,7 @@ def distribution(title: str, axis: str, series: list[Series]) -> Plot | None:
         axis=axis,
         outlines=tuple(
             Outline(
-                name=one.name,
+                name=visible(one.name),
                 colour=one.colour,
                 is_dashed=one.is_dashed,
                 path=_path(share / top),

@@ -67,7 +67,7 @@ def table_job(source: Source, config: EvaluateConfig) -> TableJob:
         model=config.model_flags(),
         row_bytes=source.row_bytes,
         memory_per_row=memory_per_row(judging),
-        picture_bytes=record,
+        unit_rows=min(512, max(16, UNIT_BYTES // record)),
         reads=files_of(judging),
     )
 
