@@ -75,8 +75,8 @@ def plan_units(
 ) -> list[Unit]:
     """Cuts the files into units, in order.
 
-    Units have about 512 rows, fewer in a small table, of large rows, or of rows that make many or
-    large pictures, and a multiple of the micro-batch, so that few micro-batches are filled up. The number of
+    Units have about 512 rows, fewer in a small table, of large rows, or of rows that make many or large
+    pictures, and a multiple of the micro-batch, so that few micro-batches are filled up. The number of
     workers plays no part.
 
     Args:
