@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from painter_core.runs.steps import Actors, Parts, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.parts import codes_table
 from painter_core.stages.precompute_codes import PrecomputeConfig
+from painter_core.tables.unit_row import UnitRow
 
 DECODED = 2048  # pictures, for the rate of decoding alone
 
@@ -34,11 +34,11 @@ class NoModel:
     def __init__(self, geometry: VQGANConfig) -> None:
         self._geometry = geometry
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: UnitRow) -> UnitRow:
         size, length = self._geometry.image_size, self._geometry.image_len
-        pixels = np.frombuffer(row.pop("pixels"), np.uint8).reshape(-1, size, size, 3)
+        pixels = np.frombuffer(row.payload["pixels"], np.uint8).reshape(-1, size, size, 3)
         codes = np.zeros((len(pixels), length), np.uint16)
-        return row | {"codes": codes.tobytes(), "image_len": length, "model_s": 0.0}
+        return row.carrying(codes=codes.tobytes(), image_len=length, model_s=0.0)
 
 
 def feeding(setup: Setup, peaks: Peaks) -> Iterator[Row]:

@@ -41,7 +41,7 @@ from painter_core.training.optimizers import make_optimizers
 from painter_core.training.samples import Samples
 from painter_core.training.worker import Worker
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PRECISION = "bf16"
 BATCH = 16
 

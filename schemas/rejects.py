@@ -47,6 +47,7 @@ WARNINGS = {
     "text_number": "the caption is a number: a class label instead of a caption?",
     "b64_data_uri": "a data: prefix stood before the base64",
     "b64_padding": "the base64 lacked its padding",
+    "img_coarse": "a progressive JPEG without its last scans: coarser than it was made, as the format allows",
     "animated_first_frame": "the picture has several frames; the first is used",
 }
 """What is noticed about rows that are kept."""

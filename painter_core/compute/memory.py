@@ -27,9 +27,19 @@ def vqgan_most_rows(config: "VQGANConfig", device: str) -> int:
 
 
 def gpt_row_bytes(config: "GPTConfig", precision: str) -> int:
-    """Memory that a row needs in sampling: keys and values, and its logits with three copies in float32."""
-    cached = 2 * config.n_layer * config.n_embd * config.block_size * ITEM_BYTES[precision]
-    return cached + 4 * 4 * config.codebook_size
+    """Memory that a row needs in sampling: keys and values, the text's activations while it is read, and the
+    logits with three copies in float32."""
+    return kv_cache_bytes(config, precision) + _text_bytes(config, precision) + 4 * 4 * config.codebook_size
+
+
+def kv_cache_bytes(config: "GPTConfig", precision: str) -> int:
+    """Keys and values of a row, at all positions."""
+    return 2 * config.n_layer * config.n_embd * config.block_size * ITEM_BYTES[precision]
+
+
+def _text_bytes(config: "GPTConfig", precision: str) -> int:
+    """While the text is read: about sixteen vectors a position (measured), as wide as the model."""
+    return 16 * config.text_len * config.n_embd * ITEM_BYTES[precision]
 
 
 def fitting_rows(row_bytes: int, free_bytes: float, most: int) -> int:

@@ -1,7 +1,7 @@
 """Files over https, by the standard library: for what is fetched once a machine, such as a model's archive.
 
 Proxies and certificates are those of the environment (https_proxy, no_proxy, SSL_CERT_FILE). A redirect may
-lead to https only. Waiting has an end: a server that does not answer is given up after OPEN_S.
+lead to https only. A server that does not answer is given up after OPEN_S.
 """
 
 import http.client
@@ -34,7 +34,7 @@ def read_url(url: str, most_bytes: int) -> bytes:
     """The content of a small file.
 
     Raises:
-        Unreachable: it cannot be had, or is larger.
+        Unreachable: it cannot be read, or is larger.
     """
     content = bytearray()
     with open_url(url) as answer:
@@ -53,7 +53,7 @@ def download(url: str, file: Path, *, look: Callable[[int, int | None], None], p
         plain: http is taken too, since the file's sha256 is known.
 
     Raises:
-        Unreachable: it cannot be had, or ended before its end.
+        Unreachable: it cannot be read, or ended early.
     """
     with open_url(url, plain=plain) as answer, open(file, "wb") as out:
         done, size = 0, _stated_bytes(answer)
@@ -90,7 +90,7 @@ def open_url(url: str, *, method: str = "GET", plain: bool = False) -> Any:
 
 def within(seconds: float, call: Callable[[], Found]) -> Found:
     """The result of a call, or TimeoutError: looking up a name, for one, takes no timeout of its own."""
-    pool = ThreadPool(1)  # of daemons: the process does not wait for a call that was given up
+    pool = ThreadPool(1)  # its threads are daemons: the process does not wait for a call that was given up
     answer = pool.apply_async(call)
     pool.close()
     try:

@@ -11,13 +11,16 @@ from collections import Counter
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from painter_core.errors import Reject
 from painter_core.images.resize import resize_bilinear
+from painter_core.images.whole import load
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # an allow-list: Pillow would also start Ghostscript for EPS
 MAX_PIXELS = 50_000_000  # Pillow itself only warns at 89 million
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # unpacked; Pillow's own 1 MiB is less than some ICC profiles have
 MIN_SIDE_PX = 16
 MAX_ASPECT = 20
 Resize = Literal["bilinear", "antialias"]
@@ -82,7 +85,7 @@ def load_rgb(image: bytes, alpha: Alpha = "white", notes: Counter[str] | None = 
     if min(width, height) < MIN_SIDE_PX:
         raise Reject("img_too_small", f"{what}, at least {MIN_SIDE_PX} pixels a side")
     try:
-        picture.load()
+        load(picture, image, notes)
     except _DAMAGED as error:
         raise Reject("img_truncated", f"{what}, {len(image):,} bytes: {error}") from None
     try:
@@ -94,7 +97,7 @@ def load_rgb(image: bytes, alpha: Alpha = "white", notes: Counter[str] | None = 
     return rgb
 
 
-def _open(image: bytes) -> Image.Image:
+def _open(image: bytes) -> ImageFile:
     try:
         return Image.open(io.BytesIO(image), formats=FORMATS)
     except UnidentifiedImageError:

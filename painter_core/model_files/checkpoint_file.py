@@ -1,8 +1,8 @@
 """The tensors of a foreign checkpoint, by name; each is read when it is asked for.
 
 A checkpoint is a .safetensors file, a pickle of torch's (.ckpt, .pt, .bin), or an index of shards
-(model.safetensors.index.json, pytorch_model.bin.index.json: {"weight_map": {NAME: FILE, ...}}), which stand
-beside it. Of the shards only those are opened that hold a wanted tensor.
+(model.safetensors.index.json, pytorch_model.bin.index.json: {"weight_map": {NAME: FILE, ...}}), which are
+beside it. Only shards that hold a wanted tensor are opened.
 """
 
 import json
@@ -51,10 +51,10 @@ def shard_names(index: str, content: Any) -> dict[str, str]:
 
     Args:
         index: what to call the index in messages.
-        content: of its JSON.
+        content: its parsed JSON.
 
     Raises:
-        ValueError: it is no index, or names files that do not stand beside it.
+        ValueError: it is no index, or names files that are not beside it.
     """
     shards = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(shards, dict) or not shards:
@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all tensors, in the order of the file."""
+        """Names of all tensors, in the order of the file."""
         return tuple(self._places)
 
     def files(self, names: Iterable[str]) -> list[Path]:

@@ -98,7 +98,7 @@ class ModelDirectory:
         return checked_sha256(self.path / "vqgan.safetensors")
 
     def codes_sha256(self) -> str:
-        """Of what makes the codes: the VQGAN, widened to float32, without its decoder."""
+        """Hex sha256 of what makes the codes: the VQGAN, widened to float32, without its decoder."""
         vqgan = self.load_vqgan()
         digest = hashlib.sha256()
         if vqgan.quantize.form != "nearest":
@@ -264,6 +264,6 @@ def save_weights(model: nn.Module, file: Path, metadata: dict[str, str] | None =
             f"{name} holds NaN or infinity, so {file.name} is not written; lower --learning-rate"
         )
     file.touch()
-    mode = file.stat().st_mode  # what the umask leaves to others; save_file leaves them nothing
+    mode = file.stat().st_mode  # as the umask wants it; save_file would let nobody else read the file
     save_file(state, file, metadata)
     file.chmod(mode)

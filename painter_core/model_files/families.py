@@ -63,7 +63,7 @@ _DIFFUSERS = (
         "decoder.conv_norm_out": "decoder.norm_out",
     }
 )
-# of layers within diffusers' blocks; its attention was renamed once
+# layers within diffusers' blocks; its attention was renamed once
 _DIFFUSERS_LAYERS = {
     "conv_shortcut": "nin_shortcut", "group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v",
     "to_out.0": "proj_out", "query": "q", "key": "k", "value": "v", "proj_attn": "proj_out",
@@ -75,17 +75,17 @@ class Family:
     """How one family names its tensors."""
 
     title: str
-    """As the report names it."""
+    """The name in the report."""
     marker: str
-    """How names begin of which only this family has any."""
+    """Beginnings of names that only this family has."""
     names: Mapping[str, str]
     """Beginnings of names -> ours."""
     layers: Mapping[str, str] = field(default_factory=dict)
     """Names of layers within a block -> ours."""
     left_out: tuple[str, ...] = ()
-    """Names that are of no use here."""
+    """Names that are not needed here."""
     quantizer: QuantizerForm | None = None
-    """None: names do not tell."""
+    """None if the names do not tell."""
 
     def all_ours(self, names: Iterable[str]) -> dict[str, str | None]:
         """For each name what it is here; None if the family has no such name."""
@@ -115,7 +115,7 @@ TAMING = Family(
     title="taming-transformers, LDM, Chameleon or IBQ",
     marker="encoder.down.",
     names=_TAMING | _CODEBOOK,
-    left_out=("quantize.embedding.cluster_size", "quantize.embedding.embed_avg"),  # of a moving average
+    left_out=("quantize.embedding.cluster_size", "quantize.embedding.embed_avg"),  # a moving average's
 )
 GUMBEL = Family(
     title="taming-transformers with Gumbel softmax",

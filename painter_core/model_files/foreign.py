@@ -31,7 +31,7 @@ class Foreign:
 
 
 def wanted(names: Iterable[str]) -> list[str]:
-    """The names of a checkpoint that are of use here: of Janus those of its VQGAN alone, else all."""
+    """The names of a checkpoint that are needed here: for Janus only its VQGAN's, else all."""
     names = list(names)
     return [name for name in names if _unwrapped(name).startswith(JANUS)] or names
 
@@ -41,7 +41,7 @@ def read_foreign(file: Path, *, no_ema: bool = False) -> Foreign:
 
     Args:
         file: weights, or an index of shards.
-        no_ema: takes the weights themselves where averaged ones stand beside them.
+        no_ema: takes the weights themselves where there are averaged ones beside them.
 
     Raises:
         ValueError: a file is refused or damaged, or holds tensors of something else.

@@ -84,7 +84,7 @@ def _quantizer(
 
 
 def _by_its_traits(vqgan: ForeignVQGAN) -> tuple[QuantizerForm, str]:
-    """Of taming's names without a config: IBQ or not, by what only one of the two has."""
+    """Whether a file with taming's names and no config is IBQ, by what only one of the two has."""
     pattern = re.compile(r"encoder\.down\.0\.block\.\d+\.conv1\.weight")
     blocks = sum(pattern.fullmatch(name) is not None for name in vqgan.tensors)
     if blocks == IBQ_BLOCKS and vqgan.has_lit_ema:

@@ -1,4 +1,4 @@
-"""What stands beside a foreign VQGAN's weights: the YAML of taming, LDM, Chameleon or IBQ, diffusers' config.
+"""The config beside a foreign VQGAN's weights: the YAML of taming, LDM, Chameleon or IBQ, diffusers' config.
 
 taming, LDM, Chameleon    model: {target: ..., params: {embed_dim, n_embed, ddconfig: {...}}}
 IBQ                       model: {class_path: ..., init_args: {embed_dim, n_embed, ddconfig: {...}}}
@@ -30,7 +30,7 @@ _DOT = ".ibqgan.IBQ"
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignConfig:
-    """What a YAML says of a VQGAN."""
+    """What a YAML says about a VQGAN."""
 
     file: Path
     target: str

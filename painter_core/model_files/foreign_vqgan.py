@@ -13,7 +13,7 @@ from painter_core.model_files.families import DIFFUSERS, GUMBEL, LLAMAGEN, Famil
 from painter_core.model_files.pickles import AVERAGED
 
 LIT_EMA = "model_ema."  # averaged weights of LDM and IBQ: under names without dots
-# what stands among averaged weights beside the VQGAN's
+# names among averaged weights that are not the VQGAN's
 _NOT_AVERAGED = re.compile(r"model_ema\.(decay|num_updates|loss\w*)|ema\.(loss\..*|quantize\.codebook_used)")
 
 
@@ -24,11 +24,11 @@ class ForeignVQGAN:
     tensors: dict[str, Tensor]
     family: Family
     has_lit_ema: bool
-    """Whether LDM's or IBQ's kind of averaged weights stands beside them."""
+    """Whether averaged weights of LDM's or IBQ's kind are beside them."""
 
     @property
     def shapes(self) -> dict[str, list[int]]:
-        """Of each tensor."""
+        """Shape of each tensor."""
         return {name: list(tensor.shape) for name, tensor in self.tensors.items()}
 
 
@@ -44,7 +44,7 @@ def read_vqgan(
 
     Args:
         names: without prefixes -> in the file.
-        averaged: the same of averaged weights, which are taken unless no_ema says otherwise.
+        averaged: the same for averaged weights, which are taken unless no_ema says otherwise.
         report: gets a line for what was recognised, renamed, cast, normalised and left out.
 
     Raises:
@@ -66,9 +66,11 @@ def read_vqgan(
         )
     plain = {name: names[theirs] for name, theirs in ours.items()}
     if averaged:
-        what = (
-            "the weights beside them, as --no-ema says" if no_ema else "the averaged ones (other: --no-ema)"
+        plainly, averagely = (
+            "the weights beside them, as --no-ema says",
+            "the averaged ones (other: --no-ema)",
         )
+        what = plainly if no_ema else averagely
         report.append(f"{len(averaged)} averaged weights stand beside the others; taken: {what}")
     _check_shapes(checkpoint, plain, chosen)
     tensors = read_tensors(checkpoint, chosen or plain, report)

@@ -51,7 +51,7 @@ class ConvertOptions:
     quantizer: Literal["nearest", "dot"] | None = None
     """How a VQGAN makes codes, where neither its tensors nor a YAML tell: dot for IBQ, nearest for taming."""
     no_ema: bool = False
-    """Take the weights themselves where averaged ones stand beside them."""
+    """Take the weights themselves where there are averaged ones beside them."""
 
     def __post_init__(self) -> None:
         check_range("--n-head", self.n_head, 1, 256)

@@ -1,4 +1,4 @@
-"""What stands in a file's place when a download went wrong: a Git LFS pointer, or a web server's page."""
+"""What is in a file's place when a download went wrong: a Git LFS pointer, or a web server's page."""
 
 import re
 from pathlib import Path

@@ -49,7 +49,7 @@ def _is_foreign(path: Path, name: str) -> bool:
         return True
     if (path / "config.json").is_file():
         spec = read_json_object(path / "config.json")
-        return "model_type" in spec or "_class_name" in spec  # of transformers, EasyNLP; of diffusers
+        return "model_type" in spec or "_class_name" in spec  # transformers' and EasyNLP's; diffusers'
     if not weights_in(path):
         ckpt = list(path.glob("checkpoints/*.ckpt"))
         hint = f"; of a taming directory give the file itself, {ckpt[0]}" if ckpt else ""
@@ -58,7 +58,7 @@ def _is_foreign(path: Path, name: str) -> bool:
 
 
 def local_path(name: str) -> Path:
-    """Where on this machine is what a name stands for; copied there if need be."""
+    """The local path of what a name stands for, copied there if need be."""
     if name == "bundled":
         return BUNDLED
     if name.startswith(hubs.SCHEMES):

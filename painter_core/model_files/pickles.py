@@ -48,7 +48,7 @@ def load_pickle(file: Path) -> dict[str, Tensor]:
 
     Args:
         file: a flat dict of tensors, or a dict that holds one under "state_dict" or "model". A second one
-            under "ema" is added with AVERAGED before its names; all else that stands beside is dropped.
+            under "ema" is added with AVERAGED before its names; everything else beside it is dropped.
     """
     check_download(file)
     names = _stand_ins(file)

@@ -1,4 +1,4 @@
-"""A model's archive: brought to this machine, compared with what is known of it, unpacked."""
+"""A model's archive: brought to this machine, compared with what is known about it, unpacked."""
 
 import logging
 import shutil
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 KEPT = ("config.json", "pytorch_model.bin", "model.safetensors", "vocab.txt", "tokenizer_config.json",
         "vqgan.safetensors", "gpt.safetensors", "tokenizer.json", "README.md")  # fmt: skip
-MAX_BYTES = 64 * 2**30  # of an archive, and of what it unpacks to
+MAX_BYTES = 64 * 2**30  # limit for an archive, and for what it unpacks to
 MAX_MEMBERS = 10_000
 PROGRESS_S = 5.0
 
@@ -26,7 +26,7 @@ def local_copy(short: str, archive: Archive, sha: str | None, temporary: Path) -
     """The archive as a local file, itself or downloaded into `temporary`, and its version.
 
     Raises:
-        ValueError: it cannot be had; says which file to put where.
+        ValueError: it cannot be fetched; the message says which file to put where.
     """
     if is_local(archive.url):
         if not Path(archive.url).is_file():
@@ -71,7 +71,7 @@ class _Progress:
 
 
 def check_archive(short: str, url: str, file: Path, size_bytes: int | None, sha: str | None) -> str:
-    """The archive's sha256, which must be the expected one."""
+    """The archive's sha256; ValueError unless size and sha256 are the expected ones."""
     check_download(file, f"{short}: {redact(url)}")
     size, found = file.stat().st_size, file_sha256(file)
     if size_bytes not in (None, size):
@@ -92,7 +92,7 @@ def unpack(file: Path, directory: Path) -> None:
         with tarfile.open(file) as tar:
             size = 0
             for number, member in enumerate(tar):
-                tarfile.data_filter(member, str(unpacked))  # also of files that are not wanted: it raises
+                tarfile.data_filter(member, str(unpacked))  # raises for an unsafe member, wanted or not
                 size += member.size
                 if not (member.isfile() or member.isdir()) or size > MAX_BYTES or number >= MAX_MEMBERS:
                     raise ValueError(

@@ -29,7 +29,7 @@ MAX_REGISTRY_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """Where a model's archive is, and what is known of it."""
+    """Where a model's archive is, and what is known about it."""
 
     url: str
     """Absolute path, or URL."""
@@ -41,7 +41,7 @@ def locate(short: str) -> Archive:
     """The archive of a model.
 
     Raises:
-        ValueError: no registry names it, or none can be read; says which file to put where.
+        ValueError: no registry names it, or none can be read; the message says which file to put where.
     """
     if by_hand(short).is_file():
         return Archive(url=str(by_hand(short)))
@@ -74,7 +74,7 @@ def is_placed(short: str) -> bool:
 
 
 def by_hand(short: str) -> Path:
-    """Where a user puts an archive that nothing else gives."""
+    """Where a user puts an archive that cannot be found otherwise."""
     return cache_root() / "zoo" / f"{short.replace('/', '--')}.tgz"
 
 
@@ -155,7 +155,7 @@ def check_network(name: str, url: str, sha: str | None) -> None:
 
 
 def unavailable(name: str, why: str) -> ValueError:
-    """What to say when a model cannot be had: the reason, and which file to put where."""
+    """What to say when a model cannot be fetched: the reason, and which file to put where."""
     short = "NAME" if name == "PAINTER_ZOO" else name
     return ValueError(
         f"{name}: {why}. Put the model's archive (.tgz of config.json, pytorch_model.bin, vocab.txt) at "

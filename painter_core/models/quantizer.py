@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SCORED_ROWS = 1024  # latents compared at a time: the scores of 1,024 with 16,384 entries are 64 MiB
-GROUP = 128  # scores whose largest is found first
+GROUP = 128  # scores a group: the largest group is found first, then the place in it
 
 QuantizerForm = Literal["nearest", "dot", "projected"]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from painter_core.models.quantizer import Quantizer, QuantizerForm
 
-NO_CODE = -1  # of a latent that is NaN or infinite, for which every entry would be the nearest
+NO_CODE = -1  # for a latent that is NaN or infinite, to which every entry would be the nearest
 
 
 @dataclass(frozen=True, kw_only=True)

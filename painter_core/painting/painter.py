@@ -5,6 +5,7 @@ row does not depend on how many other rows there are.
 """
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 
 from painter_core.compute.devices import DTYPES, prepare_vqgan, set_tf32
 from painter_core.compute.finite import check_pixels
-from painter_core.compute.memory import vqgan_most_rows
+from painter_core.compute.memory import kv_cache_bytes, vqgan_most_rows
 from painter_core.compute.pieces import Pieces
 from painter_core.images.pixels import quantize_pixels
 from painter_core.model_files.directory import ModelDirectory
@@ -22,6 +23,8 @@ from painter_core.models.cached_gpt import CachedGPT
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
 from painter_core.painting.static_sampling import StaticSampler
 from painter_core.text.ids import TextIds, text_ids
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,10 @@ class Painter:
         self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config, device.type))
         self._static: dict[int, StaticSampler] = {}
         self._lock = threading.Lock()
+        cached = sampling.rows_per_picture * kv_cache_bytes(self.gpt.config, precision)
+        log.info(
+            "sampling: %d pictures a batch, %.1f MB of keys and values each", micro_batch_size, cached / 1e6
+        )
         self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
 
     def text_ids(self, texts: list[str]) -> TextIds:

@@ -21,7 +21,8 @@ from painter_core.painting.sampling import (
 )
 
 BUCKET = 32  # positions
-MOST_VERSIONS = 128  # of the step: buckets, times the numbers of pictures after a GPU ran out of memory
+# of the step: buckets (32 of 1,024 codes), times the numbers of pictures after a GPU ran out of memory
+MOST_VERSIONS = 512
 WARM_UP = 3  # runs before a capture, in which libraries allocate what they need
 
 
@@ -29,6 +30,7 @@ def _compiled(step: Callable[[int], None]) -> Callable[[int], None]:
     """A step that is compiled for each bucket; an error, instead of a slow step, if that cannot be done."""
     # torch gives up on a function after eight versions: that is f16_16384's eight buckets of one sampler
     torch._dynamo.config.recompile_limit = MOST_VERSIONS
+    torch._dynamo.config.accumulated_recompile_limit = MOST_VERSIONS
     return torch.compile(step, dynamic=False, fullgraph=True)
 
 

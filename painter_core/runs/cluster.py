@@ -41,7 +41,7 @@ def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
 
 
 def wanted_workers(
-    flag: str, text: str | None, room: int, kind: str, *, default: tuple[int, int]
+    flag: str, text: str | None, room: int, has: str, *, default: tuple[int, int]
 ) -> tuple[int, int]:
     """How many workers there are to be, at least and at most.
 
@@ -49,7 +49,7 @@ def wanted_workers(
         flag: for the message.
         text: its value, `N` or `MIN,MAX`.
         room: how many the cluster takes now.
-        kind: of workers, for the message.
+        has: what the cluster has, for the message.
         default: without the flag.
 
     Raises:
@@ -57,7 +57,7 @@ def wanted_workers(
     """
     least, most = parse_range(flag, text) or default
     if least > room:
-        raise ValueError(f"{flag} {least}: the cluster has room for {room} {kind}")
+        raise ValueError(f"{flag} {least}: the cluster has {has}")
     return least, most
 
 

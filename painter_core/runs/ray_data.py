@@ -60,7 +60,11 @@ class Resources:
         if self.worker_bytes and not gpus:
             default = max(1, min(default, int(cluster.memory_bytes / self.worker_bytes)))
         least, most = wanted_workers(
-            "--num-actors", self.flags.num_actors, room, "model workers", default=(default, default)
+            "--num-actors",
+            self.flags.num_actors,
+            room,
+            f"room for {room} model workers",
+            default=(default, default),
         )
         return ModelWorkers(least=least, most=most, num_cpus=num_cpus, num_gpus=gpus)
 

@@ -44,8 +44,8 @@ def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     """
     on_gpu = cluster.gpus > 0 if flags.use_gpu == "auto" else flags.use_gpu == "yes"
     room = int(cluster.gpus if on_gpu else cluster.cpus)
-    kind = f"training workers on {'GPUs' if on_gpu else 'CPUs'}"
-    least, most = wanted_workers("--num-workers", flags.num_workers, room, kind, default=(1, 1))
+    has = f"{room} {'GPUs' if on_gpu else 'CPUs'}"
+    least, most = wanted_workers("--num-workers", flags.num_workers, room, has, default=(1, 1))
     # the global batch is made for so many workers, and stays: there must be room for them now
     return Workers(least=least, most=min(most, room), use_gpu=on_gpu)
 

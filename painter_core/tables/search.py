@@ -167,7 +167,7 @@ class _Search:
         return _is_file(entry)
 
     def _parts(self, table: Entry) -> list[Found]:
-        """The parts of a finished table of ours, their sizes compared with its manifest."""
+        """The parts of a finished table in our format, their sizes compared with its manifest."""
         url = self._url(table)
         there = {entry.name: entry for entry in entries_in(self._fs, table)}
         found = []

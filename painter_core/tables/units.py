@@ -76,8 +76,8 @@ def plan_units(
     """Cuts the files into units, in order.
 
     Units have about 512 rows, fewer in a small table, of large rows, or of rows that make many or large
-    pictures, and a multiple of the micro-batch, so that few micro-batches are filled up. The number of
-    workers plays no part.
+    pictures, and a multiple of the micro-batch, so that few micro-batches need padding. The number of
+    workers does not matter.
 
     Args:
         micro_batch_size: rows a model call.

@@ -189,7 +189,7 @@ def test_too_many_rejects_end_before_training(jobs: Jobs, pairs: Path, tmp_path:
         ({"tables": "TABLE/a.tsv,TABLE/a.tsv,TABLE/a.tsv"}, {}, "got 3 tables"),
         ({}, {"codes_dir": None}, "or give --codes-dir DIR"),
         ({}, {"codes_dir": "a,b"}, "--codes-dir a,b: a comma"),
-        ({}, {"vqgan": "none"}, "none: no such directory"),
+        ({}, {"vqgan": "none"}, "none: no such file or directory"),
     ],
 )
 def test_mistakes_show_before_pairs_are_encoded(

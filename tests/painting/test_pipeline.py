@@ -101,8 +101,9 @@ def test_bad_arguments(model: str, arguments: dict, message: str) -> None:
 def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> None:
     monkeypatch.setenv("PAINTER_CACHE", str(tmp_path))
     monkeypatch.delenv("PAINTER_ZOO", raising=False)
+    monkeypatch.setenv("PAINTER_OFFLINE", "1")
     for name in ("pai-painter-commercial-base-zh", TASK):
-        with pytest.raises(ValueError, match="PAINTER_ZOO is not set"):
+        with pytest.raises(ValueError, match=r"PAINTER_OFFLINE is set, so https:.* is not asked"):
             pipeline(name)
     with pytest.raises(ValueError, match="names a model itself"):
         pipeline("pai-painter-commercial-base-zh", model)

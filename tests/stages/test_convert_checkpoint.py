@@ -19,7 +19,7 @@ def test_outputs_are_whole_or_absent(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     with pytest.raises(Refused, match="name another directory"):
         converted(source, tmp_path / "ours")
-    with pytest.raises(ValueError, match="no such directory or file"):
+    with pytest.raises(ValueError, match="no such file or directory"):
         converted(tmp_path / "nothing", tmp_path / "ours2")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["easynlp", "ours"]
 

@@ -90,12 +90,8 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
     tables = split_tables(config.tables)
     manifests = _codes_manifests(tables)
     start = find_start(config, open_vqgan(tables[0]))
-    for table in tables:
-        check_captions(table, start.tokenizer, text_len=start.gpt.text_len)
+    samples = _count_samples(tables, manifests, start)
     workers = find_workers(config.run, cluster)
-    samples = sum(p["rows"] for p in manifests[0]["parts"])
-    if samples < 1:
-        raise ValueError(f"--tables {tables[0]}: no rows")
     batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
     identity = _identity(config, manifests, start)
     stored = training.take_up(
@@ -124,6 +120,16 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
         plan.tokenizer_dir.mkdir(parents=True, exist_ok=True)
         start.tokenizer.save(plan.tokenizer_dir)
     return plan, training
+
+
+def _count_samples(tables: list[str], manifests: list[dict[str, Any]], start: "Start") -> int:
+    """Samples of the training table; ValueError if there are none, or if hardly a word of them is known."""
+    for table in tables:
+        check_captions(table, start.tokenizer, text_len=start.gpt.text_len)
+    samples = sum(part["rows"] for part in manifests[0]["parts"])
+    if samples < 1:
+        raise ValueError(f"--tables {tables[0]}: no rows")
+    return samples
 
 
 def training_run(config: TrainConfig, run: Run) -> TrainingRun:
