@@ -113,7 +113,7 @@ def _clip(config: ConvertConfig, target: Path) -> list[str]:
     options = config.options
     if (config.vqgan, options.n_head, options.image_size, options.text_len) != (None, None, None, None):
         raise ValueError("--vqgan, --n-head, --image-size, --text-len: mean nothing for a Chinese CLIP")
-    return to_transformers(Path(config.source), target, options.vocab)
+    return to_transformers(Path(str(config.source)), target, options.vocab)
 
 
 def _to_easynlp(

@@ -144,6 +144,8 @@ def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:
         return True
     if not is_image:
         return pa.types.is_integer(kind)
+    if pa.types.is_fixed_size_list(kind):  # the codes of a picture
+        return kind.value_type == pa.uint16()
     if pa.types.is_struct(kind):  # the image type of Hugging Face data sets: {bytes, path}
         return "bytes" in [f.name for f in kind] and _allowed(kind.field("bytes").type, is_image=True)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)

@@ -5,8 +5,12 @@ from pathlib import Path
 from painter_core.compute.memory import vqgan_row_bytes
 from painter_core.files.storage import absolute, file_sha256
 from painter_core.model_files.chinese_clip import open_clip
+from painter_core.model_files.directory import weights_bytes
 from painter_core.model_files.inception_file import load_inception
 from painter_core.model_files.open import name_for_workers, open_model
+from painter_core.models.chinese_clip import ChineseCLIP
+from painter_core.models.gpt import GPT
+from painter_core.models.vqgan import VQGAN
 from painter_core.stages.evaluate.config import EvaluateConfig
 from painter_core.stages.evaluate.judging import (
     ClipJudge,
@@ -107,6 +111,22 @@ def memory_per_row(judging: Judging) -> int:
             needed, 3 * 4 * gpt.image_len * gpt.codebook_size
         )  # logits, and what softmax makes of them
     return needed
+
+
+def weights_of(judging: Judging) -> int:
+    """Bytes of all models' weights, which every model worker holds at once."""
+    files, found = [], 0
+    if judging.inception:
+        files.append(judging.inception.file)
+    if judging.clip:
+        found += weights_bytes(ChineseCLIP, open_clip(judging.clip.directory).config)
+    if judging.likelihood:
+        model = open_model(judging.likelihood.model)
+        found += weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan)
+    if judging.reconstruction:
+        found += weights_bytes(VQGAN, open_model(judging.reconstruction.vqgan).vqgan)
+        files += (judging.reconstruction.perceptual or "").split(",")
+    return found + sum(Path(file).stat().st_size for file in files if file)
 
 
 def files_of(judging: Judging) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.evaluate.config import EvaluateConfig
 from painter_core.stages.evaluate.extract import extract
-from painter_core.stages.evaluate.judges import files_of, memory_per_row
+from painter_core.stages.evaluate.judges import files_of, memory_per_row, weights_of
 from painter_core.stages.evaluate.measure import MeasurePictures
 from painter_core.stages.evaluate.prepare import PrepareCodes, PreparePictures, ScoresPart
 from painter_core.stages.evaluate.reference import check_reference, keep_statistics
@@ -19,8 +19,6 @@ from painter_core.stages.evaluate.sources import Source, plan_sources, reference
 from painter_core.stages.evaluate.write import write_report
 
 log = logging.getLogger(__name__)
-
-UNIT_BYTES = 128 * 2**20  # of the forms of a unit's pictures on their way to a model
 
 
 def evaluate(config: EvaluateConfig, run: Run) -> None:
@@ -57,7 +55,6 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
 def table_job(source: Source, config: EvaluateConfig) -> TableJob:
     """The job that makes a scores table."""
     judging = source.judging
-    record = max(1, judging.forms().dtype.itemsize)
     return TableJob(
         stage="evaluate",
         table="scores",
@@ -67,7 +64,8 @@ def table_job(source: Source, config: EvaluateConfig) -> TableJob:
         model=config.model_flags(),
         row_bytes=source.row_bytes,
         memory_per_row=memory_per_row(judging),
-        unit_rows=min(512, max(16, UNIT_BYTES // record)),
+        weights_bytes=weights_of(judging),
+        picture_bytes=judging.forms().dtype.itemsize,
         reads=files_of(judging),
     )
 

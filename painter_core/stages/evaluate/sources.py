@@ -17,9 +17,10 @@ from painter_core.stages.evaluate.config import EvaluateConfig
 from painter_core.stages.evaluate.judges import open_judges
 from painter_core.stages.evaluate.judging import Judging
 from painter_core.tables.columns import Columns
-from painter_core.tables.inputs import SUFFIXES, find_files
+from painter_core.tables.inputs import find_files
 from painter_core.tables.records import read_manifest
 from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.search import SUFFIXES
 from painter_core.tables.units import plan_units
 from schemas import outputs
 
