@@ -72,6 +72,7 @@ class EvaluateConfig:
         if self.table.outputs.endswith((".tsv", ".parquet")):
             raise ValueError(f"--outputs {self.table.outputs}: a score is a directory, name one")
         self._check_companions()
+        self._check_settings()
         _ = self.blurs, self.model_flags()
 
     def _check_companions(self) -> None:
@@ -90,6 +91,21 @@ class EvaluateConfig:
             if is_needed and value is None:
                 raise ValueError(f"{flag}: not given, but {self._what()} needs it")
             if value is not None and not is_used:
+                raise ValueError(f"{flag} {value}: given, but {self._what()} has no use for it")
+
+    def _check_settings(self) -> None:
+        """No setting of something that is not there."""
+        no_model = not (self.stats_only or self.reconstruction or self.wanted)
+        changed: dict[str, tuple[object, object, bool]] = {
+            "--resize": (self.resize, "torch-fidelity", self.inception is None),
+            "--reference-schema": (self.reference_schema, PAIRS_SCHEMA, self.reference is None),
+            "--reference-sequence": (self.reference_sequence, "imgbase64", self.reference is None),
+            "--micro-batch-size": (self.micro_batch_size, None, no_model),
+            "--num-actors": (self.num_actors, None, no_model),
+            "--gpus-per-actor": (self.gpus_per_actor, None, no_model),
+        }
+        for flag, (value, default, is_ignored) in changed.items():
+            if value != default and is_ignored:
                 raise ValueError(f"{flag} {value}: given, but {self._what()} has no use for it")
         if self.blurs != (0,) and not (self.stats_only or "fid" in self.wanted):
             raise ValueError(f"--fid-blur {self.fid_blur}: given, but {self._what()} has no use for it")

@@ -12,22 +12,28 @@ from dataclasses import dataclass
 from painter_core.errors import Refused
 from painter_core.files.storage import filesystem, join, redact
 from painter_core.model_files.open import open_model
-from painter_core.runs.flags import OUTPUTS_SCHEMA, PairFlags, TableFlags
+from painter_core.runs.flags import OUTPUTS_SCHEMA, PAIRS_SCHEMA, PairFlags, TableFlags
 from painter_core.stages.evaluate.config import EvaluateConfig
 from painter_core.stages.evaluate.judges import open_judges
 from painter_core.stages.evaluate.judging import Judging
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.records import read_manifest
-from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.run_directory import UNFINISHED, RunDirectory
 from painter_core.tables.search import SUFFIXES
 from painter_core.tables.units import plan_units
 from schemas import outputs
 
 REFERENCE = "reference"
-OURS = re.compile(
-    r"score\.json|score\.md|report\.html|scores\.parquet"
-)  # beside the folders of several tables
+OURS = (
+    REFERENCE,
+    "score.json",
+    "score.md",
+    "report.html",
+    "scores.parquet",
+)  # beside several tables' folders
+# a name, and what a killed run leaves of it: its lock, what was to replace it, a file half written
+LEFT = re.compile(r"\.?(.+?)(\.new|\.lock)?(\.[0-9a-f]{32}\.tmp)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,17 +144,23 @@ def _check_codes(table: str, checkpoint_dir: str) -> None:
 def _picture_columns(config: EvaluateConfig, table: str) -> Columns:
     """What is read; of a TSV that generate wrote, its run directory says the columns."""
     flags = config.input
-    if flags.input_schema == OUTPUTS_SCHEMA and table.endswith(".tsv"):
-        plan = RunDirectory(table).read_json("_run", "plan.json") or {}
-        if names := plan.get("settings", {}).get("output_columns"):
-            flags = dataclasses.replace(flags, input_schema=",".join(names))
+    if flags.input_schema == OUTPUTS_SCHEMA and (schema := _schema_of_outputs(table)):
+        flags = dataclasses.replace(flags, input_schema=schema)
     return flags.columns()
+
+
+def _schema_of_outputs(table: str) -> str:
+    """The columns of a TSV that generate wrote; empty for other tables."""
+    plan = RunDirectory(table).read_json("_run", "plan.json") if table.endswith(".tsv") else None
+    return ",".join((plan or {}).get("settings", {}).get("output_columns", ()))
 
 
 def _reference_columns(config: EvaluateConfig) -> Columns:
     reference = str(config.reference)
     if _kind(reference) == "outputs":
         return Columns(schema=(), image=outputs.IMAGE_COLUMN)
+    if config.reference_schema == PAIRS_SCHEMA and (schema := _schema_of_outputs(reference)):
+        return Columns.of_flags(schema, second_sequence=outputs.IMAGE_COLUMN)
     return PairFlags(
         input_schema=config.reference_schema,
         first_sequence=config.input.first_sequence,
@@ -176,8 +188,12 @@ def _check_outputs(config: EvaluateConfig, names: list[str]) -> None:
     if len(names) == 1 or not fs.exists(path):
         return
     for entry in sorted(fs.ls(path, detail=False)):
-        base = entry.rstrip("/").rpartition("/")[2].removesuffix(".new")
-        if base not in (*names, REFERENCE) and not OURS.fullmatch(base):
+        base = entry.rstrip("/").rpartition("/")[2]
+        if (
+            base not in names
+            and LEFT.fullmatch(base)[1] not in (*names, *OURS)
+            and not UNFINISHED.fullmatch(base)
+        ):
             raise Refused(
                 f"{redact(config.table.outputs)} holds something else ({base}); name an empty or new "
                 "--outputs for the score of several tables"

@@ -22,6 +22,9 @@ from painter_core.stages.evaluate.reduce import ReferenceSet, reduce_table
 from painter_core.stages.evaluate.reference import open_reference
 from painter_core.stages.evaluate.sources import REFERENCE, Source
 from painter_core.tables.parquet import parquet_bytes
+from painter_core.tables.plan import stored_units
+from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.units import Unit
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def write_report(config: EvaluateConfig, sources: list[Source], runs: list[Table
             continue
         found = extract(source.table.outputs, source.table.tables, _folder(root, str(i)))
         reduced = reduce_table(source.name, found, config.wanted, config.blurs, reference, classes)
-        units = run.plan.units
+        units = _units_of(source.table.outputs)
         judged.append(
             Judged(found=found, reduced=reduced, judging=source.judging, reader=run.reader, units=units)
         )
@@ -65,6 +68,11 @@ def write_report(config: EvaluateConfig, sources: list[Source], runs: list[Table
     write_bytes(fs, join(path, "score.md"), to_markdown(score).encode())
     write_bytes(fs, join(path, "score.json"), score.to_json().encode())
     log.info("score -> %s\n%s", join(config.table.outputs, "report.html"), to_markdown(score))
+
+
+def _units_of(outputs: str) -> list[Unit]:
+    """The units that a table was made of, also if they would be cut otherwise now."""
+    return stored_units(RunDirectory(outputs).read_json("_run", "plan.json"))
 
 
 def _folder(root: Path, name: str) -> Path:

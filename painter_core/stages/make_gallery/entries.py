@@ -145,6 +145,10 @@ def _scores(table: str) -> dict[str, list[str]]:
         raise ValueError(f"--scores {redact(table)}: a table of {kind}, expected scores of jobs/evaluate.py")
     found: dict[str, list[str]] = defaultdict(list)
     for part in iter_parts(table):
+        if f"read_{next(iter(VALUES))}" not in part.column_names:
+            raise ValueError(
+                f"--scores {redact(table)}: scores without attributes, made without --attributes"
+            )
         for row in part.to_pylist():
             right = sum(row[f"read_{name}"] == row[f"wanted_{name}"] for name in VALUES)
             found[row["idx"]].append(f"{right}/{len(VALUES)}")
