@@ -14,7 +14,7 @@ from painter_core.images.decode import FORMATS, MAX_PIXELS
 
 SHOWN_BY_BROWSERS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 THUMBNAIL_PX = 512  # twice the widest a picture is laid out
-KEEP_BYTES = 32 * 1024  # a picture above this is embedded as a WebP thumbnail: 500 rows stay under 20 MB
+KEEP_BYTES = 32 * 1024  # a picture above this is embedded as a WebP thumbnail
 PIXELATED_UP_TO_PX = 128  # pictures this small are enlarged, and their pixels are to be seen
 
 
@@ -59,8 +59,13 @@ def embed(image: bytes) -> Embedded:
 
 
 def _thumbnail(picture: Image.Image) -> tuple[bytes, tuple[int, int]]:
+    """A WebP of at most KEEP_BYTES, as large as they allow, and its size."""
     small = picture.convert("RGB")
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))  # keeps the aspect, never enlarges
-    encoded = io.BytesIO()
-    small.save(encoded, "WEBP", quality=88)
-    return encoded.getvalue(), small.size
+    side = THUMBNAIL_PX
+    while True:
+        small.thumbnail((side, side))  # keeps the aspect, never enlarges
+        encoded = io.BytesIO()
+        small.save(encoded, "WEBP", quality=88)
+        if encoded.tell() <= KEEP_BYTES:  # 64 x 64 pixels always are
+            return encoded.getvalue(), small.size
+        side = side * 3 // 4

@@ -141,7 +141,7 @@ def look(paths: list[str], token: str) -> Look:
 
 
 def versions() -> dict[str, str]:
-    """Of what makes a table's bytes, without the kind of build: a head may lack its workers' GPUs."""
+    """Versions of what makes a table's bytes, without the build's kind: a head may lack its workers' GPUs."""
     python = ".".join(platform.python_version_tuple()[:2])
     return {"python": python, **{name: _version(name) for name in PACKAGES}}
 

@@ -74,7 +74,7 @@ class Place:
         return self._beside_path if self.is_beside else self._path
 
     def check_foreign(self) -> None:
-        """Raises Refused if something stands there that no run of this kind left."""
+        """Raises Refused if the place holds something that no run of this kind left."""
         fs, path, shown = self._fs, self._path, redact(self.url)
         if replacement.is_ours(fs, self._beside_path):
             return  # a run of ours stood here, and may be half removed
@@ -141,7 +141,7 @@ class Place:
         return self._place(plan)
 
     def _is_complete(self, plan: dict[str, Any], *, overwrite: bool) -> bool:
-        """Whether this run stands there complete; Refused if it is another one's place."""
+        """Whether this run is there and complete; Refused if it is another one's place."""
         stored = replacement.read_plan(self._fs, self._path)
         if stored is None:
             return False

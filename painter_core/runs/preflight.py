@@ -27,7 +27,7 @@ def check_writable(flag: str, url: str) -> None:
         except OSError as error:
             raise ValueError(
                 f"{flag} {redact(url)}: cannot be written: {redact(place)}: {error}. Name another place, or "
-                "mend its permissions (the directory above is needed too: the lock stands there)"
+                "mend its permissions (the directory above is needed too: the lock is written there)"
             ) from None
 
 

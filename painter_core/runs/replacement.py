@@ -123,7 +123,7 @@ def clear(fs: AbstractFileSystem, root: str, ours: re.Pattern[str]) -> None:
     if read_plan(fs, root) is None:
         return
     # the manifest first, so that no reader takes the rest for a finished run; the plan last, so that a
-    # removal that is cut short can be taken up again
+    # removal that is cut short can be resumed
     for name in sorted(_ls(fs, root), key=lambda name: not name.endswith(_LAST)):
         base = name.rpartition("/")[2]
         if ours.fullmatch(base) and base != "_run":

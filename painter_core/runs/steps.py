@@ -31,7 +31,7 @@ class Actors:
     operator: Callable[..., Operator]
     """Its class."""
     arguments: dict[str, Any]
-    """Of the class."""
+    """Constructor arguments of the class."""
 
 
 @dataclass(frozen=True, kw_only=True)

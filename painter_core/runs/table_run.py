@@ -55,11 +55,11 @@ class TableJob:
     memory_per_row: int = 0
     """Bytes that the model needs for a row."""
     weights_bytes: int = 0
-    """Of the model's weights, which every worker loads."""
+    """Bytes of the model's weights, which every worker loads."""
     pictures_a_row: int = 1
     """Pictures that are decoded or painted for a row."""
     picture_bytes: int = 0
-    """Of one such picture, decoded."""
+    """Bytes of one such picture, decoded."""
     gpu_rows: int = 128
     """Rows of a GPU's micro-batch."""
     reads: tuple[str, ...] = ()

@@ -34,7 +34,7 @@ class TrainingRun:
 
     Raises:
         ValueError: the directory is a URL.
-        Refused: something else stands there.
+        Refused: something else is there.
     """
 
     def __init__(self, stage: str, flag: str, url: str, run: Run) -> None:
@@ -53,7 +53,7 @@ class TrainingRun:
         return Path(self._place.path)
 
     def stored(self) -> dict[str, Any] | None:
-        """plan.json of the run that stands there, if there is one, with `began_s`: when it was written."""
+        """plan.json of the run that is there, if there is one, with `began_s`: when it was written."""
         file = Path(self._place.path) / "_run" / "plan.json"
         if not file.is_file():
             return None

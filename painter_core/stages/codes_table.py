@@ -56,7 +56,7 @@ class CaptionCounts:
 
     @property
     def unknown_fraction(self) -> float:
-        """Of the tokens."""
+        """Share of the tokens that are unknown."""
         return self.unknown / max(1, self.tokens)
 
     def __str__(self) -> str:

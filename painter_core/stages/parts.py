@@ -30,7 +30,7 @@ class OutputTable:
     """Pictures -> the part's table, encoded and in base64."""
 
     columns: tuple[str, ...]
-    """Of the output, in order."""
+    """Columns of the output, in order."""
     max_generated_num: int
     image_format: ImageFormat
     easynlp_format: bool

@@ -38,5 +38,5 @@ def model_pins(model: ModelDirectory) -> dict[str, str]:
 
 
 def content_sha256(manifest: Mapping[str, Any]) -> str:
-    """Of a finished table's rows: its parts' sums, in order."""
+    """What names a finished table's rows: its parts' sums, in order."""
     return sha256("\n".join(part["sha256"] for part in manifest["parts"]).encode())

@@ -59,7 +59,7 @@ def _holds(fs: AbstractFileSystem, path: str, names: re.Pattern[str]) -> bool:
 
 
 def is_table(fs: AbstractFileSystem, directory: Entry, names: set[str]) -> bool:
-    """Whether a directory is a table of ours, finished or not. A manifest.json alone need not be ours.
+    """Whether our jobs wrote a directory, finished or not. A manifest.json alone need not be ours.
 
     Args:
         names: of what stands in it.

@@ -177,7 +177,7 @@ def glob(fs: AbstractFileSystem, pattern: str, passed: Counter[str]) -> list[Ent
 def _below(
     fs: AbstractFileSystem, directory: Entry, passed: Counter[str], *, with_files: bool
 ) -> list[Entry]:
-    """A directory and all directories in it, but for hidden ones and those in a table of ours."""
+    """A directory and all directories in it, but for hidden ones and those inside one of our tables."""
     directories: list[Entry] = []
 
     def select(here: Entry, entries: list[Entry]) -> Iterable[Entry]:

@@ -112,6 +112,13 @@ class RunDirectory:
         )
 
 
+def table_url(table: str) -> str:
+    """The directory of our table that is named by its single file, X.parquet or X.tsv; else the name."""
+    directory = RunDirectory(table)
+    is_ours = directory.single_file and directory.read_json("_run", "plan.json") is not None
+    return directory.url if is_ours else table
+
+
 def foreign_name(fs: AbstractFileSystem, root: str) -> str:
     """A file that is not ours in a directory without a plan; empty if there is none."""
     for directory in (root, join(root, "_run")):

@@ -47,7 +47,7 @@ class TrainConfig:
     epoch_num: float = field(default=1.0, metadata=BOUND)
     """Passes over the training table; may be a fraction."""
     weight_decay: float = field(default=1e-4, metadata=BOUND)
-    """Of weight matrices; biases, norms and embeddings are not decayed."""
+    """Decay of weight matrices; biases, norms and embeddings are not decayed."""
     optimizer: Literal["adamw", "muon"] = field(default="adamw", metadata=BOUND)
     """adamw, as EasyNLP; muon for the matrices of the blocks learns from scratch in about a third of the
     steps."""

@@ -49,7 +49,7 @@ class VQGANTrainConfig:
     disc_weight: float = field(default=0.5, metadata=BOUND)
     """Weight of the adversarial loss, times the adaptive weight."""
     ema_decay: float = field(default=0.998, metadata=BOUND)
-    """Of the averaged weights, which are what is saved."""
+    """Decay of the averaged weights, which are what is saved."""
     run: TrainingRunFlags = field(default_factory=lambda: TrainingRunFlags(keep_checkpoints=2))
     precision: Literal["auto", "fp32", "bf16"] = field(default="auto", metadata=BOUND)
     """bf16 is autocast with float32 weights and a float32 quantizer; auto: bf16 where the hardware has it."""

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from painter_core.compute.finite import codes_on_host
+from painter_core.compute.memory import vqgan_most_rows
 from painter_core.images.pixels import to_pixels, to_uint8
 from painter_core.models.vqgan import VQGAN
 
@@ -16,6 +17,7 @@ def validate(vqgan: VQGAN, pictures: np.ndarray, batch_size: int = 32) -> dict[s
         pictures: uint8 (n, S, S, 3).
     """
     device = vqgan.quantize.embedding.weight.device
+    batch_size = min(batch_size, vqgan_most_rows(vqgan.config, device.type))
     errors, squares, counts = [], [], np.zeros(vqgan.config.codebook_size, np.int64)
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]

@@ -1,4 +1,4 @@
-"""The gallery page: what it escapes, what it samples, which pictures it takes; and a browser shows them."""
+"""The gallery page: what it escapes, how large it gets, which pictures it takes; and a browser shows them."""
 
 import base64
 import io
@@ -8,11 +8,12 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from painter_core.images.embed import THUMBNAIL_PX
-from painter_core.stages.make_gallery.page import GalleryEntry, render_gallery, write_gallery
+from painter_core.images.embed import KEEP_BYTES, THUMBNAIL_PX
+from painter_core.stages.make_gallery.page import MAX_PICTURES, GalleryEntry, render_gallery, write_gallery
 from painter_core.text.escape import visible
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -117,37 +118,42 @@ def test_long_text_is_cut_and_said_so() -> None:
     assert "i" * 80 + "… (200 characters)" in page.text
 
 
-def _shown(count: int, **options: int) -> tuple[list[str], str]:
-    image = _image(size=(1, 1))
-    entries = (_entry(idx=f"row-{i:05d}", images=(image,)) for i in range(count))
-    page = render_gallery(entries, title="t", **options)  # type: ignore[arg-type]
-    return re.findall(r"<dd>(row-\d+)</dd>", page), _Page(page).text
+def _extent(rows: int, pictures: int = 1, **options: int) -> str:
+    entries = (_entry(images=(_image(size=(1, 1)),) * pictures) for _ in range(rows))
+    text = _Page(render_gallery(entries, title="t", **options)).text  # type: ignore[arg-type]
+    return next(line for line in text.splitlines() if " row" in line)
 
 
-def test_large_tables_are_sampled() -> None:
-    shown, text = _shown(1234, max_entries=50, seed=3)
-    assert "50 of 1,234 shown, sampled with seed 3" in text
-    assert len(set(shown)) == 50
-    assert shown == sorted(shown)  # in the order of the table
-    assert max(shown) > "row-00617"  # not merely its head
-    assert _shown(1234, max_entries=50, seed=3)[0] == shown
-    assert _shown(1234, max_entries=50, seed=4)[0] != shown
+def test_how_much_is_shown_is_said() -> None:
+    assert _extent(7) == _extent(7, total=7) == "7 rows"
+    assert _extent(0) == "0 rows"
+    assert _extent(7, total=12345, seed=3) == "7 of 12,345 rows shown, sampled with seed 3"
+    assert _extent(3, 16) == "3 rows; 48 pictures, of at most 1,000 a page"
+    assert _extent(3, 2, total=4) == (
+        "3 of 4 rows shown, sampled with seed 0; 6 pictures, of at most 1,000 a page"
+    )
 
 
-def test_small_tables_are_shown_whole() -> None:
-    shown, text = _shown(7, max_entries=7)
-    assert len(shown) == 7
-    assert "7 rows" in text
-    assert "sampled" not in text
-    assert "0 rows" in _shown(0)[1]
+def test_a_page_is_bounded_whatever_the_pictures_are() -> None:
+    """In bytes by thumbnails that are made smaller until they fit, in pictures by an error."""
+    noise = np.random.RandomState(0).randint(0, 256, (512, 512, 3), np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(noise).save(encoded, "PNG")
+    assert len(encoded.getvalue()) > 20 * KEEP_BYTES
+    page = render_gallery([_entry(images=(encoded.getvalue(),) * 16)], title="t")
+    assert len(page) < 16 * KEEP_BYTES * 4 / 3 + 20_000
+    sides = {picture.size for picture in _Page(page).images()}
+    assert sides <= {(s, s) for s in range(128, THUMBNAIL_PX)}, "smaller than it has to be"
+    pictures = (_image(size=(1, 1)),) * 100
+    assert _extent(MAX_PICTURES // 100, 100) == "10 rows; 1,000 pictures, of at most 1,000 a page"
+    with pytest.raises(ValueError, match=r"more than 1,000 pictures for one page"):
+        render_gallery((_entry(images=pictures) for _ in range(11)), title="t")
 
 
-def test_callers_own_sample_is_said() -> None:
-    assert "7 of 12,345 shown, sampled with seed 0" in _shown(7, total=12345)[1]
-    with pytest.raises(ValueError, match="total must be at least"):
-        _shown(7, total=6)
-    with pytest.raises(ValueError, match="max_entries"):
-        _shown(7, max_entries=0)
+def test_many_pictures_of_a_row_stand_in_lines() -> None:
+    for number, expected in ((1, "pictures"), (2, "pictures"), (3, "pictures many"), (16, "pictures many")):
+        page = render_gallery([_entry(images=(_image(),) * number)], title="t")
+        assert ("div", {"class": expected}) in _Page(page).tags
 
 
 def test_original_stands_beside_reconstruction() -> None:

@@ -107,7 +107,7 @@ def reference_is_table(reference: str) -> bool:
 def _judged(config: EvaluateConfig, name: str, flags: TableFlags, judging: Judging) -> Source:
     """One of --tables: pictures, or the codes of a codes table."""
     kind = _kind(flags.tables)
-    columns = _picture_columns(config, flags.tables)
+    columns = evaluate_columns(config, flags.tables)
     if kind == "codes":
         if config.wanted != ("likelihood",) or judging.likelihood is None or config.attributes:
             raise ValueError(
@@ -141,8 +141,8 @@ def _check_codes(table: str, checkpoint_dir: str) -> None:
         )
 
 
-def _picture_columns(config: EvaluateConfig, table: str) -> Columns:
-    """What is read; of a TSV that generate wrote, its run directory says the columns."""
+def evaluate_columns(config: EvaluateConfig, table: str) -> Columns:
+    """What is read of pictures; of a TSV that generate wrote, its run directory says the columns."""
     flags = config.input
     if flags.input_schema == OUTPUTS_SCHEMA and (schema := _schema_of_outputs(table)):
         flags = dataclasses.replace(flags, input_schema=schema)

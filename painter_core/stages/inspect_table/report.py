@@ -1,4 +1,4 @@
-"""What a table holds: rows, units, rejects, captions, pictures, codes. A table of ours may be unfinished.
+"""What a table holds: rows, units, rejects, captions, pictures, codes. Our own tables may be unfinished.
 
 Rows are streamed in this process, without Ray. Of a large table evenly spread units are read (--max-rows), of
 these evenly spread pictures are decoded (--max-pictures), in a child process.
@@ -60,7 +60,7 @@ class Report:
     num_rows: int
     rows_read: int
     run: dict[str, Any] | None
-    """Of a table of ours: stage, finished, units_done, units_left, rows_in, rows_out, rows_rejected, ..."""
+    """What our own tables also say: stage, finished, units_done, units_left, rows_in, rows_out, ..."""
     rejects: dict[str, int]
     warnings: dict[str, int]
     captions: CaptionReport

@@ -56,7 +56,7 @@ class Source:
     has_pictures: bool
     run: dict[str, Any] | None = None
     rejects: Counter[str] | None = None
-    """Of all rows, if they are known without reading them."""
+    """The number of all rows, if it is known without reading them."""
     warnings: Counter[str] | None = None
     read: Callable[[], Iterator[Rows]]
     """Rows, in order."""
@@ -83,7 +83,7 @@ def spread(sizes: list[int], max_rows: int) -> list[int]:
 
 
 def _read_input(reader: UnitReader, units: list[Unit]) -> Iterator[Rows]:
-    """Rows of files that people bring."""
+    """Rows of input files."""
     for unit in reader.read(units):
         table = unit.table
         yield Rows(
@@ -157,7 +157,7 @@ def _tsv_names(file: InputFile) -> tuple[str, ...]:
 
 
 def _read_run(directory: RunDirectory, records: list[dict[str, Any]]) -> Iterator[Rows]:
-    """Rows of a table of ours, by commit records."""
+    """Rows of a table that our jobs write, by commit records."""
     for record in records:
         name = part_name(record["unit"])
         table = _read_part(directory, name)

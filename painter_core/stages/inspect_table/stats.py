@@ -30,11 +30,11 @@ class CaptionReport:
     max_tokens: int
     text_len: int
     cut_fraction: float
-    """Of the captions: longer than text_len."""
+    """Share of the captions that are longer than text_len."""
     unk_fraction: float
-    """Of the tokens: unknown."""
+    """Share of the tokens that are unknown."""
     with_unk_fraction: float
-    """Of the captions: at least one token unknown."""
+    """Share of the captions with at least one unknown token."""
     num_all_unk: int
 
 
@@ -109,7 +109,7 @@ class RepeatStats:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureReport:
-    """Of the pictures that were decoded."""
+    """What the pictures that were decoded are like."""
 
     num_decoded: int
     formats: dict[str, int]

@@ -1,6 +1,6 @@
 """Compares the files of a table or a model with what was recorded of them, and names each that differs.
 
-A table of ours: plan, commit records and manifest by their seals, parts and rejects by size and sha256, the
+Our own tables: plan, commit records and manifest by their seals, parts and rejects by size and sha256, the
 VQGAN of a codes table, the single file against its parts, missing and surplus files. A model directory, or a
 training's: every file by checkpoint.json. Other tables: whether they can be read to the end.
 """
@@ -158,7 +158,7 @@ def _manifest_problems(
 
 
 def _joined_problems(directory: RunDirectory, parts: list[dict[str, Any]]) -> Iterator[str]:
-    """Of the single file: whether it is what its parts make."""
+    """Problems of the joined file, which must equal the join of its parts."""
     fs, path = filesystem(directory.outputs)
     if not fs.exists(path):
         yield f"{redact(directory.outputs)}: missing"
@@ -234,7 +234,7 @@ def _model_problems(path: Path) -> Iterator[str]:
 
 
 def _input_problems(file: InputFile) -> Iterator[str]:
-    """Of a file that people bring: what cannot be read."""
+    """Problems of an input file: what cannot be read."""
     try:
         if file.kind == "parquet":
             parquet_footer(file)  # or it is no Parquet file

@@ -4,6 +4,7 @@ Only the rows that are shown are read, decoded and kept, whatever the size of th
 """
 
 import base64
+import contextlib
 import logging
 import random
 from collections import Counter, defaultdict
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from painter_core.easynlp.output import read_cell
-from painter_core.errors import Refused
+from painter_core.compute.memory import vqgan_most_rows
+from painter_core.easynlp.output import COLUMNS, read_cell
+from painter_core.errors import Refused, Reject
 from painter_core.files.storage import filesystem, redact
 from painter_core.flag_checks import check_range, check_seed
 from painter_core.images.cells import image_of_cell
@@ -24,7 +26,7 @@ from painter_core.images.pixels import to_uint8
 from painter_core.runs.run import Run
 from painter_core.sample.captions import VALUES
 from painter_core.stages.codes_table import open_vqgan
-from painter_core.stages.make_gallery.page import GalleryEntry, write_gallery
+from painter_core.stages.make_gallery.page import MAX_PICTURES, GalleryEntry, write_gallery
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import iter_parts, part_rows
@@ -35,7 +37,8 @@ from painter_core.tables.units import plan_units
 
 log = logging.getLogger(__name__)
 
-DECODE_ROWS = 64  # codes decoded at a time
+KINDS = ("outputs", "codes")  # of tables
+DECODE_ROWS = 64  # codes decoded at a time, fewer of large pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class GalleryConfig:
     second_sequence: str = "imgbase64"
     """Column of the picture in --originals."""
     max_entries: int = 500
-    """At most this many rows, sampled if there are more."""
+    """At most this many rows, sampled if there are more; of rows with many pictures fewer: 1,000 pictures."""
     random_seed: int = 0
     """Seed of that sample."""
     overwrite: bool = False
@@ -81,54 +84,89 @@ def write_page(config: GalleryConfig) -> int:
     """Writes the page and returns the number of rows of the table.
 
     Raises:
-        ValueError: not a finished table of ours, or a flag that does not go with it.
+        ValueError: not a finished table of our jobs, or a flag that does not go with it.
         Refused: the page exists.
     """
     fs, path = filesystem(config.outputs)
     if fs.exists(path) and not config.overwrite:
         raise Refused(f"{config.outputs} exists; name another --outputs, or replace it with --overwrite")
-    manifest = read_manifest(RunDirectory(config.tables).url)
+    manifest = _read_manifest(config.tables)
     is_codes = manifest["table"] == "codes"
     if config.scores if is_codes else config.originals:
         raise ValueError("--scores goes with an output table, --originals with a codes table")
     rows = sum(part["rows"] for part in manifest["parts"])
-    shown = f"{redact(config.tables)}, fingerprint {manifest['fingerprint'][:16]}"
     write_gallery(
         config.outputs,
         _decoded(config, manifest) if is_codes else _painted(config, manifest),
         title="Pictures",
-        subtitle=shown,
+        subtitle=f"{redact(config.tables)}, fingerprint {manifest['fingerprint'][:16]}",
         total=rows,
-        max_entries=config.max_entries,
         seed=config.random_seed,
     )
     return rows
 
 
-def _shown_rows(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """The rows to show, in the order of the table, part by part."""
+def _read_manifest(tables: str) -> dict[str, Any]:
+    """The manifest of an output table or a codes table."""
+    directory = RunDirectory(tables)
+    fs, path = directory.path()
+    if not fs.exists(path):
+        raise ValueError(
+            f"--tables {redact(tables)}: no table of jobs/generate.py or jobs/precompute_codes.py: "
+            f"{redact(directory.url)} does not exist. jobs/inspect_table.py shows pictures of other tables"
+        )
+    manifest = read_manifest(directory.url)
+    if (kind := manifest.get("table")) not in KINDS:
+        hint = (
+            "; the pictures that it scores go with --tables, and it with --scores" if kind == "scores" else ""
+        )
+        raise ValueError(
+            f"--tables {redact(tables)}: a table of {kind}, expected {' or '.join(KINDS)}: pictures or codes "
+            f"of pictures{hint}"
+        )
+    return manifest
+
+
+def _shown_rows(
+    config: GalleryConfig, manifest: dict[str, Any], columns: tuple[str, ...], pictures: int
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows to show, in the order of the table, part by part.
+
+    Args:
+        columns: what is read of them.
+        pictures: how many each row has; of many, fewer rows are shown.
+    """
     total = sum(part["rows"] for part in manifest["parts"])
+    count = min(total, config.max_entries, max(1, MAX_PICTURES // pictures))
     generator = random.Random(config.random_seed)
-    chosen = np.sort(generator.sample(range(total), min(total, config.max_entries)))
+    chosen = np.sort(generator.sample(range(total), count))
     directory, first = RunDirectory(config.tables), 0
     for part in manifest["parts"]:
         inside = chosen[(chosen >= first) & (chosen < first + part["rows"])] - first
         first += part["rows"]
         if len(inside):
-            yield part_rows(directory, part).take(inside).to_pylist()
+            table = part_rows(directory, part)
+            if missing := [name for name in columns if name not in table.column_names]:
+                raise ValueError(
+                    f"--tables {redact(config.tables)}: without the column {', '.join(missing)}; it has "
+                    f"{', '.join(table.column_names)}. Make it again with --output-schema {','.join(columns)}"
+                )
+            yield table.take(inside).to_pylist()
 
 
 def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[GalleryEntry]:
     identity = manifest["identity"]
     scores = _scores(config.scores) if config.scores else {}
     num_pictures = identity.get("max_generated_num", 1)  # of a prompt
-    for rows in _shown_rows(config, manifest):
+    in_a_row = num_pictures if identity.get("easynlp_format") else 1
+    for rows in _shown_rows(config, manifest, COLUMNS, in_a_row):
         for row in rows:
-            images = tuple(base64.b64decode(c, validate=True) for c in read_cell(row["gen_imgbase64"]))
+            cells = read_cell(row["gen_imgbase64"])
+            images = tuple(base64.b64decode(c, validate=True) for c in cells[:MAX_PICTURES])
             found = scores.get(row["idx"], [])
             score = None
             if len(found) == num_pictures:  # else some were not scored, or several rows have this idx
-                score = ", ".join(found if len(images) > 1 else [found[row.get("sample") or 0]])
+                score = ", ".join(found if len(cells) > 1 else [found[row.get("sample") or 0]])
             yield GalleryEntry(
                 idx=row["idx"],
                 caption=row["text"],
@@ -136,18 +174,20 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
                 seed=identity.get("seed"),
                 sample=row.get("sample"),
                 score=score,
+                pictures=f"{len(images):,} of {len(cells):,}" if len(images) < len(cells) else None,
             )
 
 
 def _scores(table: str) -> dict[str, list[str]]:
     """By idx, for each of its pictures: how many attributes are right, of how many."""
-    if (kind := read_manifest(table).get("table")) != "scores":
+    if (kind := read_manifest(RunDirectory(table).url).get("table")) != "scores":
         raise ValueError(f"--scores {redact(table)}: a table of {kind}, expected scores of jobs/evaluate.py")
     found: dict[str, list[str]] = defaultdict(list)
     for part in iter_parts(table):
-        if f"read_{next(iter(VALUES))}" not in part.column_names:
+        if missing := [f"read_{name}" for name in VALUES if f"read_{name}" not in part.column_names]:
             raise ValueError(
-                f"--scores {redact(table)}: scores without attributes, made without --attributes"
+                f"--scores {redact(table)}: without {', '.join(missing)}, expected the scores of "
+                "jobs/evaluate.py --attributes"
             )
         for row in part.to_pylist():
             right = sum(row[f"read_{name}"] == row[f"wanted_{name}"] for name in VALUES)
@@ -157,11 +197,14 @@ def _scores(table: str) -> dict[str, list[str]]:
 
 @torch.inference_mode()
 def _decoded(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[GalleryEntry]:
-    model = open_vqgan(config.tables).load_vqgan()
-    rows = [row for part in _shown_rows(config, manifest) for row in part]
+    model = open_vqgan(RunDirectory(config.tables).url).load_vqgan()
+    in_a_row = 2 if config.originals else 1
+    shown = _shown_rows(config, manifest, ("idx", "text", "codes"), in_a_row)
+    rows = [row for part in shown for row in part]
     originals = _originals(config, {row["idx"] for row in rows}) if config.originals else {}
-    for start in range(0, len(rows), DECODE_ROWS):
-        batch = rows[start : start + DECODE_ROWS]
+    step = min(DECODE_ROWS, vqgan_most_rows(model.config, "cpu"))
+    for start in range(0, len(rows), step):
+        batch = rows[start : start + step]
         codes = torch.from_numpy(np.array([row["codes"] for row in batch], np.int64))
         for row, picture in zip(batch, to_uint8(model.decode(codes)), strict=True):
             images: tuple[bytes, ...] = (encode_image(picture),)
@@ -187,8 +230,9 @@ def _originals(config: GalleryConfig, wanted: set[str]) -> dict[str, bytes]:
     for unit in reader.read(units):
         for row in unit.table.to_pylist():
             if row["idx"] in wanted:
-                counts[row["idx"]] += 1
-                found[row["idx"]] = image_of_cell(row["image"])
+                with contextlib.suppress(Reject):  # then it has no codes, and is none that is shown
+                    found[row["idx"]] = image_of_cell(row["image"])
+                    counts[row["idx"]] += 1
     once = {idx: image for idx, image in found.items() if counts[idx] == 1}
     if missing := len(wanted) - len(once):
         log.warning(

@@ -1,13 +1,13 @@
 """A gallery: one self-contained HTML page of pictures with their captions.
 
-GalleryEntry rows (encoded pictures) -> at most max_entries of them -> data: URIs -> page.html.j2.
+GalleryEntry rows (encoded pictures) -> data: URIs -> page.html.j2. A page has at most MAX_PICTURES pictures,
+each of KEEP_BYTES, which base64 makes a third larger: 45 MB.
 
 Captions, ids and pictures come from tables and are not trusted: the template escapes, the page's own policy
 forbids scripts and every request, invisible characters are written out, and a picture reaches the page only
 after Pillow took it for one of the allowed formats.
 """
 
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from painter_core.files.storage import filesystem, write_bytes
 from painter_core.images.embed import Embedded, embed
 from painter_core.text.escape import shown, visible
 
+MAX_PICTURES = 1000
 CAPTION_CHARS = 400
 IDX_CHARS = 80
 
@@ -34,6 +35,8 @@ class GalleryEntry:
     seed: int | None = None
     score: str | None = None
     sample: int | None = None
+    pictures: str | None = None
+    """Which of its pictures are shown, if not all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,28 +58,27 @@ def render_gallery(
     title: str,
     subtitle: str = "",
     total: int | None = None,
-    max_entries: int = 500,
     seed: int = 0,
 ) -> str:
     """The page as text.
 
     Args:
-        entries: rows in the order to show; read once and never held all together.
+        entries: the rows to show, in their order; read once, their pictures are not held together.
         title: heading, and the browser's title.
         subtitle: a line below it (the model, the settings).
-        total: rows of the table, where `entries` is a sample of it by the same seed.
-        max_entries: more rows than this are sampled.
-        seed: of that sample, which is a function of it and of the number of rows alone.
+        total: rows of the table, if `entries` are a sample of them.
+        seed: seed of that sample.
 
     Raises:
-        ValueError: a picture that cannot be shown, or labels that do not match the pictures.
+        ValueError: a picture that cannot be shown, more than MAX_PICTURES, or labels that do not match the
+            pictures.
     """
-    if max_entries < 1:
-        raise ValueError(f"max_entries must be at least 1, got {max_entries}")
-    chosen, count = _sample(entries, max_entries, seed)
-    if total is not None and total < count:
-        raise ValueError(f"total must be at least the {count} entries given, got {total}")
-    cards = [_card(entry) for entry in chosen]
+    cards, pictures = list[_Card](), 0
+    for entry in entries:
+        cards.append(_card(entry))
+        pictures += len(entry.images)
+        if pictures > MAX_PICTURES:
+            raise ValueError(f"more than {MAX_PICTURES:,} pictures for one page; show fewer rows")
     environment = Environment(
         loader=PackageLoader("painter_core.stages.make_gallery", "."),
         autoescape=True,
@@ -87,7 +89,7 @@ def render_gallery(
     return environment.get_template("page.html.j2").render(
         title=visible(title),
         subtitle=visible(subtitle),
-        extent=_extent(len(cards), count if total is None else total, seed),
+        extent=_extent(len(cards), len(cards) if total is None else total, pictures, seed),
         cards=cards,
         is_paired=any(len(card.figures) > 1 for card in cards),
     )
@@ -100,33 +102,20 @@ def write_gallery(
     title: str,
     subtitle: str = "",
     total: int | None = None,
-    max_entries: int = 500,
     seed: int = 0,
 ) -> None:
     """Write the page of render_gallery to a path or URL, whole or not at all."""
-    page = render_gallery(
-        entries, title=title, subtitle=subtitle, total=total, max_entries=max_entries, seed=seed
-    )
+    page = render_gallery(entries, title=title, subtitle=subtitle, total=total, seed=seed)
     write_bytes(*filesystem(path), page.encode("utf-8"))
 
 
-def _sample(entries: Iterable[GalleryEntry], max_entries: int, seed: int) -> tuple[list[GalleryEntry], int]:
-    """At most max_entries of them in their order, equally likely (algorithm R), and how many there were."""
-    generator = random.Random(seed)
-    kept: list[tuple[int, GalleryEntry]] = []
-    count = 0
-    for count, entry in enumerate(entries, start=1):
-        if len(kept) < max_entries:
-            kept.append((count, entry))
-        elif (slot := generator.randrange(count)) < max_entries:
-            kept[slot] = (count, entry)
-    return [entry for _, entry in sorted(kept, key=lambda numbered: numbered[0])], count
-
-
-def _extent(shown: int, total: int, seed: int) -> str:
-    if shown < total:
-        return f"{shown:,} of {total:,} shown, sampled with seed {seed}"
-    return f"{total:,} {'row' if total == 1 else 'rows'}"
+def _extent(rows: int, total: int, pictures: int, seed: int) -> str:
+    shown = f"{total:,} {'row' if total == 1 else 'rows'}"
+    if rows < total:
+        shown = f"{rows:,} of {total:,} rows shown, sampled with seed {seed}"
+    if pictures > rows:
+        shown += f"; {pictures:,} pictures, of at most {MAX_PICTURES:,} a page"
+    return shown
 
 
 def _card(entry: GalleryEntry) -> _Card:
@@ -138,6 +127,7 @@ def _card(entry: GalleryEntry) -> _Card:
         "sample": entry.sample,
         "seed": entry.seed,
         "score": entry.score,
+        "pictures": entry.pictures,
     }
     return _Card(
         caption=shown(entry.caption, CAPTION_CHARS),

@@ -21,6 +21,7 @@ from painter_core.stages.codes_table import codes_manifest
 from painter_core.stages.precompute_codes import PrecomputeConfig, make_codes
 from painter_core.stages.train.plan import find_start, training_run
 from painter_core.tables.inputs import find_files
+from painter_core.tables.run_directory import table_url
 from painter_core.tables.search import lies_in
 from painter_core.training.gpt_config import TrainConfig
 
@@ -100,7 +101,7 @@ def make_tables(config: TrainJobConfig, run: Run, cluster: Cluster) -> Made:
         Stop: too many rows were rejected.
     """
     train, pairs = config.train, config.pairs
-    tables = split_tables(train.tables)
+    tables = [table_url(table) for table in split_tables(train.tables)]
     todo = [table for table in dict.fromkeys(tables) if not is_codes(table)]
     if todo or pairs.vqgan is not None:
         _check(config, cluster, todo, [table for table in tables if table not in todo])

@@ -133,7 +133,7 @@ def _count_samples(tables: list[str], manifests: list[dict[str, Any]], start: "S
 
 
 def training_run(config: TrainConfig, run: Run) -> TrainingRun:
-    """The run in --checkpoint-dir; Refused if something else stands there."""
+    """The run in --checkpoint-dir; Refused if something else is there."""
     return TrainingRun("train", "--checkpoint-dir", absolute(config.checkpoint_dir), run)
 
 
@@ -166,7 +166,7 @@ class Start:
     gpt: GPTConfig
     tokenizer: Tokenizer
     pretrained_sha256: str | None
-    """Of the GPT's weights; None for a new model."""
+    """sha256 of the GPT's weights; None for a new model."""
 
 
 def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:
