@@ -43,7 +43,7 @@ class ClipVectors:
         self._texts = Batches(model.embed_texts, micro_batch_size, device)
 
     def images(self, pictures: np.ndarray) -> np.ndarray:
-        """Vectors of pictures that clip_input.py brought to the model's size."""
+        """Vectors of pictures that picture_forms.py brought to the model's size."""
         return self._images(pictures)
 
     def texts(self, captions: list[str]) -> np.ndarray:

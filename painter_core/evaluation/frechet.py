@@ -17,17 +17,28 @@ MAX_ROWS = 2048
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """By eigenvalues, from means and covariances.
 
-    (C1 C2)^(1/2) has the trace of (R C2 R)^(1/2) with R = C1^(1/2), which is symmetric. Where a set has fewer
-    rows than features the result carries about 3e-8 of the covariances' traces as noise.
+    (C1 C2)^(1/2) has the trace of (R C2 R)^(1/2) with R = C1^(1/2), which is symmetric.
     """
     if np.array_equal(a.mean, b.mean) and np.array_equal(a.covariance, b.covariance):
         return 0.0
     values, vectors = np.linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    root = (vectors * _roots(values, a.n)) @ vectors.T
     inner = root @ b.covariance @ root
-    between = np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2).clip(0)).sum()
+    ranks = [n for n in (a.n, b.n) if n is not None]
+    between = _roots(np.linalg.eigvalsh((inner + inner.T) / 2), min(ranks, default=None)).sum()
     traces = np.trace(a.covariance) + np.trace(b.covariance)
     return _distance(a.mean, b.mean, float(traces), float(between))
+
+
+def _roots(values: np.ndarray, rows: int | None) -> np.ndarray:
+    """Square roots of a covariance's eigenvalues, which stand in ascending order.
+
+    Of n rows n - 1 are not 0; what rounding makes of the others would add up, since its roots are large.
+    """
+    roots = np.sqrt(values.clip(0))
+    if rows is not None:
+        roots[: max(len(roots) - (rows - 1), 0)] = 0
+    return roots
 
 
 def frechet_distance_of_rows(x: np.ndarray, y: np.ndarray) -> float:

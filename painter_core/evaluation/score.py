@@ -114,6 +114,12 @@ class Score:
     """What a reader must know before comparing."""
 
     def to_json(self) -> str:
-        """The score as one JSON object; byte-equal for equal scores."""
+        """The score as one JSON object; byte-equal for equal scores.
+
+        The attributes of a table that stands alone are also where they were before there were other metrics.
+        """
         values = {"format": FORMAT, **dataclasses.asdict(self)}
+        if len(self.tables) == 1 and (found := self.tables[0].attributes) is not None:
+            values |= {"num_pictures": self.tables[0].rows.pictures, "attributes": found.shares}
+            values |= {"single": found.single, "all_right": found.all_right}
         return json.dumps(values, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

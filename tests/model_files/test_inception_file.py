@@ -102,7 +102,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "empty.pth", "w"):
         pass
     for name in ("text.pth", "text.safetensors", "empty.pth"):
-        with pytest.raises(ValueError, match=rf"{name}.*(damaged|no checkpoint|no safetensors)"):
+        with pytest.raises(ValueError, match=rf"{name}.*(web page|damaged|no checkpoint|no safetensors)"):
             load_inception(tmp_path / name)
     with pytest.raises(ValueError, match=r"gone\.pth: no such file"):
         load_inception(tmp_path / "gone.pth")

@@ -37,7 +37,14 @@ TINY_CLIP = ChineseCLIPConfig(
     type_vocab_size=2,
     projection_dim=24,
 )
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "evaluation.npz"
 CAPTIONS = "红黄蓝绿黑白灰紫的大小中号格纹条点背景底色款包鞋帽衣裤裙袜,、 "
+
+
+def golden_values() -> dict[str, np.ndarray]:
+    """What torch-fidelity and transformers computed (tests/golden/make_evaluation.py)."""
+    with np.load(GOLDEN) as archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def inception_state() -> dict[str, Tensor]:

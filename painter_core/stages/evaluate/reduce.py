@@ -10,7 +10,7 @@ import numpy as np
 from painter_core.evaluation.clip_score import clip_rows, clip_score
 from painter_core.evaluation.frechet import MAX_ROWS, frechet_distance, frechet_distance_of_rows
 from painter_core.evaluation.inception_score import inception_score
-from painter_core.evaluation.kernel_distance import kernel_distance
+from painter_core.evaluation.kernel_distance import KernelDistance, kernel_distance
 from painter_core.evaluation.score import (
     Attributes,
     Frechet,
@@ -139,13 +139,15 @@ def _fid(x: np.ndarray, reference: ReferenceSet, blur: int) -> Frechet:
     return Frechet(value=value, blur=blur, form="statistics")
 
 
-def _kid(x: np.ndarray, reference: ReferenceSet) -> tuple[Any, str]:
+def _kid(x: np.ndarray, reference: ReferenceSet) -> tuple[KernelDistance | None, str]:
     y = reference.features.get(0)
     if y is None:
         return None, "the reference is a file of statistics, without the features of single pictures"
     if min(len(x), len(y)) < 2:
         few = len(x) if len(x) < 2 else f"the reference has {len(y)}"
         return None, TOO_FEW.format(few)
+    if np.array_equal(x, y):  # the estimate is one of two independent sets, and negative for one set twice
+        return KernelDistance(mean=0.0, deviation=0.0, subsets=1, subset_size=len(x)), ""
     return kernel_distance(_rows_of(x), len(x), _rows_of(y), len(y)), ""
 
 

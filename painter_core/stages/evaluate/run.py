@@ -90,6 +90,8 @@ def _keep_statistics(sources: list[Source], root: Path) -> None:
         folder = root / str(i)
         folder.mkdir()
         found = extract(source.table.outputs, source.table.tables, folder)
+        if found.rows.pictures < 2:
+            raise ValueError(f"--tables {found.rows.path}: 1 picture; mean and covariance need 2 or more")
         assert source.judging.inception is not None
         for file in keep_statistics(source.table.outputs, found, source.judging.inception):
             log.info("statistics of %d pictures -> %s", found.rows.pictures, file)

@@ -19,19 +19,14 @@ from painter_core.stages.evaluate.judging import Judging
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.records import read_manifest
-from painter_core.tables.run_directory import UNFINISHED, RunDirectory
+from painter_core.tables.run_directory import UNFINISHED, RunDirectory, table_url
 from painter_core.tables.search import SUFFIXES
 from painter_core.tables.units import plan_units
 from schemas import outputs
 
 REFERENCE = "reference"
-OURS = (
-    REFERENCE,
-    "score.json",
-    "score.md",
-    "report.html",
-    "scores.parquet",
-)  # beside several tables' folders
+# beside several tables' folders
+OURS = (REFERENCE, "score.json", "score.md", "report.html", "scores.parquet")
 # a name, and what a killed run leaves of it: its lock, what was to replace it, a file half written
 LEFT = re.compile(r"\.?(.+?)(\.new|\.lock)?(\.[0-9a-f]{32}\.tmp)?")
 
@@ -98,10 +93,7 @@ def reference_is_table(reference: str) -> bool:
     """Whether features are to be computed of --reference: not if --stats-only or others made them already."""
     if reference.endswith(".npz"):
         return False
-    fs, path = filesystem(reference)
-    if not fs.exists(join(path, "_run", "plan.json")):
-        return True
-    return read_manifest(reference).get("table") != "scores"
+    return _kind(reference) != "scores"
 
 
 def _judged(config: EvaluateConfig, name: str, flags: TableFlags, judging: Judging) -> Source:
@@ -109,6 +101,7 @@ def _judged(config: EvaluateConfig, name: str, flags: TableFlags, judging: Judgi
     kind = _kind(flags.tables)
     columns = evaluate_columns(config, flags.tables)
     if kind == "codes":
+        flags = dataclasses.replace(flags, tables=table_url(flags.tables))
         if config.wanted != ("likelihood",) or judging.likelihood is None or config.attributes:
             raise ValueError(
                 f"--tables {redact(flags.tables)}: a codes table, without pictures; of it only "
@@ -125,19 +118,25 @@ def _judged(config: EvaluateConfig, name: str, flags: TableFlags, judging: Judgi
 
 def _kind(table: str) -> str:
     """What kind of table of ours stands there, as its manifest says; empty for others."""
-    fs, path = filesystem(table)
-    if not fs.exists(join(path, "_run", "plan.json")):
+    if RunDirectory(table_url(table)).read_json("_run", "plan.json") is None:
         return ""
-    return str(read_manifest(table).get("table", ""))
+    return str(read_manifest(table_url(table)).get("table", ""))
 
 
 def _check_codes(table: str, checkpoint_dir: str) -> None:
-    model, made_by = open_model(checkpoint_dir), read_manifest(table)["identity"]["vqgan_sha256"]
+    """Raises ValueError unless the codes are those that the model's own VQGAN makes."""
+    model, manifest = open_model(checkpoint_dir), read_manifest(table)
+    made_by = manifest["identity"]["vqgan_sha256"]
     kept = open_model(join(table, "_run", "vqgan"))
     if made_by != model.vqgan_sha256() and kept.codes_sha256() != model.codes_sha256():
         raise ValueError(
             f"--tables {redact(table)}: its codes were made by another VQGAN (sha256 {made_by[:16]}) than "
             f"that of --checkpoint-dir {checkpoint_dir}; their likelihood would mean nothing"
+        )
+    if model.gpt is not None and manifest["image_len"] != model.gpt.image_len:
+        raise ValueError(
+            f"--tables {redact(table)}: {manifest['image_len']} codes a picture, but --checkpoint-dir "
+            f"{checkpoint_dir} paints {model.gpt.image_len}; make the codes for its picture size"
         )
 
 
@@ -157,10 +156,10 @@ def _schema_of_outputs(table: str) -> str:
 
 def _reference_columns(config: EvaluateConfig) -> Columns:
     reference = str(config.reference)
-    if _kind(reference) == "outputs":
-        return Columns(schema=(), image=outputs.IMAGE_COLUMN)
-    if config.reference_schema == PAIRS_SCHEMA and (schema := _schema_of_outputs(reference)):
-        return Columns.of_flags(schema, second_sequence=outputs.IMAGE_COLUMN)
+    if config.reference_schema == PAIRS_SCHEMA and _kind(reference) == "outputs":
+        return Columns.of_flags(
+            _schema_of_outputs(reference) or OUTPUTS_SCHEMA, second_sequence=outputs.IMAGE_COLUMN
+        )
     return PairFlags(
         input_schema=config.reference_schema,
         first_sequence=config.input.first_sequence,
@@ -189,11 +188,8 @@ def _check_outputs(config: EvaluateConfig, names: list[str]) -> None:
         return
     for entry in sorted(fs.ls(path, detail=False)):
         base = entry.rstrip("/").rpartition("/")[2]
-        if (
-            base not in names
-            and LEFT.fullmatch(base)[1] not in (*names, *OURS)
-            and not UNFINISHED.fullmatch(base)
-        ):
+        found = LEFT.fullmatch(base)
+        if not (found and found[1] in (*names, *OURS)) and not UNFINISHED.fullmatch(base):
             raise Refused(
                 f"{redact(config.table.outputs)} holds something else ({base}); name an empty or new "
                 "--outputs for the score of several tables"
