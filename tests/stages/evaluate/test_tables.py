@@ -82,9 +82,10 @@ def test_names_tell_tables_apart() -> None:
 def test_constant_pictures_have_stated_values(inception: Path, clip: Path, tmp_path: Path) -> None:
     rows = [{"idx": str(i), "text": "红色", "gen_imgbase64": cell(picture(3))} for i in range(3)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    path = tmp_path / "p.parquet"
     (table,) = judge(
-        tmp_path / "p.parquet", tmp_path / "o", metrics="fid,kid,is,clip", reference=str(tmp_path / "p.parquet"),
-        reference_sequence="gen_imgbase64", inception=str(inception), clip=str(clip), micro_batch_size=3,
+        path, tmp_path / "o", metrics="fid,kid,is,clip", reference=str(path), inception=str(inception),
+        reference_sequence="gen_imgbase64", clip=str(clip), micro_batch_size=3,
     )["tables"]  # fmt: skip
     assert (table["fid"][0]["value"], table["kid"]["mean"]) == (0.0, 0.0)
     assert table["inception_score"]["mean"] == pytest.approx(1.0)
