@@ -51,17 +51,11 @@ def extract(outputs: str, path: str, folder: Path) -> Extracted:
         folder: an empty directory for the vectors.
 
     Raises:
-        ValueError: a part is missing or damaged, or not one picture is left.
+        ValueError: a part is missing or damaged.
     """
     directory = RunDirectory(outputs)
     manifest = read_manifest(directory.url)
     n = sum(part["rows"] for part in manifest["parts"])
-    if n == 0:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest["rejected"].items())
-        raise ValueError(
-            f"{redact(path)}: no picture is left to be measured, all {manifest['rows_in']:,} rows were "
-            f"rejected ({reasons}); {redact(directory.url)}/rejects says why"
-        )
     vectors: dict[str, np.ndarray] = {}
     plain, part_of, start = [], [], 0
     for number, part in enumerate(manifest["parts"]):

@@ -112,10 +112,10 @@ def test_rows_that_are_rejected_are_counted_on_both_sides(inception: Path, tmp_p
 @pytest.mark.parametrize(
     ("content", "flags", "code", "message"),
     [
-        ("0\t红\t{cell}\tx\n", {}, 2, "4 columns"),
+        ("0\t红\t{cell}\tx\n", {}, 3, "4 columns, expected 3"),
         ("", {}, 2, "the file is empty"),
-        ("0\t红\taGVsbG8=\n", {}, 3, "img"),
-        ("0\t红\taGVsbG8=\n", {"max_reject_fraction": 1.0}, 2, "no picture is left to be measured"),
+        ("0\t红\taGVsbG8=\n", {}, 3, "img_unidentified"),
+        ("0\t红\taGVsbG8=\n", {"max_reject_fraction": 1.0}, 3, "all of 1 rows were rejected"),
         ("0\t红\t{cell}\n", {"input": PairFlags(input_schema="idx,text,x", second_sequence="y")}, 2, "y"),
     ],
 )
