@@ -40,16 +40,17 @@ def test_it_does_not_depend_on_the_number_of_rows() -> None:
 
 
 def test_a_set_against_itself_is_about_0() -> None:
-    x = rows(1200, 1)
-    assert abs(of(x, x)) < 0.003
-    assert of(x, x) < of(x, rows(1200, 2, 0.1))
+    x = rows(900, 1)
+    assert abs(of(x, x)) < 0.004
+    assert of(x, x) < of(x, rows(900, 2, 0.1))
 
 
-def test_subsets_are_as_large_as_the_smaller_set() -> None:
+def test_subsets_are_as_large_as_the_smaller_set(monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = rows(20, 1), rows(1500, 2)
     found = kernel_distance(few.__getitem__, 20, many.__getitem__, 1500)
     assert (found.subsets, found.subset_size) == (100, 20)
     assert found.deviation > 0
+    monkeypatch.setattr("painter_core.evaluation.kernel_distance.SUBSETS", 2)  # of 1000 they take seconds
     large = kernel_distance(many.__getitem__, 1500, many.__getitem__, 1500)
     assert large.subset_size == 1000
     whole = kernel_distance(few.__getitem__, 20, few.__getitem__, 20)
