@@ -53,7 +53,7 @@ def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline:
     """Whole pictures of a batch: sampling and decoding; then sampling alone beside Hugging Face.
 
     Args:
-        baseline: also EasyNLP's algorithm, composed of timed parts (see _Composed).
+        baseline: also EasyNLP's algorithm, composed of timed parts (see Composed).
     """
     config, gpu = gpt_config(setup, name), setup.device.type == "cuda"
     model = GPT(config).eval().to(setup.device)
@@ -69,7 +69,7 @@ def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline:
         variants["bf16 Hugging Face"] = torch.inference_mode()(
             lambda: huggingface.generate(hf, ids, new_tokens=config.image_len, top_k=TOP_K)
         )
-    composed = _Composed(model, plain, batch, setup)
+    composed = Composed(model, plain, batch, setup)
     if baseline:
         variants["EasyNLP"] = composed
     timings = in_turns(variants, setup, warm=setup.short or gpu, most=None if gpu else 3)
@@ -106,7 +106,7 @@ def _table(
     yield from rows(f"{part}, codes only", sampling, items=batch, unit="picture", limits=most)
 
 
-class _Composed:
+class Composed:
     """EasyNLP's generation of a batch, which takes ten minutes on two cores: whole steps at three contexts,
     integrated over all, and the decoding of two pictures, times batch x batch / 2."""
 

@@ -8,7 +8,8 @@ ray job submit --working-dir . -- python jobs/generate.py --tables s3://b/prompt
 
 from painter_core.runs.command_line import parse
 from painter_core.runs.run import Run
-from painter_core.stages.generate import GenerateConfig, generate
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.run import generate
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ GPT.forward computes the same for whole sequences, in training. Shapes: B batch,
 n_head, V codebook_size, P positions of the cache.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,15 +102,19 @@ class CachedGPT:
         shape = (config.n_layer, 2, batch_size, config.n_head, self.num_positions)
         return torch.zeros(*shape, config.n_embd // config.n_head, device=self.device, dtype=self.dtype)
 
+    def _make_room(self, batch_size: int) -> None:
+        if batch_size != self._cache.shape[2]:
+            self._cache = self._new_cache(0)  # frees the old one first
+            self._cache = self._new_cache(batch_size)
+
     def prefill(self, text_ids: Tensor) -> Tensor:
-        """Fills the cache with the text (B, text_len); returns the logits (B, V) of the first code.
+        """Fills the cache with the text (B, text_len), or with it and the first codes; returns the logits
+        (B, V) of the next code.
 
         The cache stays where it is from batch to batch, as long as they have as many rows.
         """
         batch_size, end = text_ids.shape
-        if batch_size != self._cache.shape[2]:
-            self._cache = self._new_cache(0)  # frees the old one first
-            self._cache = self._new_cache(batch_size)
+        self._make_room(batch_size)
         return self._logits(text_ids, slice(0, end), end, None)
 
     def step(self, codes: Tensor, input_pos: int) -> Tensor:
@@ -128,7 +133,24 @@ class CachedGPT:
         mask = torch.arange(end, device=self.device) <= input_pos  # (end,)
         return self._logits(codes[:, None], input_pos, end, mask[None])
 
+    def logits_of_rows(self, text_ids: Tensor, codes: Tensor) -> Iterator[Tensor]:
+        """Logits (L, V) of all codes of one picture after the other, teacher-forced; they fill the cache.
+
+        Args:
+            text_ids: (B, text_len).
+            codes: (B, L), whole pictures.
+        """
+        self._make_room(len(text_ids))
+        end = self.num_positions
+        stream = self._stream(torch.cat((text_ids, codes[:, :-1]), 1), slice(0, end), end, None)
+        for row in stream[:, text_ids.shape[1] - 1 :]:  # (L, D); the logits of all pictures would not fit
+            yield self._head(self._ln_f(row))
+
     def _logits(self, idx: Tensor, at: slice | Tensor, end: int, mask: Tensor | None) -> Tensor:
+        return self._head(self._ln_f(self._stream(idx, at, end, mask)[:, -1]))
+
+    def _stream(self, idx: Tensor, at: slice | Tensor, end: int, mask: Tensor | None) -> Tensor:
+        """What the last block leaves, (B, T, D)."""
         b, t = idx.shape
         x = F.embedding(idx, self._tokens) + self._positions[:, at]  # (B, T, D)
         for block, (keys, values) in zip(self._blocks, self._cache, strict=True):  # each (B, H, P, D/H)
@@ -141,4 +163,4 @@ class CachedGPT:
             )
             x = x + block.proj(y.transpose(1, 2).reshape(b, t, -1))
             x = x + block.narrow(F.gelu(block.widen(block.ln2(x))))
-        return self._head(self._ln_f(x[:, -1]))
+        return x

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 INIT_STD = 0.02  # of new weights, as minGPT
 
@@ -116,6 +117,8 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
+        self.activation_checkpointing = False
+        """Whether a block's activations are computed again in the backward pass, not kept."""
         self.tok_emb = nn.Embedding(config.vocab_size, config.n_embd)
         self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.n_embd))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -140,6 +143,8 @@ class GPT(nn.Module):
             (B, n + 1, V): logits of codes 0..n. Text positions are cut before the head: nobody needs them.
         """
         x = self.tok_emb(idx) + self.pos_emb[:, : idx.shape[1]]  # (B, text_len + n, D)
+        again = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x)
+            # blocks draw no random numbers, so there is no state of theirs to keep
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
         return self.head(self.ln_f(x[:, self.config.text_len - 1 :]))  # (B, n + 1, V)

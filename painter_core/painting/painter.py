@@ -4,11 +4,13 @@ Shapes: a micro-batch has a fixed number of rows B, the last one is filled up, s
 row does not depend on how many other rows there are.
 """
 
+import copy
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,10 +23,15 @@ from painter_core.images.pixels import quantize_pixels
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
+from painter_core.painting.scores import Score, log_probabilities_untold, sums
 from painter_core.painting.static_sampling import StaticSampler
 from painter_core.text.ids import TextIds, text_ids
 
 log = logging.getLogger(__name__)
+
+# pictures of a model call at most, by default: a step reads all weights once, however many rows it has
+GPU_ROWS = 256
+CPU_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,18 @@ class Request:
     """Names the row: with the seed and `sample` it decides what is drawn."""
     text: str
     sample: int = 0
+    start: np.ndarray | None = None
+    """Codes that the picture begins with, (K,); as many for all requests of a call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Codes of n pictures that are not decoded."""
+
+    codes: np.ndarray
+    """uint16 (n, image_len)."""
+    scores: dict[Score, np.ndarray]
+    """float32 (n,) each."""
 
 
 Painted = tuple[np.ndarray, np.ndarray]  # codes int64 (b, image_len), pictures uint8 (b, S, S, 3)
@@ -75,13 +94,24 @@ class Painter:
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
         self._sampling_pieces = Pieces(micro_batch_size)
         self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config, device.type))
-        self._static: dict[int, StaticSampler] = {}
+        self._static: dict[tuple[int, SamplingConfig, bool], StaticSampler] = {}
         self._lock = threading.Lock()
         cached = sampling.rows_per_picture * kv_cache_bytes(self.gpt.config, precision)
         log.info(
             "sampling: %d pictures a batch, %.1f MB of keys and values each", micro_batch_size, cached / 1e6
         )
         self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
+
+    def variant(self, *, sampling: SamplingConfig | None = None, micro_batch_size: int | None = None) -> Self:
+        """The same models with other settings; they share memory and take turns."""
+        found = copy.copy(self)
+        found.sampling = sampling or self.sampling
+        if micro_batch_size:
+            found.micro_batch_size = micro_batch_size
+            found._sampling_pieces = Pieces(micro_batch_size)
+            most = vqgan_most_rows(self.vqgan.config, self.device.type)
+            found._decoding_pieces = Pieces(micro_batch_size, most)
+        return found
 
     def text_ids(self, texts: list[str]) -> TextIds:
         """Text ids of captions, with token counts."""
@@ -100,6 +130,38 @@ class Painter:
             waiting = decoding
         if waiting is not None:
             yield waiting()
+
+    def draw(
+        self,
+        requests: list[Request],
+        scores: Collection[Score] = (),
+        *,
+        progress: Callable[[int], None] = lambda count: None,
+    ) -> Drawn:
+        """Codes of pictures, and how likely they are; nothing is decoded.
+
+        Args:
+            progress: called after each batch with its number of pictures.
+        """
+        config = self.gpt.config
+        height = max(self.sampling.rows_per_picture, 2 if "gain" in scores else 1) if scores else 0
+        codes = [np.empty((0, config.image_len), np.uint16)]
+        log_p = [torch.empty(0, height, config.image_len)]
+        for start in range(0, len(requests), self.micro_batch_size):
+            batch = requests[start : start + self.micro_batch_size]
+            found = torch.zeros(self.micro_batch_size, height, config.image_len, device=self.device)
+            codes.append(self.sample(batch, found)[: len(batch)].cpu().numpy().astype(np.uint16))
+            log_p.append(found[: len(batch)].cpu())
+            progress(len(batch))
+        return Drawn(codes=np.concatenate(codes), scores=sums(torch.cat(log_p), scores))
+
+    def pictures(self, codes: np.ndarray) -> Iterator[np.ndarray]:
+        """One batch after another, uint8 (b, S, S, 3), of codes (n, image_len)."""
+        for start in range(0, len(codes), self.micro_batch_size):
+            batch = codes[start : start + self.micro_batch_size]
+            full = np.zeros((self.micro_batch_size, codes.shape[1]), np.int64)
+            full[: len(batch)] = batch
+            yield self._begin_decoding(torch.from_numpy(full).to(self.device), len(batch))()[1]
 
     def _begin_decoding(self, codes: torch.Tensor, rows: int) -> Callable[[], Painted]:
         """Starts decoding, and returns a function that waits for its end."""
@@ -128,10 +190,14 @@ class Painter:
         pixels = self.decode(codes)
         return quantize_pixels(pixels), pixels.isfinite().all()
 
-    def sample(self, batch: list[Request]) -> torch.Tensor:
+    def sample(self, batch: list[Request], log_p: torch.Tensor | None = None) -> torch.Tensor:
         """Codes (micro_batch_size, image_len) on the device; rows after the batch are padding.
 
         Threads take turns, a batch each: the GPT keeps the keys and values of one batch.
+
+        Args:
+            log_p: float32 (micro_batch_size, 1 or 2, image_len), filled with log p of the codes, with the
+                caption, and without it where there is room.
         """
         filling = self.micro_batch_size - len(batch)
         batch = batch + [dataclasses.replace(batch[-1], text="")] * filling
@@ -139,17 +205,37 @@ class Painter:
         length = self.gpt.config.image_len
         uniforms = np.stack([row_uniforms(self.seed, r.idx, r.sample, length) for r in batch])
         drawn = torch.from_numpy(uniforms).to(self.device)
+        start = np.array([() if r.start is None else r.start for r in batch], np.int64)  # (B, K)
+        begun = torch.from_numpy(start).to(self.device)
+        if log_p is None:
+            log_p = torch.empty(len(batch), 0, length, device=self.device)
         with self._lock:
             set_tf32(self.precision)  # a setting of the whole process, which another painter may have changed
-            return self._sampling_pieces.run(self._sample, ids, drawn)
+            return self._sampling_pieces.run(self._sample, ids, drawn, begun, log_p)
 
-    def _sample(self, ids: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    def _sample(
+        self, ids: torch.Tensor, uniforms: torch.Tensor, start: torch.Tensor, log_p: torch.Tensor
+    ) -> torch.Tensor:
+        """Codes (B, L); a start (B, 0) is none, and log_p (B, 0, L) is not wanted."""
+        rows = self.sampling.rows_per_picture
+        begun = start if start.shape[1] else None
+        kept = log_p[:, :rows] if log_p.shape[1] else None
         if not self.compiled:
-            return sample_codes(self.gpt, ids, uniforms, self.sampling)
-        if len(ids) not in self._static:
-            self._static.clear()  # what was built for larger pieces did not fit
-            self._static[len(ids)] = StaticSampler(self.gpt, self.sampling, len(ids), compiled=True)
-        return self._static[len(ids)].sample(ids, uniforms)
+            codes = sample_codes(self.gpt, ids, uniforms, self.sampling, start=begun, log_p=kept)
+        else:
+            sampler = self._static_sampler(len(ids), scored=kept is not None)
+            codes = sampler.sample(ids, uniforms, start=begun, log_p=kept)
+        if log_p.shape[1] > rows:
+            first = start.shape[1]
+            log_p[:, 1, first:] = log_probabilities_untold(self.gpt, codes)[:, first:]
+        return codes
+
+    def _static_sampler(self, pictures: int, *, scored: bool) -> StaticSampler:
+        key = (pictures, self.sampling, scored)
+        if key not in self._static:
+            self._static.clear()  # for larger pieces, which did not fit, or for other settings
+            self._static[key] = StaticSampler(self.gpt, self.sampling, pictures, compiled=True, scored=scored)
+        return self._static[key]
 
     @torch.inference_mode()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:

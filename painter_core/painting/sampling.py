@@ -14,6 +14,7 @@ from torch import Tensor
 
 from painter_core.flag_checks import check_range
 from painter_core.models.cached_gpt import CachedGPT
+from painter_core.painting.scores import log_probabilities
 
 MIN_TEMPERATURE = 1e-6  # at which the most likely code is drawn, unless another one is as likely to 6 digits
 MAX_LOGIT = 1e30  # divided by the lowest temperature it is still a float32
@@ -87,11 +88,15 @@ def draw_codes(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tens
     return codes.gather(1, torch.minimum(rank, kept))[:, 0]
 
 
-def rows_of_text(text_ids: Tensor, config: SamplingConfig, codebook_size: int) -> Tensor:
-    """What the model is given (B, text_len), or with guidance (2 B, text_len): then the empty captions."""
-    if config.guidance_scale == 1:
-        return text_ids
-    return torch.cat((text_ids, torch.full_like(text_ids, codebook_size)))
+def rows_of_text(
+    text_ids: Tensor, config: SamplingConfig, codebook_size: int, start: Tensor | None = None
+) -> Tensor:
+    """What the model is given (B, text_len), or with guidance (2 B, text_len): then the empty captions; and
+    behind each the codes `start` (B, K), if there are some."""
+    rows = text_ids
+    if config.guidance_scale != 1:
+        rows = torch.cat((text_ids, torch.full_like(text_ids, codebook_size)))
+    return rows if start is None else torch.cat((rows, start.repeat(config.rows_per_picture, 1)), 1)
 
 
 def guided(logits: Tensor, config: SamplingConfig) -> Tensor:
@@ -108,13 +113,24 @@ def are_sound(logits: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def sample_codes(model: CachedGPT, text_ids: Tensor, uniforms: Tensor, config: SamplingConfig) -> Tensor:
+def sample_codes(
+    model: CachedGPT,
+    text_ids: Tensor,
+    uniforms: Tensor,
+    config: SamplingConfig,
+    *,
+    start: Tensor | None = None,
+    log_p: Tensor | None = None,
+) -> Tensor:
     """Codes of whole pictures: prefill of the text once, then one position a step.
 
     Args:
         model: made for B * config.rows_per_picture rows.
         text_ids: int64 (B, text_len).
         uniforms: float32 (B, L).
+        start: int64 (B, K), codes that the pictures begin with.
+        log_p: float32 (B, config.rows_per_picture, L), filled with log p of the codes that are drawn
+            (scores.py).
 
     Returns:
         int64 (B, L).
@@ -124,12 +140,17 @@ def sample_codes(model: CachedGPT, text_ids: Tensor, uniforms: Tensor, config: S
     """
     length, text_len = model.config.image_len, text_ids.shape[1]
     codes = torch.empty(len(uniforms), length, dtype=torch.int64, device=text_ids.device)
-    logits = model.prefill(rows_of_text(text_ids, config, model.config.codebook_size))
+    first = 0 if start is None else start.shape[1]
+    logits = model.prefill(rows_of_text(text_ids, config, model.config.codebook_size, start))
+    if start is not None:
+        codes[:, :first] = start
     sound = torch.ones((), dtype=torch.bool, device=text_ids.device)
-    for step in range(length):
-        logits = guided(logits, config)
-        sound &= are_sound(logits)
-        codes[:, step] = draw_codes(logits, uniforms[:, step], config)
+    for step in range(first, length):
+        mixed = guided(logits, config)
+        sound &= are_sound(mixed)
+        codes[:, step] = draw_codes(mixed, uniforms[:, step], config)
+        if log_p is not None:
+            log_p[:, :, step] = log_probabilities(logits, codes[:, step])
         if step + 1 < length:
             logits = model.step(codes[:, step].repeat(config.rows_per_picture), text_len + step)
     if not sound:

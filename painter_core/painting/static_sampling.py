@@ -19,6 +19,7 @@ from painter_core.painting.sampling import (
     guided,
     rows_of_text,
 )
+from painter_core.painting.scores import log_probabilities
 
 BUCKET = 32  # positions
 # of the step: buckets (32 of 1,024 codes), times the numbers of pictures after a GPU ran out of memory
@@ -42,13 +43,18 @@ class StaticSampler:
         config: how codes are drawn.
         pictures: B.
         compiled: steps by torch.compile; on a GPU they are captured in any case.
+        scored: whether log p of the codes is kept.
     """
 
-    def __init__(self, model: CachedGPT, config: SamplingConfig, pictures: int, *, compiled: bool) -> None:
+    def __init__(
+        self, model: CachedGPT, config: SamplingConfig, pictures: int, *, compiled: bool, scored: bool = False
+    ) -> None:
         self._model, self._config = model, config
         shape = (pictures, model.config.image_len)
         self._codes = torch.zeros(shape, dtype=torch.int64, device=model.device)
         self._uniforms = torch.zeros(shape, device=model.device)
+        scores = (pictures, config.rows_per_picture if scored else 0, model.config.image_len)
+        self._log_p = torch.zeros(scores, device=model.device)
         shape = (pictures * config.rows_per_picture, model.config.codebook_size)
         self._logits = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=model.device)
@@ -57,18 +63,29 @@ class StaticSampler:
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
     @torch.inference_mode()
-    def sample(self, text_ids: Tensor, uniforms: Tensor) -> Tensor:
-        """As sampling.sample_codes: text_ids (B, text_len) and uniforms (B, L) to codes int64 (B, L)."""
+    def sample(
+        self,
+        text_ids: Tensor,
+        uniforms: Tensor,
+        *,
+        start: Tensor | None = None,
+        log_p: Tensor | None = None,
+    ) -> Tensor:
+        """As sampling.sample_codes: text_ids (B, text_len) and uniforms (B, L) to codes int64 (B, L); for
+        log_p the sampler must have been made to keep it."""
         text_len, length = text_ids.shape[1], self._model.config.image_len
         self._uniforms.copy_(uniforms)
-        rows = rows_of_text(text_ids, self._config, self._model.config.codebook_size)
+        rows = rows_of_text(text_ids, self._config, self._model.config.codebook_size, start)
         self._logits.copy_(self._model.prefill(rows))
         if self._model.device.type == "cuda" and not self._graphs:
             self._capture_all()
             self._logits.copy_(self._model.prefill(rows))
         self._sound.fill_(True)
-        self._position.fill_(text_len)
-        for position in range(text_len, text_len + length - 1):
+        first = rows.shape[1]
+        if start is not None:
+            self._codes[:, : start.shape[1]] = start
+        self._position.fill_(first)
+        for position in range(first, text_len + length - 1):
             end = self._end(position)
             if end in self._graphs:
                 self._graphs[end].replay()
@@ -77,6 +94,8 @@ class StaticSampler:
         self._draw()
         if not self._sound:
             raise RuntimeError(NOT_SOUND)
+        if log_p is not None:
+            log_p[:, :, first - text_len :] = self._log_p[:, :, first - text_len :]
         return self._codes.clone()
 
     def _end(self, position: int) -> int:
@@ -90,6 +109,8 @@ class StaticSampler:
         self._sound.logical_and_(are_sound(logits))
         drawn = draw_codes(logits, uniforms, self._config)
         self._codes.index_copy_(1, column, drawn[:, None])
+        if self._log_p.shape[1]:
+            self._log_p.index_copy_(2, column, log_probabilities(self._logits, drawn)[:, :, None])
         return drawn
 
     def _plain_step(self, end: int) -> None:

@@ -4,10 +4,10 @@ The loop keeps its own checkpoints (painter_core.training.checkpoints) and takes
 so a worker that dies is replaced and the run goes on; Ray keeps nothing.
 """
 
-import json
 import logging
+import shutil
+import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +16,20 @@ from typing import Any, Literal
 
 from painter_core.compute.cpus import usable_cpus
 from painter_core.compute.devices import resolve_training_precision
-from painter_core.files.storage import filesystem, write_bytes, write_json
+from painter_core.errors import Stop
+from painter_core.files.storage import filesystem, is_local, join, read_json, remove, write_bytes
 from painter_core.runs.cluster import Cluster, wanted_workers
-from painter_core.training.checkpoints import latest_checkpoint, publish, repair_published
+from painter_core.runs.training_progress import TrainingProgress
+from painter_core.runs.worker_log import log_directory
+from painter_core.runs.worker_process import in_worker
+from painter_core.training.output import Output
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
+from painter_core.training.world_sizes import told
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("train_loss", "valid_loss", "train_rec", "valid_psnr", "valid_usage", "lr", "samples_per_s")
+RESIZE_S = 60.0  # --resize-interval by default, as Ray's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,21 @@ class Workers:
     least: int
     most: int
     use_gpu: bool
+    resize_interval_s: float
+    """Between two looks for room for more, if there are fewer than the most."""
+
+    @property
+    def are_elastic(self) -> bool:
+        """Whether their number may change in a run."""
+        return self.least < self.most
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What one takes of a node."""
+        if self.use_gpu:
+            return {"GPU": 1, "CPU": 1}
+        # whole ones where Ray divides what a node has by it, to count how many workers fit
+        return {"CPU": 1 if self.are_elastic else 0.75}
 
 
 def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
@@ -46,12 +66,17 @@ def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     room = int(cluster.gpus if on_gpu else cluster.cpus)
     has = f"{room} {'GPUs' if on_gpu else 'CPUs'}"
     least, most = wanted_workers("--num-workers", flags.num_workers, room, has, default=(1, 1))
-    # the global batch is made for so many workers, and stays: there must be room for them now
-    return Workers(least=least, most=min(most, room), use_gpu=on_gpu)
+    # the global batch is made for so many workers, and stays, however many there is room for at the start
+    return Workers(
+        least=least,
+        most=most,
+        use_gpu=on_gpu,
+        resize_interval_s=RESIZE_S if flags.resize_interval is None else flags.resize_interval,
+    )
 
 
 def run_workers(
-    loop: Callable[[dict[str, Any]], None], plan: Any, root: Path, workers: Workers, *, num_steps: int
+    loop: Callable[[dict[str, Any]], None], plan: Any, root: str, workers: Workers, *, num_steps: int
 ) -> dict[str, Any]:
     """Runs `loop({"plan": plan})` in every worker, to the end.
 
@@ -61,31 +86,34 @@ def run_workers(
         The content of outcome.json.
 
     Raises:
-        RuntimeError: the loop stopped with an error of its own (outcome.json has `error`).
+        Stop: the loop stopped with an error of its own (outcome.json has `error`).
     """
     import ray.train
     import ray.train.torch
 
     log.info("%d..%d workers on %s", workers.least, workers.most, "GPUs" if workers.use_gpu else "CPUs")
-    (root / "_run" / "outcome.json").unlink(missing_ok=True)
-    # (least, most) lets Ray go on with fewer; its annotation of num_workers lags behind
-    number: Any = (workers.least, workers.most) if workers.least < workers.most else workers.most
+    remove(*filesystem(join(root, "_run", "outcome.json")))
+    remove(*filesystem(log_directory(root)))  # of another attempt to run
+    # a URL is not for Ray, which asks for it with a client of its own, and keeps nothing of ours there
+    ray_dir = join(root, "_run", "ray") if is_local(root) else tempfile.mkdtemp(prefix="painter-ray-")
     trainer = _without_handler(ray.train.torch.TorchTrainer)(
-        loop,
+        in_worker(loop),
         train_loop_config={"plan": plan},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=number,
-            use_gpu=workers.use_gpu,
-            resources_per_worker={"GPU": 1, "CPU": 1} if workers.use_gpu else {"CPU": 0.75},
-        ),
+        scaling_config=ray.train.ScalingConfig(**_scaling(workers)),
         run_config=ray.train.RunConfig(
             # a name of its own: Ray would take up what lies under an old one without asking
             name=uuid.uuid4().hex,
-            storage_path=str(root / "_run" / "ray"),
+            storage_path=ray_dir,
             failure_config=ray.train.FailureConfig(max_failures=3),
         ),
     )
-    follower, ended = _Follower(root / "metrics.jsonl", num_steps), threading.Event()
+    follower = TrainingProgress(
+        root,
+        num_steps,
+        save_steps=plan.config.run.save_checkpoint_steps,
+        resize_interval_s=workers.resize_interval_s if workers.are_elastic else None,
+    )
+    ended = threading.Event()
     thread = threading.Thread(target=follower.run, args=(ended,), daemon=True)
     thread.start()
     try:
@@ -93,46 +121,41 @@ def run_workers(
     finally:
         ended.set()
         thread.join()
-    outcome = json.loads((root / "_run" / "outcome.json").read_text())
+        if not is_local(root):
+            shutil.rmtree(ray_dir, ignore_errors=True)
+    return complete(root)
+
+
+def _scaling(workers: Workers) -> dict[str, Any]:
+    """Ray's settings for these workers; untyped, since Ray annotates the class that was there before."""
+    found = {"use_gpu": workers.use_gpu, "resources_per_worker": workers.resources}
+    if not workers.are_elastic:
+        return {**found, "num_workers": workers.most}
+    return {
+        **found,
+        "num_workers": (workers.least, workers.most),
+        "elastic_resize_monitor_interval_s": workers.resize_interval_s,
+    }
+
+
+def complete(root: str) -> dict[str, Any]:
+    """When the workers have ended: what they left in outcome.json; _SUCCESS if it is a success.
+
+    Raises:
+        Stop: they stopped with an error of their own.
+    """
+    outcome = read_json(*filesystem(join(root, "_run", "outcome.json")))
     if outcome.get("error"):
-        raise RuntimeError(outcome["error"])
-    write_bytes(*filesystem(str(root / "_SUCCESS")), b"")
+        raise Stop(outcome.get("code", 1), outcome["error"])
+    write_bytes(*filesystem(join(root, "_SUCCESS")), b"")
+    if len(outcome["world_sizes"]) > 1:
+        log.info("%s", told(outcome["world_sizes"], outcome["step"]))
     return outcome
 
 
 def _without_handler(trainer: type) -> type:
     """A trainer that leaves Ctrl-C to us; Ray's would take SIGINT for itself and end with code 0."""
     return type("Trainer", (trainer,), {"_register_sigint_handler": lambda self, controller: None})
-
-
-class _Follower:
-    """Prints the lines that rank 0 adds to metrics.jsonl."""
-
-    def __init__(self, path: Path, num_steps: int) -> None:
-        self._path, self._num_steps = path, num_steps
-        self._seen = len(self._lines())  # what an interrupted run left is not news
-        self._first: tuple[int, float] | None = None
-
-    def run(self, ended: threading.Event) -> None:
-        """Looks every second until the end."""
-        while not ended.wait(1.0):
-            self._show()
-        self._show()
-
-    def _lines(self) -> list[str]:
-        return self._path.read_text().splitlines() if self._path.exists() else []
-
-    def _show(self) -> None:
-        lines = self._lines()
-        self._seen = min(self._seen, len(lines))  # a resumed run cuts the file
-        for line in lines[self._seen :]:
-            values = json.loads(line)
-            first, began = self._first = self._first or (values["step"], time.monotonic())
-            rate = (values["step"] - first) / (time.monotonic() - began + 1e-9)
-            eta = f", {(self._num_steps - values['step']) / rate:.0f} s left" if rate else ""
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if k in SHOWN)
-            log.info("step %d of %d, %s%s", values["step"], self._num_steps, shown, eta)
-        self._seen = len(lines)
 
 
 def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:
@@ -158,43 +181,28 @@ def threads_of_a_worker(num_workers: int) -> int:
     return max(1, usable_cpus() // num_workers)
 
 
-def resume_from(root: Path, worker: Worker) -> tuple[Path, dict[str, Any]] | None:
+def resume_from(output: Output, worker: Worker) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint to go on from, and its training/state.pt on the CPU; None at the beginning of a run.
 
-    Rank 0 completes what a kill may have left undone after that checkpoint was saved: best/ and last/.
+    Rank 0 completes what a kill may have left undone after that checkpoint was saved: best/ and last/. When
+    it is loaded, `output.loaded` is called.
     """
     import torch
 
-    path = latest_checkpoint(root)
+    path = output.newest()
     if path is None:
         return None
     state = torch.load(path / "training" / "state.pt", map_location="cpu", weights_only=True)
     if worker.rank == 0:
-        for name in ("best", "last"):
-            repair_published(root / name)
-        if state.get("is_best", False):
-            publish(root / "best", path)
+        output.repair(is_best=state.get("is_best", False))
     log.info("resuming at step %d from %s", state["step"], path)
     return path, state
 
 
-def end_training(root: Path, values: dict[str, Any]) -> None:
-    """Rank 0 at the end: last/ is the newest checkpoint, and the driver hears `values`."""
-    newest = latest_checkpoint(root)
-    assert newest is not None
-    publish(root / "last", newest)
-    _write_outcome(root, values)
-
-
-def stop_training(root: Path, worker: Worker, message: str) -> None:
+def stop_training(output: Output, worker: Worker, message: str) -> None:
     """Ends the run without an exception, which Ray would only try again, to the same end.
 
     Every rank calls it and returns; rank 0 leaves the message for the driver.
     """
     if worker.rank == 0:
-        _write_outcome(root, {"error": message})
-
-
-def _write_outcome(root: Path, values: dict[str, Any]) -> None:
-    """outcome.json, which the driver reads when the workers have ended."""
-    write_json(*filesystem(str(root / "_run" / "outcome.json")), values)
+        output.write_outcome({"error": message})

@@ -1,6 +1,6 @@
 """A training run and its directory: how it is taken up, replaced, and ended.
 
-    _run/plan.json, best/, last/, checkpoints/, metrics.jsonl, tensorboard/, _SUCCESS, summary.json
+    _run/plan.json, best/, last/, checkpoints/, metrics.jsonl, tensorboard/, previews/, _SUCCESS, summary.json
 
 Whose the directory is: painter_core.runs.place, as for tables.
 """
@@ -11,15 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from painter_core.files.storage import filesystem, is_local, write_json
+from painter_core.files.storage import filesystem, is_local, join, read_json, write_json
 from painter_core.runs.place import Kind, Place
 from painter_core.runs.run import Run
 from painter_core.tables.plan import fingerprint
 from painter_core.training.checkpoints import latest_checkpoint
+from painter_core.training.remote_checkpoints import check_checkpoints
 from painter_core.training.run_flags import TrainingRunFlags
 
 OURS = re.compile(
-    r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|summary\.json"
+    r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|previews|summary\.json"
 )
 
 
@@ -33,31 +34,31 @@ class TrainingRun:
         run: of the process.
 
     Raises:
-        ValueError: the directory is a URL.
         Refused: something else is there.
     """
 
     def __init__(self, stage: str, flag: str, url: str, run: Run) -> None:
-        if not is_local(url):
-            raise ValueError(f"{flag} {url}: a path that all nodes see is needed, not a URL")
         self.stage = stage
         self._run = run
         kind = Kind(plan_key="stage", plan_value=stage, ours=OURS)
-        self._place = Place(kind, flag, url, url, lambda: (Path(filesystem(url)[1]) / "_SUCCESS").exists())
+        self._place = Place(kind, flag, url, url, lambda: _is_whole(url))
         self._place.check_foreign()
         self._values: dict[str, Any] = {}
 
     @property
-    def root(self) -> Path:
-        """Where the run writes: the directory, or the one beside it."""
-        return Path(self._place.path)
+    def root(self) -> str:
+        """Where the run writes, as a path or URL: the directory, or the one beside it."""
+        url = self._place.url
+        if is_local(url):
+            return self._place.path
+        return url.rstrip("/") + ".new" if self._place.is_beside else url.rstrip("/")
 
     def stored(self) -> dict[str, Any] | None:
         """plan.json of the run that is there, if there is one, with `began_s`: when it was written."""
-        file = Path(self._place.path) / "_run" / "plan.json"
-        if not file.is_file():
+        fs, path = filesystem(join(self.root, "_run", "plan.json"))
+        if not fs.exists(path):
             return None
-        return json.loads(file.read_text()) | {"began_s": file.stat().st_mtime}
+        return read_json(fs, path) | {"began_s": fs.modified(path).timestamp()}
 
     def take_up(
         self,
@@ -100,7 +101,11 @@ class TrainingRun:
             reads=reads,
         )
         if taken is not None and not flags.dry_run:
-            latest_checkpoint(self.root)  # damaged ones show here, not when workers have begun
+            # damaged ones show here, not when workers have begun
+            if is_local(self.root):
+                latest_checkpoint(Path(self.root))
+            else:
+                check_checkpoints(self.root)
             self._run.began(self._write_summary)
         return taken
 
@@ -124,7 +129,13 @@ class TrainingRun:
             **self._values,
             "next": "" if code == 0 else "submit the same command again to resume",
         }
-        write_json(*filesystem(str(self.root / "summary.json")), summary)
+        write_json(*filesystem(join(self.root, "summary.json")), summary)
+
+
+def _is_whole(root: str) -> bool:
+    """Whether a run reached its end there, and its models were not removed since."""
+    fs, path = filesystem(root)
+    return all(fs.exists(join(path, name)) for name in ("_SUCCESS", "best/config.json", "last/config.json"))
 
 
 def split_tables(tables: str) -> list[str]:

@@ -15,12 +15,14 @@ import numpy as np
 
 from painter_core.files.arrays import create_array
 from painter_core.files.cache import build_once
-from painter_core.files.storage import join, redact, sha256
+from painter_core.files.storage import join, redact, sha256, write_bytes
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.open import open_model
+from painter_core.stages.pins import check_pins
 from painter_core.tables.inputs import find_files
 from painter_core.tables.parquet import read_table
 from painter_core.tables.records import read_manifest, read_part
+from painter_core.tables.run_directory import RunDirectory
 from painter_core.text.ids import TextIds, text_ids
 from painter_core.text.tokenizer import Tokenizer
 from painter_core.training.samples import Samples
@@ -82,6 +84,25 @@ def open_vqgan(table: str) -> ModelDirectory:
             f"{expected[:16]}; the file was changed or damaged, copy the table again"
         )
     return model
+
+
+def keep_vqgan(model: ModelDirectory, directory: RunDirectory, identity: dict[str, Any]) -> None:
+    """Copies the VQGAN into the table, _run/vqgan/: codes are of no use without it, and training needs it.
+
+    Args:
+        identity: of the run, which names the VQGAN by its content.
+    """
+    for name in ("config.json", "vqgan.safetensors"):
+        fs, path = directory.path("_run", "vqgan", name)
+        if not fs.exists(path):
+            data = (model.path / name).read_bytes()
+            if name == "vqgan.safetensors":
+                check_pins(str(model.path), {"vqgan_sha256": sha256(data)}, identity)
+            if name == "config.json":
+                data = json.dumps(
+                    {k: v for k, v in json.loads(data).items() if k in ("format", "vqgan")}
+                ).encode()
+            write_bytes(fs, path, data)
 
 
 def check_parts(table: str) -> None:
@@ -167,9 +188,12 @@ def check_captions(table: str, tokenizer: Tokenizer, *, text_len: int) -> None:
 
 
 def codes_manifest(table: str) -> dict[str, Any]:
-    """The manifest of a finished codes table; ValueError if it is something else, or a part is damaged."""
+    """The manifest of a finished table with codes; ValueError if it has none, or a part is damaged."""
     manifest = read_manifest(table)
-    if manifest.get("table") != "codes":
-        raise ValueError(f"--tables {redact(table)}: a table of {manifest.get('table')}, expected codes")
+    if "image_len" not in manifest:
+        hint = " (jobs/generate.py writes them with --codes-column)" * (manifest.get("table") == "outputs")
+        raise ValueError(
+            f"--tables {redact(table)}: a table of {manifest.get('table')}, expected codes{hint}"
+        )
     check_parts(table)
     return manifest

@@ -23,11 +23,15 @@ class DecodePictures:
     column: str
     """The picture's, as rejects name it."""
     keep_rejected: bool
+    stage: str = "precompute"
+    """As rejects name it."""
+    columns: tuple[str, ...] = ("idx", "text")
+    """What else of a row goes on."""
     in_child: bool | None = None
     """Whether to decode in another process; by default as in images.isolate.decoder."""
 
     def __call__(self, row: UnitRow) -> UnitRow:
-        log = RejectLog(stage="precompute", keep_cell=self.keep_rejected)
+        log = RejectLog(stage=self.stage, keep_cell=self.keep_rejected)
         notes = Counter(row.warnings)
         kept: list[int] = []
         size = self.decode.image_size
@@ -40,5 +44,5 @@ class DecodePictures:
                 except Reject as error:
                     error.column = self.column
                     log.add(line, error, cell=line["image"])
-        decoded = row.keep(kept, log, ["idx", "text"]).carrying(pixels=pixels[: len(kept)].tobytes())
+        decoded = row.keep(kept, log, [*self.columns]).carrying(pixels=pixels[: len(kept)].tobytes())
         return dataclasses.replace(decoded, warnings=notes)

@@ -17,12 +17,17 @@ from schemas import codes, outputs
 
 def codes_table(row: UnitRow) -> pa.Table:
     """The part of a unit: idx, text, codes."""
-    table = row.table
-    flat = pa.array(np.frombuffer(row.payload["codes"], np.uint16))
-    image_len = len(flat) // len(table) if len(table) else int(row.payload["image_len"])
-    schema = codes.schema(image_len)
-    lists = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("codes").type)
-    return pa.Table.from_arrays([*(c.combine_chunks() for c in table.columns), lists], schema=schema)
+    schema = codes.schema(int(row.payload["image_len"]))
+    columns = [*(c.combine_chunks() for c in row.table.columns), _codes(row)]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _codes(row: UnitRow) -> pa.Array:
+    """The codes of a unit's pictures, a list each."""
+    kind = codes.schema(int(row.payload["image_len"])).field("codes").type
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.frombuffer(row.payload["codes"], np.uint16)), type=kind
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,24 +36,35 @@ class OutputTable:
 
     columns: tuple[str, ...]
     """Columns of the output, in order."""
-    max_generated_num: int
+    pictures_a_row: int
     image_format: ImageFormat
     easynlp_format: bool
 
     def __call__(self, row: UnitRow) -> pa.Table:
-        samples = self.max_generated_num
+        each = 1 if self.easynlp_format else self.pictures_a_row
+        source = np.repeat(np.arange(len(row.table)), each)  # of every output row its prompt
+        prompts = row.table.take(pa.array(source, pa.int64()))
+        schema = outputs.schema(self.columns, int(row.payload["image_len"]))
+        columns = []
+        for name in self.columns:
+            if name == outputs.IMAGE_COLUMN:
+                columns.append(pa.array(self._cells(row), pa.string()))
+            elif name == outputs.CODES_COLUMN:
+                columns.append(_codes(row))
+            elif name in outputs.NUMBERS:
+                kind = schema.field(name).type
+                columns.append(pa.array(np.frombuffer(row.payload[name], kind.to_pandas_dtype())))
+            else:
+                columns.append(prompts.column(name).combine_chunks())
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    def _cells(self, row: UnitRow) -> list[str]:
+        """The picture cells: one a picture, or EasyNLP's one for all of a prompt."""
         size = int(row.payload["image_size"])
         pictures = np.frombuffer(row.payload["pixels"], np.uint8).reshape(-1, size, size, 3)
-        rows = []
-        for i, line in enumerate(row.table.to_pylist()):
-            cells = self._cells(pictures[i * samples : (i + 1) * samples])
-            for sample, cell in enumerate(cells):
-                rows.append(line | {outputs.IMAGE_COLUMN: cell, outputs.SAMPLE_COLUMN: sample})
-        return pa.Table.from_pylist(rows, schema=outputs.schema(self.columns))
-
-    def _cells(self, pictures: np.ndarray) -> list[str]:
-        """The picture cells of a prompt: one a picture, or EasyNLP's one for all."""
         if self.easynlp_format:
-            return [picture_cell([encode_picture(picture) for picture in pictures])]
+            made = [encode_picture(picture) for picture in pictures]
+            step = self.pictures_a_row
+            return [picture_cell(made[i : i + step]) for i in range(0, len(made), step)]
         images = (encode_image(picture, self.image_format) for picture in pictures)
         return [base64.b64encode(image).decode() for image in images]

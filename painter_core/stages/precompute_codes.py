@@ -4,7 +4,6 @@ What jobs/precompute_codes.py runs, and jobs/train.py if it is given pairs table
 `pixels`, uint8 (N, S, S, 3) as bytes (decode_pictures.py), and then `codes`, uint16 (N, image_len) as bytes.
 """
 
-import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,6 @@ from painter_core.compute.finite import codes_on_host
 from painter_core.compute.memory import vqgan_most_rows, vqgan_row_bytes
 from painter_core.compute.pieces import Pieces
 from painter_core.files.faults import failpoint
-from painter_core.files.storage import sha256, write_bytes
 from painter_core.flag_checks import check_range
 from painter_core.images.decode import Alpha, Resize
 from painter_core.images.isolate import CellDecoder
@@ -32,10 +30,10 @@ from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
+from painter_core.stages.codes_table import keep_vqgan
 from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.parts import codes_table
 from painter_core.stages.pins import check_pins
-from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.unit_row import UnitRow
 
 CAPTION_BYTES = 100  # of a row's idx and caption, for the estimate of what will be written
@@ -86,25 +84,6 @@ def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     model.check_weights()
     preprocessing = {"image_size": size, "resize": config.resize, "alpha": config.alpha, "exif": "ignore"}
     return {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
-
-
-def keep_vqgan(model: ModelDirectory, directory: RunDirectory, identity: dict[str, Any]) -> None:
-    """Copies the VQGAN into the table, _run/vqgan/: codes are of no use without it, and training needs it.
-
-    Args:
-        identity: of the run, which names the VQGAN by its content.
-    """
-    for name in ("config.json", "vqgan.safetensors"):
-        fs, path = directory.path("_run", "vqgan", name)
-        if not fs.exists(path):
-            data = (model.path / name).read_bytes()
-            if name == "vqgan.safetensors":
-                check_pins(str(model.path), {"vqgan_sha256": sha256(data)}, identity)
-            if name == "config.json":
-                data = json.dumps(
-                    {k: v for k, v in json.loads(data).items() if k in ("format", "vqgan")}
-                ).encode()
-            write_bytes(fs, path, data)
 
 
 @dataclass(kw_only=True)

@@ -75,10 +75,16 @@ def _after_header(file: InputFile, head: bytes, start: int, columns: Columns) ->
     same = set(cells) == set(columns.schema) or (columns.idx and found.get(columns.idx) == columns.idx)
     words = {cell.strip().lower() for cell in cells}
     if same or (len(cells) > 1 and words & _KEYS and words & _CAPTIONS):
+        # jobs that read pictures alone have no flags for idx, caption and the first line
+        advice = (
+            ", and the ones to be read with --idx-column and --first-sequence, or pass over the line with "
+            "--skip-first-line"
+            if columns.text
+            else ", and that of the pictures with --second-sequence"
+        )
         raise ValueError(
             f"{redact(file.path)}: the first line looks like a header, found {_shown(cells)}, expected "
-            f"{list(columns.schema)}; name the columns in this order with --input-schema, and the ones to be "
-            "read with --idx-column and --first-sequence, or pass over the line with --skip-first-line"
+            f"{list(columns.schema)}; name the columns in this order with --input-schema{advice}"
         )
     key = found.get(columns.idx or "", "")
     keys = [dict(zip(columns.schema, _cells(other, columns), strict=False)) for other in _lines(rest, 0)]

@@ -12,7 +12,7 @@ def visible(text: str) -> str:
     return "".join(map(_visible_character, text))
 
 
-def shown(text: str, limit: int) -> str:
+def cut(text: str, limit: int) -> str:
     """The same, cut after `limit` characters, with the whole length beside it."""
     head = visible(text[:limit])
     return head if len(text) <= limit else f"{head}… ({len(text):,} characters)"

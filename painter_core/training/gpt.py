@@ -6,7 +6,6 @@ over all codes of the global batch, whatever the number of ranks and however une
 
 import contextlib
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from painter_core.models.gpt import GPT, INIT_STD, GPTConfig
 from painter_core.training.data_order import rank_share
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.samples import Samples
+from painter_core.training.sharding import whole_tensor
 from painter_core.training.worker import Worker
 
 CODEBOOK_SHARE = 0.95  # of the codebook in a new embedding; the rest is random, or equal ones never part
@@ -83,7 +83,7 @@ def train_step(
             (loss * (worker.world_size / num_codes)).backward()
         total += loss.detach()
     mean = float(worker.total(total)) / num_codes
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm))
+    norm = float(whole_tensor(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)))
     for optimizer in optimizers:
         if np.isfinite(mean) and np.isfinite(norm):
             optimizer.step()
@@ -91,19 +91,18 @@ def train_step(
     return mean, norm
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate(model: nn.Module, samples: Samples, worker: Worker, micro_batch_size: int) -> float:
     """Mean loss a code over a whole table."""
     share = rank_share(np.arange(len(samples)), worker.rank, worker.world_size)
     total = torch.zeros((), device=worker.device, dtype=torch.float64)
-    for micro in _pieces(share, micro_batch_size):
+    # every rank runs as many passes: of sharded weights none can be computed alone
+    for i in range(math.ceil(math.ceil(len(samples) / worker.world_size) / micro_batch_size)):
+        micro = share[i * micro_batch_size : (i + 1) * micro_batch_size]
+        batch = samples.batch(micro if len(micro) else np.arange(1), worker.device)
         with autocast(worker.device, worker.precision):
-            total += loss_sum(model, *samples.batch(micro, worker.device)).double()
+            total += loss_sum(model, *batch).double() * bool(len(micro))
     return float(worker.total(total)) / (len(samples) * samples.codes.shape[1])
-
-
-def _pieces(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (rows[i : i + size] for i in range(0, len(rows), size))
 
 
 def flops_per_sample(config: GPTConfig) -> float:

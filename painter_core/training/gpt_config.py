@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from painter_core.files.storage import is_local, redact
 from painter_core.flag_checks import check_range
 from painter_core.models.gpt import GPTConfig
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
@@ -25,8 +26,9 @@ class TrainConfig:
     """Codes tables, as jobs/precompute_codes.py writes them: TRAIN or TRAIN,VALID. Or pairs tables, with
     --codes-dir."""
     checkpoint_dir: str
-    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/; all workers must
-    see it."""
+    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/. A path that all
+    workers see, or a URL (s3://, gs://, oss://), for which nodes share nothing: then a checkpoint is first
+    written to the cache (PAINTER_CACHE) of the first worker's node."""
     pretrained_model_name_or_path: str | None = None
     """Model directory to start from; its geometry and vocabulary are taken."""
     model: Preset | None = None
@@ -61,7 +63,14 @@ class TrainConfig:
     micro_batch_size: int = 16
     """Samples a forward pass of one worker."""
     gradient_accumulation_steps: int = 1
-    """Forward passes an update; global batch = micro_batch_size x workers x this."""
+    """Forward passes an update; global batch = micro_batch_size x workers (the most, of MIN,MAX) x this. With
+    fewer workers each does more passes."""
+    activation_checkpointing: bool = False
+    """Keep no activations of the blocks but compute them again in the backward pass: less memory, about a
+    third more work, the same weights."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every worker holds the whole model; fsdp: weights, gradients and moments are spread over the
+    workers, for models that do not fit. A run may go on with the other one."""
     sequence_length: int | None = None
     """Checked against text_len + image_len, if given (288 for the published models)."""
     expect: str = ""
@@ -84,6 +93,16 @@ class TrainConfig:
         check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
         check_range("--gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65536)
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
+        if self.parallel == "fsdp" and self.optimizer == "muon":
+            raise ValueError(
+                "--parallel fsdp: not with --optimizer muon, which needs whole matrices; use adamw, or "
+                "--parallel ddp"
+            )
+        if self.parallel == "fsdp" and not is_local(self.checkpoint_dir):
+            raise ValueError(
+                f"--parallel fsdp: --checkpoint-dir {redact(self.checkpoint_dir)} is a URL, but every worker "
+                "writes its share of a checkpoint; give a path that all nodes see, or --parallel ddp"
+            )
         geometry = ("model", "n_layer", "n_head", "n_embd", "text_len", "vocab")
         given = [name for name in geometry if getattr(self, name) is not None]
         if given and self.pretrained_model_name_or_path:

@@ -34,7 +34,11 @@ class TrainingRunFlags:
     random_seed: int = field(default=42, metadata=BOUND)
     """Seed of the weights, the data order and everything else that is drawn."""
     num_workers: str = "1"
-    """Training workers: N, or MIN,MAX."""
+    """Training workers: N; or MIN,MAX, of which those take part that the cluster has room for: when a node is
+    lost the run goes on with fewer from the last checkpoint, and with more when nodes join."""
+    resize_interval: int | None = None
+    """Seconds between two looks for room for more workers, with --num-workers MIN,MAX; 60 by default. More
+    workers begin at the last checkpoint: what was done since is done again."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     """One GPU a worker; auto: if the cluster has any."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -48,4 +52,10 @@ class TrainingRunFlags:
         check_range("--logging-steps", self.logging_steps, 1, 10**9)
         check_range("--save-checkpoint-steps", self.save_checkpoint_steps, 1, 10**9)
         check_range("--keep-checkpoints", self.keep_checkpoints, 1, 10**6)
+        check_range("--resize-interval", self.resize_interval, 1, 86400)
+        if self.resize_interval is not None and "," not in self.num_workers:
+            raise ValueError(
+                f"--resize-interval {self.resize_interval}: means nothing beside --num-workers "
+                f"{self.num_workers}; give --num-workers MIN,MAX, or leave it out"
+            )
         check_seed(self.random_seed)

@@ -1,9 +1,9 @@
 """Settings of the VQGAN's training."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from painter_core.flag_checks import check_range
+from painter_core.flag_checks import check_range, refuse_unused
 from painter_core.images.decode import Alpha, Resize
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
@@ -16,7 +16,9 @@ class VQGANTrainConfig:
     tables: str
     """Pairs tables: TRAIN or TRAIN,VALID."""
     outputs: str
-    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/."""
+    """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/. A path that all
+    workers see, or a URL (s3://, gs://, oss://): then a checkpoint is first written to the cache
+    (PAINTER_CACHE) of the first worker's node."""
     input_schema: str = field(default="idx:str:1,text:str:1,imgbase64:str:1", metadata=BOUND)
     """Columns of a TSV, in order: name:type:length."""
     second_sequence: str = field(default="imgbase64", metadata=BOUND)
@@ -35,7 +37,7 @@ class VQGANTrainConfig:
     max_steps: int = field(default=100_000, metadata=BOUND)
     """Updates."""
     micro_batch_size: int = 32
-    """Pictures a worker and step."""
+    """Pictures a worker and step; more with fewer workers than the most of --num-workers MIN,MAX."""
     l2_weight: float = field(default=1.0, metadata=BOUND)
     """Weight of the squared error beside the absolute one."""
     perceptual_weights: str | None = None
@@ -73,3 +75,11 @@ class VQGANTrainConfig:
         check_range("--disc-weight", self.disc_weight, 0, 1e6)
         check_range("--ema-decay", self.ema_decay, 0, 0.999999)
         check_range("--max-reject-fraction", self.max_reject_fraction, 0, 1)
+        if self.vqgan:
+            geometry = [f.name for f in fields(self.geometry)]
+            refuse_unused(self.geometry, geometry, "beside --vqgan, whose geometry is taken")
+            refuse_unused(self, ["quantize_after"], "beside --vqgan, whose codebook is used from the start")
+        if not self.perceptual_weights:
+            refuse_unused(self, ["perceptual_weight"], "without --perceptual-weights FILE")
+        if self.disc_start >= self.max_steps:
+            refuse_unused(self, ["disc_weight"], "unless --disc-start is below --max-steps")

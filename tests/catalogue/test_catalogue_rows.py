@@ -21,7 +21,9 @@ from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.runs import command_line
 from painter_core.runs.flags import TableFlags
 from painter_core.runs.progress import Progress
-from painter_core.stages.generate import GenerateConfig, PaintUnits, identity
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.identity import identity
+from painter_core.stages.generate.paint import PaintUnits
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.inspect_table.report import inspect
 from painter_core.stages.precompute_codes import PrecomputeConfig

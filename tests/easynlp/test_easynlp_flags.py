@@ -15,7 +15,7 @@ from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.runs.command_line import parse
 from painter_core.runs.flags import TableFlags
-from painter_core.stages.generate import GenerateConfig
+from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.precompute_codes import PrecomputeConfig, identity
 from painter_core.stages.train.codes import TrainJobConfig
 from painter_core.stages.train.plan import find_start

@@ -14,7 +14,7 @@ from painter_core.runs.flags import TableFlags
 from painter_core.sample.pictures import sample_row
 from painter_core.stages.evaluate.judging import Judging
 from painter_core.stages.evaluate.prepare import PreparePictures, ScoresPart
-from painter_core.stages.generate import GenerateConfig
+from painter_core.stages.generate.config import GenerateConfig
 from painter_core.tables.manifest import tsv_bytes
 from painter_core.text.tokenizer import from_vocab
 from tests.support.units import unit_row

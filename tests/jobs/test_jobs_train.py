@@ -76,14 +76,20 @@ def test_training_learns_and_writes_what_it_promises(undisturbed: Path) -> None:
 def test_killed_training_continues_with_equal_losses(
     jobs: Jobs, codes: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """T16: the driver dies; losses and learning rates after it are the unbroken run's."""
-    out = tmp_path / "model"
+    """T16: the driver dies; losses and learning rates after it are the unbroken run's, with previews too."""
+    out, prompts = tmp_path / "model", tmp_path / "prompts.tsv"
+    prompts.write_text("a\t红色的杯子\nb\t蓝色背包\n", encoding="utf-8")
     flags = ("--tables", f"{codes},{codes}", "--checkpoint-dir", out, "--micro-batch-size", BATCH, *FLAGS)
+    flags += ("--preview-table", prompts, "--preview-steps", 4)
     step = kill_after_checkpoint(jobs, out, *flags)
     assert step < STEPS
     jobs.run("train", *flags)
     assert curve(out) == curve(undisturbed), "saving does not divide logging here"
     assert validations(out) == validations(undisturbed)
+    assert sorted(p.name for p in (out / "previews").iterdir()) == [
+        "captions.txt", "step-00000004.png", "step-00000008.png", "step-00000010.png",
+    ]  # fmt: skip
+    assert not (undisturbed / "previews").exists()
     before = (out / "last" / "gpt.safetensors").read_bytes()
     assert before == (undisturbed / "last" / "gpt.safetensors").read_bytes()
     assert "already complete" in jobs.run("train", *flags)

@@ -14,7 +14,8 @@ from painter_core.models.vqgan import VQGAN
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.runs.flags import TableFlags
-from painter_core.stages.generate import GenerateConfig, identity, open_decoder
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.identity import identity, open_decoder
 from painter_core.text.tokenizer import builtin_tokenizer
 from tests.support.jobs import TINY_VQGAN
 

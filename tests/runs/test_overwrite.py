@@ -236,12 +236,14 @@ def train(place: Path, seed: int, *, overwrite: bool = False) -> None:
     """What a run leaves, without the training."""
     run = take_up(place, {"seed": seed}, overwrite=overwrite)
     assert run is not None
+    root = Path(run.root)
     for name in ("best", "last", "checkpoints/step-00000001"):
-        (run.root / name).mkdir(parents=True, exist_ok=True)
-        (run.root / name / "gpt.safetensors").write_text(str(seed))
-    (run.root / "checkpoints/step-00000001/checkpoint.json").write_text('{"files": {}}')
-    (run.root / "metrics.jsonl").write_text(f"{seed}\n")
-    (run.root / "_SUCCESS").touch()
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name / "gpt.safetensors").write_text(str(seed))
+        (root / name / "config.json").write_text("{}")
+    (root / "checkpoints/step-00000001/checkpoint.json").write_text('{"files": {}}')
+    (root / "metrics.jsonl").write_text(f"{seed}\n")
+    (root / "_SUCCESS").touch()
     run.end({"step": 1})
 
 
@@ -259,7 +261,7 @@ def test_a_model_is_replaced_when_the_new_one_is_complete(number: int, tmp_path:
         run = take_up(model, {"seed": 2}, overwrite=True)
         assert run is not None
         assert (model / "best" / "gpt.safetensors").read_text() == "1"
-        assert run.root == tmp_path / "model.new"
+        assert run.root == str(tmp_path / "model.new")
     if number:
         assert take_up(model, {"seed": 2}, overwrite=True) is None, "it is complete"
     else:

@@ -41,7 +41,8 @@ class Draw:
         shape = (len(row.table) * self.samples, 16, 16, 3)
         pixels = np.random.RandomState(row.unit).randint(0, 256, shape, np.uint8)
         kept = row.keep(list(range(len(row.table))), RejectLog(stage="generate"), ["idx", "text"])
-        return kept.carrying(pixels=pixels.tobytes(), image_size=16)
+        sample = np.tile(np.arange(self.samples, dtype=np.int32), len(row.table))
+        return kept.carrying(pixels=pixels.tobytes(), image_size=16, image_len=1, sample=sample.tobytes())
 
 
 def make_pictures(
@@ -61,7 +62,7 @@ def make_pictures(
         identity={"seed": 4, "max_generated_num": samples} | ({"easynlp_format": True} if easynlp else {}),
         row_bytes=1000,
     )
-    build = OutputTable(columns=names, max_generated_num=samples, image_format="png", easynlp_format=easynlp)
+    build = OutputTable(columns=names, pictures_a_row=samples, image_format="png", easynlp_format=easynlp)
     with Run({}) as run:
         TableRun(job, run, ALONE).execute_here(Tasks(operator=Draw(samples)), parts=Parts(build=build))
     return directory / name

@@ -20,8 +20,8 @@ from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.runs.flags import TableFlags
 from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun
-from painter_core.stages.generate import GenerateConfig
-from painter_core.stages.generate import identity as generate_identity
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.identity import identity as generate_identity
 from painter_core.stages.train.plan import find_start, make_plan
 from painter_core.tables.records import seal
 from painter_core.text.tokenizer import Tokenizer, from_vocab
@@ -123,7 +123,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(tmp_path: P
 
     training = take_up()
     for step in (1, 2):
-        damage(save(training.root, step) / FILES[0])
+        damage(save(Path(training.root), step) / FILES[0])
     with pytest.raises(ValueError, match="none of 2 checkpoints is whole"):
         take_up()
 

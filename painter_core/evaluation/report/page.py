@@ -12,7 +12,7 @@ from painter_core.evaluation.columns import Column, columns, facts, remarks_of
 from painter_core.evaluation.report.plots import Plot
 from painter_core.evaluation.score import Score
 from painter_core.images.embed import Embedded, embed
-from painter_core.text.escape import shown, visible
+from painter_core.text.escape import cut, visible
 
 CAPTION_CHARS = 200
 IDX_CHARS = 80
@@ -83,9 +83,9 @@ def _row(column: Column) -> tuple[str, list[tuple[str, bool]]]:
 
 def _card(example: Example) -> _Card:
     labels = example.labels or ("",) * len(example.images)
-    found = (("idx", shown(example.idx, IDX_CHARS)), *example.values)
+    found = (("idx", cut(example.idx, IDX_CHARS)), *example.values)
     return _Card(
-        caption=shown(example.caption, CAPTION_CHARS),
+        caption=cut(example.caption, CAPTION_CHARS),
         figures=tuple(_figure(i, label) for i, label in zip(example.images, labels, strict=True)),
         facts=tuple((name, visible(value)) for name, value in found),
     )

@@ -18,14 +18,15 @@ import torch
 from painter_core.compute.memory import vqgan_most_rows
 from painter_core.easynlp.output import COLUMNS, read_cell
 from painter_core.errors import Refused, Reject
-from painter_core.files.storage import filesystem, redact
-from painter_core.flag_checks import check_range, check_seed
+from painter_core.files.storage import filesystem, redact, write_bytes
+from painter_core.flag_checks import check_range, check_seed, refuse_unused
 from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import encode_image
 from painter_core.images.pixels import to_uint8
 from painter_core.runs.run import Run
 from painter_core.sample.captions import VALUES
 from painter_core.stages.codes_table import open_vqgan
+from painter_core.stages.make_gallery.grid import GridEntry, render_grid, settings_of
 from painter_core.stages.make_gallery.page import MAX_PICTURES, GalleryEntry, write_gallery
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
@@ -34,10 +35,12 @@ from painter_core.tables.reader import UnitReader
 from painter_core.tables.records import read_manifest
 from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.units import plan_units
+from schemas.outputs import NUMBERS, SAMPLE_COLUMN
 
 log = logging.getLogger(__name__)
 
 KINDS = ("outputs", "codes")  # of tables
+NUMBER = "row number"  # beside the columns of a row: where it stands in the table
 DECODE_ROWS = 64  # codes decoded at a time, fewer of large pictures
 
 
@@ -73,6 +76,10 @@ class GalleryConfig:
     def __post_init__(self) -> None:
         check_range("--max-entries", self.max_entries, 1, 500)
         check_seed(self.random_seed)
+        if self.originals is None:
+            refuse_unused(
+                self, ("input_schema", "idx_column", "second_sequence"), "without --originals TABLE"
+            )
 
 
 def make_gallery(config: GalleryConfig, run: Run) -> None:
@@ -95,6 +102,9 @@ def write_page(config: GalleryConfig) -> int:
     if config.scores if is_codes else config.originals:
         raise ValueError("--scores goes with an output table, --originals with a codes table")
     rows = sum(part["rows"] for part in manifest["parts"])
+    if not is_codes and "sweep" in manifest["identity"]:
+        _write_grid(config, manifest, rows)
+        return rows
     write_gallery(
         config.outputs,
         _decoded(config, manifest) if is_codes else _painted(config, manifest),
@@ -128,18 +138,20 @@ def _read_manifest(tables: str) -> dict[str, Any]:
 
 
 def _shown_rows(
-    config: GalleryConfig, manifest: dict[str, Any], columns: tuple[str, ...], pictures: int
+    config: GalleryConfig, manifest: dict[str, Any], columns: tuple[str, ...], pictures: int, group: int = 1
 ) -> Iterator[list[dict[str, Any]]]:
     """The rows to show, in the order of the table, part by part.
 
     Args:
         columns: what is read of them.
         pictures: how many each row has; of many, fewer rows are shown.
+        group: rows that are shown together or not at all.
     """
-    total = sum(part["rows"] for part in manifest["parts"])
-    count = min(total, config.max_entries, max(1, MAX_PICTURES // pictures))
+    groups = sum(part["rows"] for part in manifest["parts"]) // group
+    count = min(groups, config.max_entries, max(1, MAX_PICTURES // (pictures * group)))
     generator = random.Random(config.random_seed)
-    chosen = np.sort(generator.sample(range(total), count))
+    found = np.sort(generator.sample(range(groups), count))
+    chosen = (found[:, None] * group + np.arange(group)).ravel()
     directory, first = RunDirectory(config.tables), 0
     for part in manifest["parts"]:
         inside = chosen[(chosen >= first) & (chosen < first + part["rows"])] - first
@@ -151,13 +163,14 @@ def _shown_rows(
                     f"--tables {redact(config.tables)}: without the column {', '.join(missing)}; it has "
                     f"{', '.join(table.column_names)}. Make it again with --output-schema {','.join(columns)}"
                 )
-            yield table.take(inside).to_pylist()
+            numbers = (inside + first - part["rows"]).tolist()
+            yield [row | {NUMBER: n} for row, n in zip(table.take(inside).to_pylist(), numbers, strict=True)]
 
 
 def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[GalleryEntry]:
     identity = manifest["identity"]
     scores = _scores(config.scores) if config.scores else {}
-    num_pictures = identity.get("max_generated_num", 1)  # of a prompt
+    num_pictures = identity.get("keep_best") or identity.get("max_generated_num", 1)  # of a prompt
     in_a_row = num_pictures if identity.get("easynlp_format") else 1
     for rows in _shown_rows(config, manifest, COLUMNS, in_a_row):
         for row in rows:
@@ -166,7 +179,7 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
             found = scores.get(row["idx"], [])
             score = None
             if len(found) == num_pictures:  # else some were not scored, or several rows have this idx
-                score = ", ".join(found if len(cells) > 1 else [found[row.get("sample") or 0]])
+                score = ", ".join(found if len(cells) > 1 else [found[row[NUMBER] % num_pictures]])
             yield GalleryEntry(
                 idx=row["idx"],
                 caption=row["text"],
@@ -174,7 +187,42 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
                 seed=identity.get("seed"),
                 sample=row.get("sample"),
                 score=score,
+                told=tuple((n, f"{row[n]:.4g}") for n in NUMBERS if n in row and n != SAMPLE_COLUMN),
                 pictures=f"{len(images):,} of {len(cells):,}" if len(images) < len(cells) else None,
+            )
+
+
+def _write_grid(config: GalleryConfig, manifest: dict[str, Any], rows: int) -> None:
+    """The page of a table of a sweep."""
+    identity = manifest["identity"]
+    settings = settings_of(identity, _scores(config.scores) if config.scores else {})
+    for setting in settings:
+        if setting.score:
+            shown = ", ".join(f"{name} {value}" for name, value in setting.facts)
+            log.info("%s: %s attributes right", shown, setting.score)
+    kept = identity.get("keep_best") or identity.get("max_generated_num", 1)
+    group = len(settings) * kept
+    page = render_grid(
+        _swept(config, manifest, group),
+        settings,
+        title="Settings",
+        subtitle=f"{redact(config.tables)}, fingerprint {manifest['fingerprint'][:16]}",
+        total=rows // group,
+        seed=config.random_seed,
+    )
+    write_bytes(*filesystem(config.outputs), page.encode("utf-8"))
+
+
+def _swept(config: GalleryConfig, manifest: dict[str, Any], group: int) -> Iterator[GridEntry]:
+    """Captions with their pictures, `group` rows each."""
+    for rows in _shown_rows(config, manifest, COLUMNS, 1, group):
+        for start in range(0, len(rows), group):
+            mine = rows[start : start + group]
+            yield GridEntry(
+                idx=mine[0]["idx"],
+                caption=mine[0]["text"],
+                images=tuple(base64.b64decode(row["gen_imgbase64"], validate=True) for row in mine),
+                labels=tuple(f"sample {row['sample']}" if "sample" in row else "" for row in mine),
             )
 
 

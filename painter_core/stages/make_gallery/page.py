@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from painter_core.files.storage import filesystem, write_bytes
-from painter_core.images.embed import Embedded, embed
-from painter_core.text.escape import shown, visible
+from painter_core.images.embed import embed
+from painter_core.text.escape import cut, visible
 
 MAX_PICTURES = 1000
 CAPTION_CHARS = 400
@@ -35,20 +35,27 @@ class GalleryEntry:
     seed: int | None = None
     score: str | None = None
     sample: int | None = None
+    told: tuple[tuple[str, str], ...] = ()
+    """Other columns of numbers: name and value."""
     pictures: str | None = None
     """Which of its pictures are shown, if not all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Figure:
-    picture: Embedded
+class Figure:
+    """A picture as a page has it."""
+
+    uri: str
+    width: int
+    height: int
     label: str
+    is_pixelated: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Card:
     caption: str
-    figures: tuple[_Figure, ...]
+    figures: tuple[Figure, ...]
     facts: tuple[tuple[str, str], ...]
 
 
@@ -79,6 +86,18 @@ def render_gallery(
         pictures += len(entry.images)
         if pictures > MAX_PICTURES:
             raise ValueError(f"more than {MAX_PICTURES:,} pictures for one page; show fewer rows")
+    return render(
+        "page.html.j2",
+        title=title,
+        subtitle=subtitle,
+        extent=extent(len(cards), len(cards) if total is None else total, pictures, seed),
+        cards=cards,
+        is_paired=any(len(card.figures) > 1 for card in cards),
+    )
+
+
+def render(template: str, *, title: str, subtitle: str, **values: object) -> str:
+    """A template of this folder, filled."""
     environment = Environment(
         loader=PackageLoader("painter_core.stages.make_gallery", "."),
         autoescape=True,
@@ -86,13 +105,8 @@ def render_gallery(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(
-        title=visible(title),
-        subtitle=visible(subtitle),
-        extent=_extent(len(cards), len(cards) if total is None else total, pictures, seed),
-        cards=cards,
-        is_paired=any(len(card.figures) > 1 for card in cards),
-    )
+    found = environment.get_template(template)
+    return found.render(title=visible(title), subtitle=visible(subtitle), **values)
 
 
 def write_gallery(
@@ -109,7 +123,8 @@ def write_gallery(
     write_bytes(*filesystem(path), page.encode("utf-8"))
 
 
-def _extent(rows: int, total: int, pictures: int, seed: int) -> str:
+def extent(rows: int, total: int, pictures: int, seed: int) -> str:
+    """What of a table is shown, for a person."""
     shown = f"{total:,} {'row' if total == 1 else 'rows'}"
     if rows < total:
         shown = f"{rows:,} of {total:,} rows shown, sampled with seed {seed}"
@@ -123,24 +138,33 @@ def _card(entry: GalleryEntry) -> _Card:
         raise ValueError(f"idx {entry.idx!r}: {len(entry.labels)} labels for {len(entry.images)} images")
     labels = entry.labels or ("",) * len(entry.images)
     facts = {
-        "idx": shown(entry.idx, IDX_CHARS),
+        "idx": cut(entry.idx, IDX_CHARS),
         "sample": entry.sample,
+        **dict(entry.told),
         "seed": entry.seed,
         "score": entry.score,
         "pictures": entry.pictures,
     }
     return _Card(
-        caption=shown(entry.caption, CAPTION_CHARS),
+        caption=cut(entry.caption, CAPTION_CHARS),
         figures=tuple(
-            _figure(image, visible(label), entry.idx)
+            make_figure(image, visible(label), entry.idx)
             for image, label in zip(entry.images, labels, strict=True)
         ),
         facts=tuple((name, visible(str(value))) for name, value in facts.items() if value is not None),
     )
 
 
-def _figure(image: bytes, label: str, idx: str) -> _Figure:
+def make_figure(image: bytes, label: str, idx: str) -> Figure:
+    """A picture that a page may show, small enough; ValueError, with its idx, if it cannot be shown."""
     try:
-        return _Figure(picture=embed(image), label=label)
+        found = embed(image)
     except ValueError as error:
         raise ValueError(f"the picture of idx {idx!r} cannot be shown: {error}") from error
+    return Figure(
+        uri=found.uri,
+        width=found.width,
+        height=found.height,
+        label=label,
+        is_pixelated=found.is_pixelated,
+    )

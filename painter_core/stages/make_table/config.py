@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from painter_core.flag_checks import check_range, check_seed
+from painter_core.flag_checks import check_range, check_seed, refuse_unused
 
 MOST_ROWS, MOST_SIDE_PX = 10**9, 4096  # of the sample
 
@@ -47,3 +47,8 @@ class MakeTableConfig:
         check_range("--scenes", self.scenes, 0, MOST_ROWS)
         check_range("--image-size", self.image_size, 1, MOST_SIDE_PX)
         check_seed(self.random_seed)
+        if self.sample is None:
+            of_sample = ("scenes", "split", "image_size", "random_seed")
+            refuse_unused(self, of_sample, "beside --pictures: it is for the bundled sample")
+        else:
+            refuse_unused(self, ["captions"], "beside --sample, which has captions of its own")

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from painter_core.files.storage import filesystem, join, redact
-from painter_core.flag_checks import check_range
+from painter_core.flag_checks import check_range, refuse_unused
 from painter_core.images.decode import Alpha, Resize
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPTConfig
@@ -20,6 +20,7 @@ from painter_core.runs.training_run import split_tables
 from painter_core.stages.codes_table import codes_manifest
 from painter_core.stages.precompute_codes import PrecomputeConfig, make_codes
 from painter_core.stages.train.plan import find_start, training_run
+from painter_core.stages.train.previews import PreviewFlags
 from painter_core.tables.inputs import find_files
 from painter_core.tables.run_directory import table_url
 from painter_core.tables.search import lies_in
@@ -56,6 +57,7 @@ class TrainJobConfig:
 
     train: TrainConfig
     pairs: PairsConfig
+    previews: PreviewFlags = field(default_factory=PreviewFlags)
 
     def __post_init__(self) -> None:
         for table in split_tables(self.train.tables) if self.pairs.codes_dir else ():
@@ -71,6 +73,7 @@ class TrainJobConfig:
             "--tables": self.train.tables,
             "--checkpoint-dir": self.train.checkpoint_dir,
             "--codes-dir": self.pairs.codes_dir,
+            "--preview-table": self.previews.preview_table,
         }
 
 
@@ -105,6 +108,9 @@ def make_tables(config: TrainJobConfig, run: Run, cluster: Cluster) -> Made:
     todo = [table for table in dict.fromkeys(tables) if not is_codes(table)]
     if todo or pairs.vqgan is not None:
         _check(config, cluster, todo, [table for table in tables if table not in todo])
+    if not todo:
+        made_before = "where all --tables hold codes already"
+        refuse_unused(pairs, ("codes_dir", "resize", "alpha", "max_reject_fraction"), made_before)
     made: dict[str, str] = {}
     for table, part in zip(tables, ("train", "valid")[: len(tables)], strict=True):
         if table in todo and table not in made:

@@ -24,6 +24,7 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     torch.manual_seed(config.run.random_seed)
     name = config.pretrained_model_name_or_path
     model = (open_model(name).load_gpt().train() if name else GPT(gpt)).to(worker.device)
+    model.activation_checkpointing = config.activation_checkpointing
     rows = np.arange(config.micro_batch_size * config.gradient_accumulation_steps)
     generator = np.random.default_rng(config.run.random_seed)
     text = generator.integers(gpt.codebook_size, gpt.vocab_size, (len(rows), gpt.text_len), np.int32)

@@ -1,5 +1,6 @@
 """What every training worker runs: take up the newest checkpoint, step through the data, save, validate."""
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -8,26 +9,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from painter_core.errors import Changed
+from painter_core.files.directories import local_copy
 from painter_core.files.faults import failpoint
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
-from painter_core.runs.ray_train import end_training, resume_from, stop_training, this_worker
-from painter_core.stages.codes_table import open_samples
+from painter_core.runs.ray_train import resume_from, stop_training, this_worker
+from painter_core.stages.codes_table import open_samples, open_vqgan
 from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
+from painter_core.stages.train.previews import Previews
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.card import model_card
-from painter_core.training.checkpoints import publish, save_checkpoint
 from painter_core.training.data_order import dropped_captions, epoch_order, rank_share
 from painter_core.training.gpt import flops_per_sample, start_from_codebook, train_step, validate
 from painter_core.training.metrics import MetricsLog
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
+from painter_core.training.output import Output, open_output
 from painter_core.training.samples import Samples
+from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
+from painter_core.training.world_sizes import continued
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +41,23 @@ PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, fro
 class _Run:
     """A worker's model, optimizer, data and position."""
 
-    def __init__(self, plan: TrainPlan) -> None:
-        self.plan, self.config = plan, plan.config
-        self.worker = this_worker(self.config.precision)
-        self.tokenizer = load_tokenizer(plan.tokenizer_dir)
+    def __init__(self, plan: TrainPlan, output: Output, worker: Worker) -> None:
+        self.plan, self.config, self.output, self.worker = plan, plan.config, output, worker
+        with local_copy(plan.tokenizer_dir) as directory:
+            self.tokenizer = load_tokenizer(directory)
+        check_pins(plan.tokenizer_dir, {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
-        self.gpt = self._start_model().to(self.worker.device)
-        self.optimizers = make_optimizers(self.gpt, self.config)
+        self.gpt = self._start_model()
+        self.gpt.activation_checkpointing = self.config.activation_checkpointing
+        self.is_sharded = self.config.parallel == "fsdp" and worker.world_size > 1
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.dropped: np.ndarray | None = None
         self.window = Window()
+        self.world_sizes: list[list[int]] = []
         self._resume()
+        self.world_sizes = continued(self.world_sizes, self.step, worker.world_size)
         self.model = self._wrapped()
 
     def _samples(self, table: str, number: int) -> Samples:
@@ -68,29 +76,37 @@ class _Run:
             check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
             return gpt
         gpt = GPT(self.plan.gpt)
-        start_from_codebook(gpt, open_model(self.plan.vqgan_dir).load_vqgan().quantize.embedding.weight)
+        start_from_codebook(gpt, open_vqgan(self.plan.train_table).load_vqgan().quantize.embedding.weight)
         return gpt
 
     def _resume(self) -> None:
-        found = resume_from(self.plan.root, self.worker)
+        found = resume_from(self.output, self.worker)
+        if found is not None:
+            self.gpt.load_state_dict(open_model(str(found[0])).load_gpt().state_dict())
+        if self.is_sharded:
+            shard(self.gpt, self.worker)
+        else:
+            self.gpt.to(self.worker.device)
+        self.optimizers = make_optimizers(self.gpt, self.config)
         if found is None:
             return
         path, state = found
-        self.gpt.load_state_dict(open_model(str(path)).load_gpt().state_dict())
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(stored)
+            load_optimizer(optimizer, stored, path)
         torch.set_rng_state(state["rng"])
         self.step, self.best_loss = state["step"], state["best_loss"]
         self.valid_loss = state.get("valid_loss", self.valid_loss)  # an older version's has neither
+        self.world_sizes = state.get("world_sizes", [])
         if "window" in state:
             self.window.load_state(state["window"])
+        self.output.loaded(path, self.worker)
 
     def _wrapped(self) -> nn.Module:
         model: nn.Module = self.gpt
         wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
             model = cast(nn.Module, torch.compile(model))
-        if self.worker.world_size > 1:
+        if self.worker.world_size > 1 and not self.is_sharded:
             devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
         return model
@@ -122,21 +138,29 @@ class _Run:
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
                 metrics.log(self.step, valid_loss=self.valid_loss)
         self.gpt.train()
+        whole = self.whole_gpt()
         if self.worker.rank == 0:
             # without a validation table the newest counts as the best
             self.is_best = self.valid is None or self.valid_loss <= self.best_loss
             if self.is_best and self.valid is not None:
                 self.best_loss = self.valid_loss
             keep = self.config.run.keep_checkpoints
-            path = save_checkpoint(self.plan.root, self.step, self._write, keep=keep)
-            if self.is_best:
-                publish(self.plan.root / "best", path)
+            write = functools.partial(self._write, whole)
+            self.output.save(self.step, write, keep=keep, is_best=self.is_best)
+        elif self.is_sharded:
+            save_moments(self.optimizers[0], None, self.worker)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
 
-    def _write(self, directory: Path) -> None:
-        vqgan = open_model(self.plan.vqgan_dir).path
-        write_model(directory, vqgan=vqgan, gpt=self.gpt, tokenizer=self.tokenizer, card=self._card())
+    def whole_gpt(self) -> GPT:
+        """The GPT with whole weights, on rank 0; all workers call it together."""
+        return gathered(self.gpt, self.worker) if self.is_sharded else self.gpt
+
+    def _write(self, gpt: GPT, directory: Path) -> None:
+        vqgan = open_vqgan(self.plan.train_table).path  # as the manifest of the codes names it, still
+        write_model(directory, vqgan=vqgan, gpt=gpt, tokenizer=self.tokenizer, card=self._card())
         (directory / "training").mkdir()
+        if self.is_sharded:
+            save_moments(self.optimizers[0], directory, self.worker)
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
         torch.save(
             {
@@ -147,7 +171,8 @@ class _Run:
                 "valid_loss": self.valid_loss,
                 "is_best": self.is_best,
                 "window": self.window.state(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "world_sizes": self.world_sizes,
+                "optimizers": [without_moments(optimizer) for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
             },
             directory / "training" / "state.pt",
@@ -165,14 +190,23 @@ class _Run:
 
 def train_loop(config: dict[str, Any]) -> None:
     """The function that Ray Train runs in every worker."""
-    try:
-        run = _Run(config["plan"])
-    except Changed as error:
-        stop_training(config["plan"].root, this_worker("fp32"), str(error))
-        return
+    plan: TrainPlan = config["plan"]
+    train_as(this_worker(plan.config.precision), plan)
+
+
+def train_as(worker: Worker, plan: TrainPlan) -> None:
+    """What one worker does, from the newest checkpoint to the end."""
+    with open_output(plan.root) as output:
+        _all_steps(_Run(plan, output, worker))
+
+
+def _all_steps(run: _Run) -> None:
     plan, worker = run.plan, run.worker
     # every worker starts to log only after all have read the checkpoint
-    metrics = MetricsLog(plan.root, resume_step=run.step) if worker.rank == 0 else None
+    metrics = run.output.open_metrics(run.step) if worker.rank == 0 else None
+    previews = None
+    if plan.previews and worker.rank == 0:
+        previews = Previews(plan.previews, plan.root, plan.vqgan_dir, run.tokenizer, worker)
     log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
     run.window.restart()
     while run.step < plan.num_steps:
@@ -180,7 +214,7 @@ def train_loop(config: dict[str, Any]) -> None:
         rate, loss, norm = run.update(rows)
         if not np.isfinite(loss) or not np.isfinite(norm):
             stop_training(
-                plan.root,
+                run.output,
                 worker,
                 f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
                 "the last checkpoint is good. Try a lower --learning-rate",
@@ -191,8 +225,14 @@ def train_loop(config: dict[str, Any]) -> None:
         share = rank_share(rows, worker.rank, worker.world_size).tolist()
         failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
         last = run.step == plan.num_steps
+        if plan.previews and plan.previews.is_due(run.step, is_last=last):
+            gpt = run.whole_gpt()
+            if previews:
+                previews.paint(gpt.to(worker.device), run.step, metrics)
+            run.window.restart()
         if metrics and (run.step % run.config.run.logging_steps == 0 or last):
             place = {"epoch": epoch, "position": position, **_speed(run.window, plan, worker)}
+            place["num_workers"] = worker.world_size
             metrics.log(run.step, train_loss=run.window.loss(), lr=rate, grad_norm=norm, **place)
             run.window = Window()
         if run.step % run.config.run.save_checkpoint_steps == 0 or last:
@@ -219,4 +259,4 @@ def _finish(run: _Run, metrics: MetricsLog | None) -> None:
     metrics.close()
     outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
     finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
-    end_training(run.plan.root, finite)
+    run.output.end(finite | {"world_sizes": run.world_sizes})

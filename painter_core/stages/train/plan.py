@@ -8,9 +8,9 @@ every sample of the epoch once.
 import dataclasses
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
+from painter_core.files.directories import local_directory
 from painter_core.files.storage import absolute, filesystem, join, redact
 from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.expected import check_expected
@@ -23,6 +23,7 @@ from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun, split_tables
 from painter_core.stages.codes_table import check_captions, codes_manifest, open_vqgan
 from painter_core.stages.pins import content_sha256
+from painter_core.stages.train.previews import PreviewPlan
 from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training.data_order import steps_per_epoch
 from painter_core.training.gpt_config import TrainConfig
@@ -36,8 +37,8 @@ class TrainPlan:
     """What a run is to do: made by the driver, read by every worker."""
 
     config: TrainConfig
-    root: Path
-    """Where it writes: --checkpoint-dir, or a directory beside it that will replace it."""
+    root: str
+    """Where it writes, as a path or URL: --checkpoint-dir, or what stands beside it and will replace it."""
     gpt: GPTConfig
     train_table: str
     valid_table: str | None
@@ -48,6 +49,8 @@ class TrainPlan:
     global_batch_size: int
     num_samples: int
     workers: Workers
+    previews: PreviewPlan | None = None
+    """What is painted while it trains."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -60,9 +63,9 @@ class TrainPlan:
         return max(1, math.ceil(self.steps_per_epoch * self.config.epoch_num))
 
     @property
-    def tokenizer_dir(self) -> Path:
-        """Where the driver saved the tokenizer."""
-        return self.root / "_run" / "tokenizer"
+    def tokenizer_dir(self) -> str:
+        """Where the driver saved the tokenizer, as a path or URL."""
+        return join(self.root, "_run", "tokenizer")
 
     @property
     def vqgan_dir(self) -> str:
@@ -117,8 +120,8 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
         workers=workers,
     )
     if not config.run.dry_run:
-        plan.tokenizer_dir.mkdir(parents=True, exist_ok=True)
-        start.tokenizer.save(plan.tokenizer_dir)
+        with local_directory(plan.tokenizer_dir) as directory:
+            start.tokenizer.save(directory)
     return plan, training
 
 
@@ -128,7 +131,7 @@ def _count_samples(tables: list[str], manifests: list[dict[str, Any]], start: "S
         check_captions(table, start.tokenizer, text_len=start.gpt.text_len)
     samples = sum(part["rows"] for part in manifests[0]["parts"])
     if samples < 1:
-        raise ValueError(f"--tables {tables[0]}: no rows")
+        raise ValueError(f"--tables {redact(tables[0])}: no rows")
     return samples
 
 
@@ -197,7 +200,7 @@ def _new(config: TrainConfig, vqgan: VQGANConfig) -> Start:
 def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
     assert vqgan.vqgan is not None
     image_len, codebook_size = vqgan.vqgan.image_len, vqgan.vqgan.codebook_size
-    model = open_model(name)
+    model, name = open_model(name), redact(name)
     if model.gpt is None:
         raise ValueError(f"--pretrained-model-name-or-path {name}: holds no GPT")
     if (model.gpt.image_len, model.gpt.codebook_size) != (image_len, codebook_size):
@@ -219,6 +222,7 @@ def _recorded(config: TrainConfig) -> dict[str, Any]:
     pretrained = config.pretrained_model_name_or_path
     return dataclasses.asdict(config) | {
         "tables": ",".join(redact(table) for table in split_tables(config.tables)),
+        "checkpoint_dir": redact(config.checkpoint_dir),
         "pretrained_model_name_or_path": redact(pretrained) if pretrained else None,
     }
 

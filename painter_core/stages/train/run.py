@@ -1,5 +1,6 @@
 """codes -> model: the job, from its flags to the end of its workers."""
 
+import dataclasses
 import logging
 
 from painter_core.models.gpt import GPTConfig
@@ -10,6 +11,7 @@ from painter_core.stages.train.codes import TrainJobConfig, make_tables
 from painter_core.stages.train.dry_run import gpt_step
 from painter_core.stages.train.loop import train_loop
 from painter_core.stages.train.plan import make_plan
+from painter_core.stages.train.previews import plan_previews
 from painter_core.training.gpt_config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -17,6 +19,8 @@ log = logging.getLogger(__name__)
 
 def train(config: TrainJobConfig, run: Run) -> None:
     """codes tables, or pairs tables, -> model."""
+    flags = config.train.run
+    previews = plan_previews(config.previews, every=flags.save_checkpoint_steps, seed=flags.random_seed)
     cluster = start_ray()
     made = make_tables(config, run, cluster)
     if made.sketch is not None:
@@ -31,6 +35,7 @@ def train(config: TrainJobConfig, run: Run) -> None:
     if planned is None:
         return
     plan, training = planned
+    plan = dataclasses.replace(plan, previews=previews)
     if plan.config.run.dry_run:
         what = f"{plan.num_steps} steps of {plan.global_batch_size} samples"
         _dry_run(plan.config, plan.gpt, plan.workers, what)

@@ -7,7 +7,6 @@ see batches of one size.
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 from painter_core.files.storage import absolute, file_sha256, redact
@@ -35,8 +34,8 @@ class VQGANPlan:
     """What a run is to do: made by the driver, read by every worker."""
 
     config: VQGANTrainConfig
-    root: Path
-    """Where it writes: --outputs, or a directory beside it that will replace it."""
+    root: str
+    """Where it writes, as a path or URL: --outputs, or what stands beside it and will replace it."""
     vqgan: VQGANConfig
     columns: Columns
     """What is read of the tables."""
@@ -108,12 +107,17 @@ def _identity(
     return {
         "stage": "train_vqgan",
         **bound_settings(config),
-        "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
+        "tables": [recorded_files(group) for group in files],
         "geometry": geometry.to_json(),
         "start_sha256": start.vqgan_sha256() if start else None,
         "perceptual_sha256": perceptual_sha256,
         **({} if columns.text else {"reads": "pictures"}),
     }
+
+
+def recorded_files(files: list[InputFile]) -> list[list[Any]]:
+    """The files of a table as a plan records them: a path may hold credentials."""
+    return [[redact(file.path), file.size_bytes, file.version] for file in files]
 
 
 def _for_workers(config: VQGANTrainConfig) -> VQGANTrainConfig:

@@ -1,0 +1,1 @@
+"""prompts -> pictures: jobs/generate.py."""

@@ -1,0 +1,94 @@
+"""What makes the pictures of a run: models, settings; and how much memory and space a row needs."""
+
+import dataclasses
+from typing import Any
+
+from painter_core.compute.memory import gpt_row_bytes, vqgan_row_bytes
+from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.expected import check_expected
+from painter_core.model_files.open import open_model
+from painter_core.stages.generate.config import GenerateConfig
+
+PREPROCESSING: dict[str, Any] = {"resize": "bilinear", "alpha": "white"}
+"""Of pictures that are painted on: the defaults of jobs/precompute_codes.py."""
+
+
+def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirectory:
+    """The directory whose VQGAN decodes; ValueError if its codes are others than the model's."""
+    if config.vqgan is None:
+        return model
+    other = open_model(config.vqgan)
+    if (other.vqgan, other.codes_sha256()) != (model.vqgan, model.codes_sha256()):
+        raise ValueError(
+            f"--vqgan {config.vqgan}: makes other codes than the VQGAN of {config.checkpoint_dir}; only one "
+            "that was trained from it with --decoder-only can take its place"
+        )
+    return other
+
+
+def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
+    """What makes the pictures; ValueError if the model does not fit the flags."""
+    if model.gpt is None or model.vqgan is None:
+        raise ValueError(
+            f"--checkpoint-dir {config.checkpoint_dir}: needs a GPT and a VQGAN (jobs/train.py writes both)"
+        )
+    if config.sequence_length not in (None, model.gpt.block_size):
+        raise ValueError(
+            f"--sequence-length {config.sequence_length}: the model has {model.gpt.block_size} positions"
+        )
+    check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
+    model.check_weights()
+    return {
+        "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
+        "gpt_sha256": model.gpt_sha256(),
+        "tokenizer_sha256": model.load_tokenizer().sha256,
+        "seed": config.random_seed,
+        "sampling": dataclasses.asdict(config.sampling),
+        "max_generated_num": config.max_generated_num,
+        "image_format": config.image_format,
+        **({"easynlp_format": True} if config.easynlp_format else {}),
+        **_chosen(config),
+        **_start(config, model),
+    }
+
+
+def _start(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
+    """How the pictures that are painted on are read; nothing if there are none."""
+    assert model.vqgan is not None
+    rows = config.start.num_rows(model.vqgan)
+    return {"start": {"rows": rows, **PREPROCESSING}} if rows else {}
+
+
+def _chosen(config: GenerateConfig) -> dict[str, Any]:
+    """How pictures are chosen and what is told of them; nothing by default, so that old runs go on."""
+    choice = config.choice
+    found: dict[str, Any] = {}
+    if choice.keep_best is not None:
+        found |= {"keep_best": choice.keep_best, "rank_by": choice.ranked_by}
+    if config.sweep:
+        found |= {"sweep": [dataclasses.asdict(setting) for setting in config.settings]}
+    if config.codes_column:
+        found |= {"codes_column": True}
+    if choice.score_columns:
+        found |= {"scores": list(choice.scores)}
+    return found
+
+
+def row_bytes(config: GenerateConfig, model: ModelDirectory) -> int:
+    """About how many bytes are written for a row: as PNG, a picture has about a byte a pixel."""
+    assert model.vqgan is not None
+    # the parts, and the single file made of them
+    files = 2 if config.table.outputs.endswith((".tsv", ".parquet")) else 1
+    return files * config.pictures_a_row * model.vqgan.image_size**2
+
+
+def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str) -> int:
+    """Bytes that the model needs for a picture: in sampling, then in the decoder."""
+    assert model.gpt is not None
+    assert model.vqgan is not None
+    gpt, first = model.gpt, config.start.num_rows(model.vqgan) * model.vqgan.grid_size
+    gpt = dataclasses.replace(gpt, text_len=gpt.text_len + first, image_len=gpt.image_len - first)
+    if "gain" in config.choice.scores:  # one pass over all positions, as over a text of that length
+        gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)
+    sampling = max(setting.rows_per_picture for setting in config.settings) * gpt_row_bytes(gpt, precision)
+    return sampling + vqgan_row_bytes(model.vqgan, precision)

@@ -1,0 +1,158 @@
+"""The model operator: captions of a unit -> pictures.
+
+A unit's payload is `pixels`, uint8 (N * pictures_a_row, S, S, 3) as bytes, and beside it what is told of each
+picture under the columns' names (schemas/outputs.py); a row's samples follow each other.
+"""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from painter_core.compute.devices import worker_device
+from painter_core.easynlp.output import model_text
+from painter_core.errors import Reject
+from painter_core.files.faults import failpoint
+from painter_core.model_files.open import open_model
+from painter_core.painting.chosen import paint_chosen
+from painter_core.painting.painter import Painter, Request
+from painter_core.painting.sampling import SamplingConfig
+from painter_core.painting.starting import start_codes
+from painter_core.painting.sweep import swept_names
+from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.pins import check_pins, model_pins
+from painter_core.tables.columns import PLACE
+from painter_core.tables.rejects import RejectLog
+from painter_core.tables.unit_row import UnitRow
+from schemas.outputs import CODES_COLUMN, NUMBERS, RANK_COLUMN, SAMPLE_COLUMN, SCORE_COLUMN
+
+
+@dataclass(kw_only=True)
+class PaintUnits:
+    """Model operator: captions -> pictures."""
+
+    config: GenerateConfig
+    identity: dict[str, Any]
+    """Names the model by its content."""
+    precision: str
+    micro_batch_size: int
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        config = self.config
+        model = open_model(config.checkpoint_dir)
+        decoder = open_model(config.vqgan) if config.vqgan else model
+        self._painter = Painter(
+            model,
+            device=worker_device(),
+            precision=self.precision,
+            sampling=self.config.sampling,
+            seed=self.config.random_seed,
+            micro_batch_size=self.micro_batch_size,
+            compiled=self.compiled,
+            vqgan=decoder,
+        )
+        check_pins(str(model.path), model_pins(model), self.identity)
+        check_pins(str(decoder.path), {"vqgan_sha256": decoder.vqgan_sha256()}, self.identity)
+
+    def __call__(self, row: UnitRow) -> UnitRow:
+        began = time.monotonic()
+        log = RejectLog(stage="generate", keep_cell=self.config.table.keep_rejected)
+        columns = [name for name in row.table.column_names if name not in PLACE]
+        kept, notes = self._paintable(row.table.to_pylist(), log)
+        starts = self._starts(row, kept)
+        painted = dataclasses.replace(row.keep(kept, log, columns), warnings=row.warnings + notes)
+        lines = painted.table.select(["idx", "text"]).to_pylist()
+        made = self._paint(
+            [Request(idx=c["idx"], text=c["text"], start=s) for c, s in zip(lines, starts, strict=True)]
+        )
+        failpoint("unit_computed", unit=row.unit)
+        if self.config.easynlp_format:
+            painted = dataclasses.replace(painted, table=self._as_seen(painted.table))
+        return painted.carrying(
+            **{name: value.tobytes() for name, value in made.items()},
+            image_size=self._painter.vqgan.config.image_size,
+            image_len=self._painter.gpt.config.image_len,
+            model_s=time.monotonic() - began,
+        )
+
+    def _starts(self, row: UnitRow, kept: list[int]) -> Sequence[np.ndarray | None]:
+        """The first codes of each row's own picture, if there are pictures to paint on."""
+        vqgan = self._painter.vqgan.config
+        rows = self.config.start.num_rows(vqgan)
+        if not rows:
+            return [None] * len(kept)
+        shape = (-1, vqgan.image_size, vqgan.image_size, 3)
+        pictures = np.frombuffer(row.payload["pixels"], np.uint8).reshape(shape)
+        return list(start_codes(self._painter, pictures[kept], rows))
+
+    def _paint(self, captions: list[Request]) -> dict[str, np.ndarray]:
+        """What is told of every picture that is kept, a caption's after each other, setting by setting."""
+        made = [self._paint_at(setting, captions) for setting in self.config.settings]
+        if len(made) == 1 or not captions:
+            return made[0]
+        stacked = {
+            name: np.stack([m[name].reshape(len(captions), -1, *m[name].shape[1:]) for m in made], axis=1)
+            for name in made[0]
+        }  # (captions, settings, kept, ...)
+        return {name: value.reshape(-1, *value.shape[3:]) for name, value in stacked.items()}
+
+    def _paint_at(self, setting: SamplingConfig, captions: list[Request]) -> dict[str, np.ndarray]:
+        """What is told of the pictures of one setting."""
+        config = self.config
+        found = paint_chosen(
+            self._painter.variant(sampling=setting),
+            captions,
+            choice=config.choice,
+            max_generated_num=config.max_generated_num,
+            decode=config.decodes,
+            # EasyNLP's lines have no place for ranks: there the best one comes first
+            best_first=config.easynlp_format,
+        )
+        told = {SAMPLE_COLUMN: found.kept.samples, RANK_COLUMN: found.kept.ranks}
+        told |= {SCORE_COLUMN.format(name): values for name, values in found.scores.items()}
+        for name in swept_names(config.sweep) if config.sweep else ():
+            kind = NUMBERS[name].to_pandas_dtype()
+            told[name] = np.full(len(found.kept.samples), getattr(setting, name), kind)
+        codes = {CODES_COLUMN: found.codes} if config.codes_column else {}
+        return {"pixels": found.pixels, **told, **codes}
+
+    def _as_seen(self, table: pa.Table) -> pa.Table:
+        """Captions as EasyNLP writes them."""
+        tokenizer, length = self._painter.tokenizer, self._painter.gpt.config.text_len
+        texts = [model_text(tokenizer, text, length) for text in table.column("text").to_pylist()]
+        return table.set_column(table.column_names.index("text"), "text", pa.array(texts, pa.string()))
+
+    def _paintable(self, lines: list[dict[str, Any]], log: RejectLog) -> tuple[list[int], Counter[str]]:
+        """Positions of the rows that leave tokens, and what is noticed of them; the others are rejected."""
+        if not lines:
+            return [], Counter()
+        found = self._painter.text_ids([line["text"] for line in lines])
+        length = self._painter.gpt.config.text_len
+        kept = []
+        for i, line in enumerate(lines):
+            try:
+                self._check(line, int(found.num_tokens[i]), int(found.num_unk[i]), length)
+                kept.append(i)
+            except Reject as error:
+                log.add(line, error)
+        cut, unknown = (found.num_tokens[kept] > length).sum(), (found.num_unk[kept] > 0).sum()
+        return kept, Counter(text_cut=int(cut), text_unk=int(unknown))
+
+    def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
+        column = self.config.input.first_sequence
+        if num_tokens == 0:
+            raise Reject("text_empty", "leaves no token", column)
+        if num_unk == min(num_tokens, length):
+            raise Reject("text_all_unk", f"all of {num_unk} tokens are unknown to the model", column)
+        if self.config.table.outputs.endswith(".tsv"):
+            written = () if self.config.easynlp_format else ("text",)  # else without white space
+            for name in (*written, *self.config.extra):
+                if any(c in (line[name] or "") for c in "\t\r\n"):
+                    detail = "a tab or a line end inside; use a .parquet output"
+                    raise Reject("text_control", detail, column if name == "text" else name)
