@@ -154,6 +154,7 @@ class TableRun:
                 "micro_batch_size": self.micro_batch_size,
                 **({"skip_first_line": True} if job.columns.skip_first_line else {}),
                 **({"quoting": job.columns.quoting} if job.columns.quoting != "none" else {}),
+                **({"encoding": job.columns.encoding} if job.columns.encoding != "utf-8" else {}),
                 **job.settings,
             },
             files=files,

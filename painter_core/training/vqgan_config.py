@@ -23,6 +23,8 @@ class VQGANTrainConfig:
     """Columns of a TSV, in order: name:type:length."""
     second_sequence: str = field(default="imgbase64", metadata=BOUND)
     """Column of the picture."""
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    """Encoding of a TSV: utf-8, or gb18030, which reads GBK and GB2312 too."""
     geometry: VQGANConfig = field(default_factory=VQGANConfig)
     vqgan: str | None = field(default=None, metadata=BOUND)
     """VQGAN to start from (a directory, or `bundled`); its geometry is taken."""

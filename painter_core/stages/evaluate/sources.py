@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from painter_core.errors import Refused
 from painter_core.files.storage import filesystem, join, redact
 from painter_core.model_files.open import open_model
-from painter_core.runs.flags import OUTPUTS_SCHEMA, PAIRS_SCHEMA, PairFlags, TableFlags
+from painter_core.runs.flags import OUTPUTS_SCHEMA, PAIRS_SCHEMA, TableFlags
 from painter_core.stages.evaluate.config import EvaluateConfig
 from painter_core.stages.evaluate.judges import open_judges
 from painter_core.stages.evaluate.judging import Judging
-from painter_core.tables.columns import Columns
+from painter_core.tables.columns import ROW_NUMBER, Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.records import read_manifest
 from painter_core.tables.run_directory import UNFINISHED, RunDirectory, table_url
@@ -155,17 +155,14 @@ def _schema_of_outputs(table: str) -> str:
 
 
 def _reference_columns(config: EvaluateConfig) -> Columns:
-    reference = str(config.reference)
-    if config.reference_schema == PAIRS_SCHEMA and _kind(reference) == "outputs":
-        return Columns.of_flags(
-            _schema_of_outputs(reference) or OUTPUTS_SCHEMA, second_sequence=outputs.IMAGE_COLUMN
-        )
-    return PairFlags(
-        input_schema=config.reference_schema,
-        first_sequence=config.input.first_sequence,
-        second_sequence=config.reference_sequence,
-        skip_first_line=config.input.skip_first_line,
-    ).columns()
+    """What is read of a reference; its idx does not matter."""
+    schema, picture = config.reference_schema, config.reference_sequence
+    if schema == PAIRS_SCHEMA and _kind(str(config.reference)) == "outputs":
+        schema, picture = _schema_of_outputs(str(config.reference)) or OUTPUTS_SCHEMA, outputs.IMAGE_COLUMN
+    flags = dataclasses.replace(
+        config.input, input_schema=schema, idx_column=ROW_NUMBER, second_sequence=picture
+    )
+    return flags.columns()
 
 
 def _check_table(source: Source) -> None:
