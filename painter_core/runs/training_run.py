@@ -132,12 +132,10 @@ class TrainingRun:
         write_json(*filesystem(join(self.root, "summary.json")), summary)
 
 
-def _is_whole(url: str) -> bool:
+def _is_whole(root: str) -> bool:
     """Whether a run reached its end there, and its models were not removed since."""
-    fs, root = filesystem(url)
-    # in a store a lost best/ cannot be made again
-    names = ("_SUCCESS", "last/config.json", *(["best/config.json"] if is_local(url) else []))
-    return all(fs.exists(join(root, name)) for name in names)
+    fs, path = filesystem(root)
+    return all(fs.exists(join(path, name)) for name in ("_SUCCESS", "best/config.json", "last/config.json"))
 
 
 def split_tables(tables: str) -> list[str]:

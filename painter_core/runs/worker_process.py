@@ -48,12 +48,12 @@ def end_at_once(loop: Loop, config: dict[str, Any]) -> None:
             message += ". Make room and submit again: it goes on from the last checkpoint"
         traceback.print_exc()  # to Ray's own log of this worker
         outcome = {"error": message, "code": error.code if isinstance(error, Stop) else 1}
-        write_json(*filesystem(join(str(plan.root), "_run", "outcome.json")), outcome)
+        write_json(*filesystem(join(plan.root, "_run", "outcome.json")), outcome)
         if plan.workers.most > 1:
             raise
 
 
 def read_outcome(root: str) -> dict[str, Any]:
     """outcome.json: what the workers left for the driver; empty as long as they have not."""
-    fs, path = filesystem(join(str(root), "_run", "outcome.json"))
+    fs, path = filesystem(join(root, "_run", "outcome.json"))
     return read_json(fs, path) if fs.exists(path) else {}

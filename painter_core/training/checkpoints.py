@@ -12,8 +12,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
-
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import full_disk_named
 from painter_core.model_files.sums import MARKER, problem, read_sums, write_sums
@@ -73,7 +71,7 @@ def latest_checkpoint(root: Path) -> Path | None:
     for leftover in (root / "checkpoints").glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)  # left by a killed run; no other run is at work here
     if (newest := next(whole_checkpoints(root), None)) is not None:
-        return newest
+        return root / "checkpoints" / newest
     if found := _directories(root):
         raise ValueError(
             f"{root / 'checkpoints'}: none of {len(found)} checkpoints is whole; restore one of "
@@ -82,12 +80,13 @@ def latest_checkpoint(root: Path) -> Path | None:
     return None
 
 
-def whole_checkpoints(root: Path) -> Iterator[Path]:
-    """Checkpoints whose files are all as their markers say, the newest first; others are named in the log."""
+def whole_checkpoints(root: Path) -> Iterator[str]:
+    """Names of checkpoints whose files are all as their markers say, the newest first; others are named in
+    the log."""
     for path in _directories(root):
         what = _problem(path)
         if what is None:
-            yield path
+            yield path.name
         else:
             log.warning("checkpoint %s is not used: %s", path, what)
 
@@ -127,19 +126,6 @@ def publish(target: Path, checkpoint: Path) -> None:
     os.replace(temporary, target)
     failpoint("checkpoint_publish")
     shutil.rmtree(old, ignore_errors=True)
-
-
-def bring_back_best(root: Path) -> None:
-    """Publishes best/, which somebody removed, once more; ValueError if its checkpoint is not kept."""
-    for path in whole_checkpoints(root):
-        state = torch.load(path / "training" / "state.pt", map_location="cpu", weights_only=True)
-        if state.get("is_best", False):
-            publish(root / "best", path)
-            return
-    raise ValueError(
-        f"{root / 'best'}: it is gone, and the checkpoint that it was made of is no longer kept; put it "
-        f"back, or copy {root / 'last'} there"
-    )
 
 
 def repair_published(target: Path) -> None:

@@ -23,6 +23,8 @@ class VQGANTrainConfig:
     """Columns of a TSV, in order: name:type:length."""
     second_sequence: str = field(default="imgbase64", metadata=BOUND)
     """Column of the picture."""
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    """Encoding of a TSV: utf-8, or gb18030, which reads GBK and GB2312 too."""
     geometry: VQGANConfig = field(default_factory=VQGANConfig)
     vqgan: str | None = field(default=None, metadata=BOUND)
     """VQGAN to start from (a directory, or `bundled`); its geometry is taken."""
@@ -37,7 +39,7 @@ class VQGANTrainConfig:
     max_steps: int = field(default=100_000, metadata=BOUND)
     """Updates."""
     micro_batch_size: int = 32
-    """Pictures a worker and step."""
+    """Pictures a worker and step; more with fewer workers than the most of --num-workers MIN,MAX."""
     l2_weight: float = field(default=1.0, metadata=BOUND)
     """Weight of the squared error beside the absolute one."""
     perceptual_weights: str | None = None

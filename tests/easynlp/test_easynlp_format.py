@@ -12,7 +12,8 @@ from painter_core.easynlp.output import encode_picture, model_text, picture_cell
 from painter_core.images.decode import encode_image
 from painter_core.runs.flags import TableFlags
 from painter_core.sample.pictures import sample_row
-from painter_core.stages.evaluate import EvaluateConfig, JudgePictures, scores_table
+from painter_core.stages.evaluate.judging import Judging
+from painter_core.stages.evaluate.prepare import PreparePictures, ScoresPart
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.tables.manifest import tsv_bytes
 from painter_core.text.tokenizer import from_vocab
@@ -122,10 +123,11 @@ def test_scores_read_both_forms() -> None:
             "image": cells,
         }
     )
-    config = EvaluateConfig(table=TableFlags(tables="t", outputs="o"), attributes=True)
-    found = JudgePictures(config=config)(unit_row(table))
-    scores = scores_table(found).to_pylist()
+    judging = Judging(attributes=True, columns={"text": "text", "image": "gen_imgbase64"})
+    found = PreparePictures(judging=judging, keep_rejected=False)(unit_row(table))
+    scores = ScoresPart(judging=judging)(found).to_pylist()
     assert [row["idx"] for row in scores] == ["a", "b", "b"], "a row a picture"
+    assert [(row["row"], row["sample"]) for row in scores] == [(1, 0), (2, 0), (2, 1)]
     assert [row["read_kind"] for row in scores] == [row.attributes.kind for row in rows]
     assert found.table.column("idx").to_pylist() == ["a", "b"]
     (reject,) = found.rejects.to_pylist()

@@ -132,6 +132,7 @@ def _columns(config: "InspectConfig", file: InputFile) -> tuple[Columns, list[st
         image=image,
         skip_first_line=config.skip_first_line,
         quoting=config.quoting,
+        encoding=config.encoding,
     )
     return columns, shown
 

@@ -112,6 +112,7 @@ def _identity(
         "start_sha256": start.vqgan_sha256() if start else None,
         "perceptual_sha256": perceptual_sha256,
         **({} if columns.text else {"reads": "pictures"}),
+        **({} if columns.encoding == "utf-8" else {"encoding": columns.encoding}),
     }
 
 
@@ -177,5 +178,9 @@ def _columns(config: VQGANTrainConfig, stored: dict[str, Any] | None) -> Columns
     if stored is not None and "reads" not in stored["identity"]:
         return Columns(schema=parse_input_schema(config.input_schema), image=config.second_sequence)
     return Columns.of_flags(
-        config.input_schema, idx_column="row", first_sequence=None, second_sequence=config.second_sequence
+        config.input_schema,
+        idx_column="row",
+        first_sequence=None,
+        second_sequence=config.second_sequence,
+        encoding=config.encoding,
     )
