@@ -9,7 +9,8 @@ from typing import Literal
 
 from painter_core.errors import Refused
 from painter_core.files.cache import cache_root, sync_files
-from painter_core.files.storage import full_disk_named
+from painter_core.files.storage import filesystem, full_disk_named, is_local, redact
+from painter_core.flag_checks import refuse_unused
 from painter_core.model_files import zoo
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
@@ -41,10 +42,9 @@ class ConvertConfig:
     """Show the models that have names, what they are and what is in the cache; convert nothing."""
 
     def __post_init__(self) -> None:
-        given = [flag for flag in ("source", "outputs") if getattr(self, flag) is not None]
-        if self.list and given:
-            raise ValueError(f"--list: converts nothing; leave out --{given[0]}")
-        if not self.list and len(given) < 2:
+        if self.list:
+            refuse_unused(self, ("source", "outputs", "to", "vqgan"), "beside --list, which converts nothing")
+        elif self.source is None or self.outputs is None:
             raise ValueError("--source and --outputs: both are needed, or --list alone")
 
     def paths(self) -> dict[str, str | None]:
@@ -69,7 +69,9 @@ def convert(config: ConvertConfig) -> list[str]:
     """Converts, and returns the report."""
     assert config.source is not None
     assert config.outputs is not None
-    target = Path(config.outputs)
+    if not is_local(config.outputs):
+        raise ValueError(f"--outputs {redact(config.outputs)}: a directory of this machine is needed, no URL")
+    target = Path(filesystem(config.outputs)[1])
     if target.exists():
         raise Refused(f"--outputs {target}: exists; name another directory, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,11 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
                 f"when it is read; write the column as plain {kinds}"
             )
         if not _allowed(schema.field(theirs).type, is_image=ours == "image"):
-            raise ValueError(f"{where}: type {schema.field(theirs).type} is not accepted, only {kinds}")
+            kind = schema.field(theirs).type
+            advice = ""
+            if pa.types.is_nested(kind):
+                advice = "; jobs/make_table.py --source makes a table of captions in lists and structures"
+            raise ValueError(f"{where}: type {kind} is not accepted, only {kinds}{advice}")
     return names
 
 

@@ -57,7 +57,7 @@ def _run_problems(directory: RunDirectory) -> Iterator[str]:
     except (ValueError, TypeError, KeyError) as error:
         yield f"{plan_file}: damaged ({error})"
         return
-    if expected != plan["fingerprint"]:
+    if expected != plan.get("fingerprint"):
         yield f"{plan_file}: its fingerprint is not that of its content; it was changed or damaged"
     if "units" not in plan:  # a training
         if not is_local(directory.url):
