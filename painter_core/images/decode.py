@@ -63,7 +63,11 @@ def decode_image(
     Raises:
         Reject: the picture cannot be used.
     """
-    rgb = _load_rgb(image, alpha, notes)
+    return cropped(load_rgb(image, alpha, notes), size, resize)
+
+
+def cropped(rgb: Image.Image, size: int, resize: Resize) -> np.ndarray:
+    """A picture as uint8 (size, size, 3): shorter side resized to `size`, centre cut out."""
     if resize == "antialias":
         side = min(rgb.size)
         left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
@@ -72,7 +76,8 @@ def decode_image(
     return resize_bilinear(rgb, size)
 
 
-def _load_rgb(image: bytes, alpha: Alpha, notes: Counter[str] | None) -> Image.Image:
+def load_rgb(image: bytes, alpha: Alpha = "white", notes: Counter[str] | None = None) -> Image.Image:
+    """Encoded bytes -> RGB in the picture's own size; arguments and Reject as for decode_image."""
     picture = _open(image)
     width, height = picture.size
     what = f"{picture.format} {width}x{height}"
@@ -104,6 +109,11 @@ def _open(image: bytes) -> ImageFile:
         raise Reject("img_too_large", str(error)) from None
     except _DAMAGED as error:
         raise Reject("img_truncated", f"in the header, {type(error).__name__}: {error}") from None
+
+
+def format_of(image: bytes) -> str:
+    """The format of a picture that was loaded before: one of FORMATS."""
+    return _open(image).format or ""
 
 
 def _unidentified(image: bytes) -> Reject:

@@ -1,4 +1,7 @@
-"""Foreign checkpoints -> a model directory, a model directory -> EasyNLP, and the list of named models."""
+"""Foreign checkpoints -> a model directory, a model directory -> EasyNLP, and the list of named models.
+
+cn_clip's files become a directory for jobs/evaluate.py --clip.
+"""
 
 import logging
 import shutil
@@ -13,6 +16,7 @@ from painter_core.files.storage import filesystem, full_disk_named, is_local, re
 from painter_core.flag_checks import refuse_unused
 from painter_core.model_files import zoo
 from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.from_cn_clip import is_cn_clip, to_transformers
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
 from painter_core.model_files.open import local_path, open_model
 from painter_core.model_files.to_easynlp import to_easynlp
@@ -30,7 +34,7 @@ class ConvertConfig:
     source: str | None = None
     """What to convert: an EasyNLP directory; a VQGAN of taming-transformers, LDM, LlamaGen, Janus, IBQ,
     Chameleon or diffusers, as a file, an index of shards or a directory; a name, hf://OWNER/NAME or
-    modelscope://OWNER/NAME; or (with --to easynlp) a model directory."""
+    modelscope://OWNER/NAME; a .pt of cn_clip; or (with --to easynlp) a model directory."""
     outputs: str | None = None
     """Directory to write; must not exist."""
     to: Literal["painter", "easynlp"] = "painter"
@@ -80,7 +84,9 @@ def convert(config: ConvertConfig) -> list[str]:
         temporary.mkdir()
         vqgan = open_model(config.vqgan) if config.vqgan else None
         with full_disk_named(temporary):
-            if config.to == "painter":
+            if config.to == "painter" and is_cn_clip(Path(config.source)):
+                report = _clip(config, temporary)
+            elif config.to == "painter":
                 report = to_painter(local_path(config.source), temporary, config.options, vqgan)
             else:
                 report = _to_easynlp(open_model(config.source), temporary, config.options, vqgan)
@@ -103,6 +109,13 @@ def list_models() -> list[str]:
         f"the cache is {cache_root() / 'zoo'}; names are looked up where PAINTER_ZOO says, else in "
         f"{EASYNLP_REGISTRY}",
     ]
+
+
+def _clip(config: ConvertConfig, target: Path) -> list[str]:
+    options = config.options
+    if (config.vqgan, options.n_head, options.image_size, options.text_len) != (None, None, None, None):
+        raise ValueError("--vqgan, --n-head, --image-size, --text-len: mean nothing for a Chinese CLIP")
+    return to_transformers(Path(str(config.source)), target, options.vocab)
 
 
 def _to_easynlp(

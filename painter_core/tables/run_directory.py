@@ -6,6 +6,7 @@
     _run/commits/000000.json       written after the part; a unit without one was not done
     manifest.json, _SUCCESS        written last, after rows_in == rows_out + rows_rejected over all units
     summary.json                   how the last run ended
+    score.*, scores.parquet, report.html, statistics.npz    what jobs/evaluate.py makes of the parts
 
 `outputs` that end in .tsv or .parquet are one file, made at the end; the directory is then `outputs`.run
 beside it. While a run replaces another one (--overwrite), all this stands in a directory beside, with .new to
@@ -24,6 +25,7 @@ from painter_core.tables.records import read_sealed
 SINGLE_FILE = (".tsv", ".parquet")
 OURS = re.compile(
     r"\.?part-\d{6,}\.parquet(\.[0-9a-f]{32}\.tmp)?|rejects|_run|_SUCCESS|(manifest|summary|score)\.json|score\.md"
+    r"|report\.html|scores\.parquet|statistics(-blur\d+)?\.npz"
 )
 # what a kill leaves of the first files that a run writes
 UNFINISHED = re.compile(r"\.+(plan\.json|replaces\.json|painter)[-.][-.0-9a-z]+")
