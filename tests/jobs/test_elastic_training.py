@@ -122,8 +122,7 @@ def test_a_run_takes_up_a_node_that_joins(
     # many steps: it goes on until the node was taken up
     longer = ("--epoch-num", "20000", "--save-checkpoint-steps", "50", "--logging-steps", "10")
     words = command(own_codes, out, *flags, *longer)
-    printed = run([sys.executable, "-c", GETS_A_NODE, str(out), *words], environment)
-    assert "2 workers now, 1 before" in printed
+    run([sys.executable, "-c", GETS_A_NODE, str(out), *words], environment)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [(line["step"], line["num_workers"]) for line in lines if "train_loss" in line]
     assert [step for step, _ in steps] == list(range(10, 10 * len(steps) + 1, 10)), "every step once"
