@@ -29,6 +29,7 @@ def parts(device: torch.device) -> dict[str, Part]:
             found[f"generate-{size}-{batch}"] = lambda s, p, size=size, batch=batch: painting.generate(
                 s, p, size, min(batch, 2) if s.short else batch, baseline=batch == 16
             )
+    found["generate-long"] = painting.generate_long
     for work in (data.picture_files, data.cells, data.captions, data.collation, data.reading):
         found[work.__name__.replace("_", "-")] = work
     found["activation-checkpointing"] = memory.activation_checkpointing

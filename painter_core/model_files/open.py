@@ -53,7 +53,7 @@ def _is_foreign(path: Path, name: str) -> bool:
     if not weights_in(path):
         ckpt = list(path.glob("checkpoints/*.ckpt"))
         hint = f"; of a taming directory give the file itself, {ckpt[0]}" if ckpt else ""
-        raise ValueError(f"{name}: no model directory (no config.json there){hint}")
+        raise ValueError(f"{redact(name)}: no model directory (no config.json there){hint}")
     return True
 
 

@@ -24,6 +24,7 @@ from painter_core.tables.manifest import finish, joined_path, read_records
 from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.plan import Plan, stored_units
 from painter_core.tables.reader import UnitReader
+from painter_core.tables.rejects import describe_warnings
 from painter_core.tables.run_directory import OURS, RunDirectory
 from painter_core.tables.units import Unit, call_rows, cut_units, find_slices, planned_rows
 
@@ -153,6 +154,7 @@ class TableRun:
                 "micro_batch_size": self.micro_batch_size,
                 **({"skip_first_line": True} if job.columns.skip_first_line else {}),
                 **({"quoting": job.columns.quoting} if job.columns.quoting != "none" else {}),
+                **({"encoding": job.columns.encoding} if job.columns.encoding != "utf-8" else {}),
                 **job.settings,
             },
             files=files,
@@ -246,6 +248,8 @@ class TableRun:
             self.directory = dataclasses.replace(self.directory, beside=False)
         counts = [f"{manifest[name]:,}" for name in ("rows_in", "rows_out", "rows_rejected")]
         log.info("%s: %s rows in, %s out, %s rejected -> %s", self.job.stage, *counts, redact(flags.outputs))
+        for line in describe_warnings(manifest["warnings"]):
+            log.warning("%s: kept, but noticed: %s", self.job.stage, line)
 
     def _write_summary(self, code: int, message: str, seconds: float) -> None:
         self.directory.write_json(self._progress.summary(code, message, seconds), "summary.json")

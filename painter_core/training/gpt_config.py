@@ -63,7 +63,8 @@ class TrainConfig:
     micro_batch_size: int = 16
     """Samples a forward pass of one worker."""
     gradient_accumulation_steps: int = 1
-    """Forward passes an update; global batch = micro_batch_size x workers x this."""
+    """Forward passes an update; global batch = micro_batch_size x workers (the most, of MIN,MAX) x this. With
+    fewer workers each does more passes."""
     activation_checkpointing: bool = False
     """Keep no activations of the blocks but compute them again in the backward pass: less memory, about a
     third more work, the same weights."""
