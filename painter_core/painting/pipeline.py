@@ -190,7 +190,7 @@ def pipeline(
         seed: seed of the draws.
         top_k, top_p, temperature, guidance_scale: see SamplingConfig.
         device: auto is the first GPU, else the CPU.
-        precision: auto is bf16 on a GPU and on a CPU that multiplies in it (AMX, AVX512-BF16), else fp32.
+        precision: auto is bf16 on a GPU and on a CPU with AMX, else fp32.
         micro_batch_size: pictures a model call, the last one filled up; by default all of a call's, at most
             256 on a GPU, 64 on a CPU, fewer where memory is short.
 
