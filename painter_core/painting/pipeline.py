@@ -185,7 +185,7 @@ def pipeline(
         task_or_model: "text2image_generation", or a name of the zoo, or anything else that open_model takes.
         model_path: with the task: the model, by default zoo.DEFAULT.
         max_generated_num: pictures a caption.
-        keep_best: of these keep so many, by rank_by: "gain" (default) or "logp"; see ChoiceConfig.
+        keep_best: of these keep so many, by rank_by: "logp" (default) or "gain"; see ChoiceConfig.
         scores: whether results say score_logp and score_gain.
         seed: seed of the draws.
         top_k, top_p, temperature, guidance_scale: see SamplingConfig.
