@@ -25,13 +25,21 @@ def usable_cpus(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> int:
 
 
 def cpu_multiplies_bf16(cpu_info: Path = CPU_INFO) -> bool:
-    """Whether this machine's CPU multiplies matrices in bfloat16 (AMX, AVX512-BF16); others emulate it, and
+    """Whether this machine's CPU has instructions for bfloat16 (AMX, AVX512-BF16); others emulate them, and
     are slower than in float32."""
+    return not _flags(cpu_info).isdisjoint(("amx_bf16", "avx512_bf16"))
+
+
+def cpu_has_amx(cpu_info: Path = CPU_INFO) -> bool:
+    """Whether this machine's CPU multiplies whole tiles in bfloat16, several times as fast as in float32."""
+    return "amx_bf16" in _flags(cpu_info)
+
+
+def _flags(cpu_info: Path) -> set[str]:
     try:
-        flags = cpu_info.read_text().split("flags", 1)[-1].split("\n", 1)[0]
+        return set(cpu_info.read_text().split("flags", 1)[-1].split("\n", 1)[0].split())
     except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+        return set()
 
 
 def cgroup_cpus(cgroups: Path, own_groups: Path) -> float:

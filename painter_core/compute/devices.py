@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from painter_core.compute.cpus import cpu_multiplies_bf16
+from painter_core.compute.cpus import cpu_has_amx, cpu_multiplies_bf16
 from painter_core.models.vqgan import VQGAN
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,12 @@ def resolve_precision(precision: Precision, *, gpu: bool) -> Literal["fp32", "tf
 
 
 def painting_precision(precision: Precision, *, gpu: bool) -> Literal["fp32", "tf32", "bf16"]:
-    """auto: bfloat16 on a GPU, and on a CPU that multiplies in it, since a drawn picture is one of many;
-    else float32."""
-    if precision == "auto" and not gpu and _cpu_takes_bf16():
+    """auto: bfloat16 on a GPU, and on a CPU with AMX, since a drawn picture is one of many; else float32.
+
+    AVX512-BF16 alone is not enough: with 64 rows a step of the GPT is as fast as in float32, and the VQGAN's
+    decoder takes 1.5 times as long (benchmarks/RESULTS.md).
+    """
+    if precision == "auto" and not gpu and cpu_has_amx():
         return "bf16"
     return resolve_precision(precision, gpu=gpu)
 
@@ -97,9 +100,5 @@ def resolve_training_precision(
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _cpu_takes_bf16() else "fp32"
-
-
-def _cpu_takes_bf16() -> bool:
     # mkldnn reports bf16 as supported from AVX512 on, where it is emulated and slower than float32
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported() and cpu_multiplies_bf16()
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and cpu_multiplies_bf16() else "fp32"

@@ -185,12 +185,12 @@ def pipeline(
         task_or_model: "text2image_generation", or a name of the zoo, or anything else that open_model takes.
         model_path: with the task: the model, by default zoo.DEFAULT.
         max_generated_num: pictures a caption.
-        keep_best: of these keep so many, by rank_by: "gain" (default) or "logp"; see ChoiceConfig.
+        keep_best: of these keep so many, by rank_by: "logp" (default) or "gain"; see ChoiceConfig.
         scores: whether results say score_logp and score_gain.
         seed: seed of the draws.
         top_k, top_p, temperature, guidance_scale: see SamplingConfig.
         device: auto is the first GPU, else the CPU.
-        precision: auto is bf16 on a GPU and on a CPU that multiplies in it (AMX, AVX512-BF16), else fp32.
+        precision: auto is bf16 on a GPU and on a CPU with AMX, else fp32.
         micro_batch_size: pictures a model call, the last one filled up; by default all of a call's, at most
             256 on a GPU, 64 on a CPU, fewer where memory is short.
 

@@ -35,9 +35,9 @@ class ChoiceConfig:
     """Of the --max-generated-num pictures of a prompt keep so many, the best by --rank-by; only these are
     decoded. A column `sample` says which they are, `rank` how good (0 is the best)."""
     rank_by: str | None = None
-    """gain (the default): how much likelier a picture's codes are with the caption than without, for models
-    trained with --caption-dropout; logp: how likely they are with it. Both in nats, of the model at
-    temperature 1 before top-k, top-p and guidance."""
+    """logp (the default): how likely a picture's codes are with the caption; gain: how much likelier than
+    without it, for models trained with --caption-dropout. Both in nats, of the model at temperature 1 before
+    top-k, top-p and guidance."""
     score_columns: bool = False
     """Columns score_logp and score_gain."""
 
@@ -61,7 +61,7 @@ class ChoiceConfig:
     @property
     def ranked_by(self) -> Score | None:
         """The score that chooses; None if all pictures are kept."""
-        return None if self.keep_best is None else cast(Score, self.rank_by or "gain")
+        return None if self.keep_best is None else cast(Score, self.rank_by or "logp")
 
     def choose(
         self, scores: Mapping[Score, np.ndarray], captions: int, number: int, *, best_first: bool = False

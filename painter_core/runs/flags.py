@@ -117,8 +117,7 @@ class ModelFlags:
     """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU,
-    but when painting bf16 on CPUs that multiply in it (AMX, AVX512-BF16). Stated in the log and in the
-    manifest."""
+    but when painting bf16 on CPUs with AMX. Stated in the log and in the manifest."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the model, on a GPU also CUDA graphs of the sampling; auto: off."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
-from painter_core.compute.cpus import cpu_multiplies_bf16
+from painter_core.compute.cpus import cpu_has_amx
 from painter_core.files.storage import filesystem, is_local, join, redact, remove, write_bytes
 from painter_core.runs.preflight import GIB, existing_above
 
@@ -84,18 +84,18 @@ def check_nodes(flag: str, url: str, inputs: Iterable[str]) -> None:
             )
 
 
-def nodes_without_bf16(multiplies: Callable[[], bool] = cpu_multiplies_bf16) -> list[str]:
-    """Nodes of the cluster whose CPUs do not multiply in bfloat16, as messages name them.
+def nodes_without_amx(has_it: Callable[[], bool] = cpu_has_amx) -> list[str]:
+    """Nodes of the cluster whose CPUs are not fast in bfloat16, as messages name them.
 
     Args:
-        multiplies: asked on each of them.
+        has_it: asked on each of them.
     """
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return [] if multiplies() else ["this machine"]
+        return [] if has_it() else ["this machine"]
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    remote = ray.remote(num_cpus=0)(multiplies)
+    remote = ray.remote(num_cpus=0)(has_it)
     alive = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
     here = ray.get_runtime_context().get_node_id()
     answers = {
@@ -106,7 +106,7 @@ def nodes_without_bf16(multiplies: Callable[[], bool] = cpu_multiplies_bf16) -> 
         if node != here
     }
     found = {name: ray.get(answer, timeout=TIMEOUT_S) for name, answer in answers.items()}
-    found[f"this node ({alive[here]})"] = multiplies()
+    found[f"this node ({alive[here]})"] = has_it()
     return [name for name, has in found.items() if not has]
 
 

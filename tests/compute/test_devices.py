@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from painter_core.compute.cpus import cpu_has_amx
 from painter_core.compute.devices import (
     painting_precision,
     prepare_vqgan,
     resolve_precision,
-    resolve_training_precision,
 )
 from painter_core.compute.pieces import Pieces
 from painter_core.models.vqgan import VQGAN
@@ -107,9 +107,9 @@ def test_precision_is_chosen_by_device() -> None:
         resolve_precision("tf32", gpu=False)
 
 
-def test_painting_takes_bf16_where_the_cpu_has_it() -> None:
+def test_painting_takes_bf16_where_the_cpu_is_fast_in_it() -> None:
     assert painting_precision("auto", gpu=True) == "bf16"
     assert painting_precision("fp32", gpu=False) == "fp32"
-    assert painting_precision("auto", gpu=False) == resolve_training_precision("auto", CPU)
+    assert painting_precision("auto", gpu=False) == ("bf16" if cpu_has_amx() else "fp32")
     with pytest.raises(ValueError, match="tf32"):
         painting_precision("tf32", gpu=False)

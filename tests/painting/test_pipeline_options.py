@@ -44,7 +44,7 @@ def test_a_call_paints_what_the_job_paints(model: Path, tmp_path: Path) -> None:
         assert list(result) == ["gen_imgbase64", "sample", "rank", "score_logp", "score_gain"]
         for name, values in result.items():
             assert values == [row[name] for row in rows], "the best first"
-    (one,) = make(model, max_generated_num=N, keep_best=1, rank_by="logp")(TEXTS[0])
+    (one,) = make(model, max_generated_num=N, keep_best=1)(TEXTS[0])
     assert list(one) == ["gen_imgbase64", "sample", "rank", "score_logp"]
     assert one["rank"] == 0
     assert isinstance(one["gen_imgbase64"], str)

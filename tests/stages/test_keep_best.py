@@ -55,9 +55,9 @@ def test_all_kept_are_the_pictures_without_ranking(
         rows = table.slice(i * N, N).to_pylist()
         by_rank = sorted(rows, key=lambda row: row["rank"])
         assert [row["rank"] for row in by_rank] == list(range(N))
-        gains = [row["score_gain"] for row in by_rank]
-        assert gains == sorted(gains, reverse=True)
-        assert max(gains) > min(gains)
+        scores = [row["score_logp"] for row in by_rank]
+        assert scores == sorted(scores, reverse=True)
+        assert max(scores) > min(scores)
     assert paint(model, prompts, tmp_path / "told", score_columns=True).column_names == [
         *whole.column_names, "score_logp", "score_gain",
     ]  # fmt: skip
@@ -68,7 +68,7 @@ def test_the_kept_picture_is_the_one_without_ranking(
     rank_by: str | None, model: Path, prompts: Path, whole: pa.Table, tmp_path: Path
 ) -> None:
     table = paint(model, prompts, tmp_path / "two", keep_best=2, rank_by=rank_by)
-    name = f"score_{rank_by or 'gain'}"
+    name = f"score_{rank_by or 'logp'}"
     assert table.column_names == ["idx", "text", "gen_imgbase64", "sample", "rank", name]
     every, told = by_sample(whole), paint(model, prompts, tmp_path / "told", score_columns=True)
     for i in range(len(CAPTIONS)):
@@ -82,7 +82,7 @@ def test_the_kept_picture_is_the_one_without_ranking(
             assert best[row["rank"]] == row["sample"]
     manifest = json.loads((tmp_path / "two" / "manifest.json").read_text())
     assert manifest["identity"]["keep_best"] == 2
-    assert manifest["identity"]["rank_by"] == (rank_by or "gain")
+    assert manifest["identity"]["rank_by"] == (rank_by or "logp")
     assert (manifest["rows_in"], manifest["rows_out"]) == (len(CAPTIONS), len(CAPTIONS))
 
 
@@ -127,7 +127,7 @@ def test_another_choice_is_another_table(model: Path, prompts: Path, tmp_path: P
     paint(model, prompts, tmp_path / "out", keep_best=2)  # complete
     for flags in (
         {"keep_best": 1},
-        {"keep_best": 2, "rank_by": "logp"},
+        {"keep_best": 2, "rank_by": "gain"},
         {"keep_best": 2, "score_columns": True},
         {},
     ):

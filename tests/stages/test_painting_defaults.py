@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
-from painter_core.compute.devices import resolve_training_precision
+from painter_core.compute.devices import painting_precision
 from painter_core.model_files.open import open_model
 from painter_core.runs.cluster import Cluster
-from painter_core.runs.nodes import nodes_without_bf16
+from painter_core.runs.nodes import nodes_without_amx
 from painter_core.runs.run import Run
 from painter_core.runs.table_run import TableRun
 from painter_core.stages.generate.config import GenerateConfig
@@ -21,7 +20,7 @@ from tests.support.painting import config_of, paint_table, write_painter, write_
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OWN = resolve_training_precision("auto", torch.device("cpu"))  # what this machine's CPU is fast in
+OWN = painting_precision("auto", gpu=False)  # what this machine's CPU is fast in
 OTHER = {"fp32": "bf16", "bf16": "fp32"}[OWN]
 
 
@@ -77,9 +76,9 @@ def test_an_old_run_goes_on_as_it_began(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_node_that_emulates_the_precision_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    nodes = partial(nodes_without_bf16, lambda: False)
+    nodes = partial(nodes_without_amx, lambda: False)
     warn_of_slow_nodes("fp32", nodes)
-    warn_of_slow_nodes("bf16", partial(nodes_without_bf16, lambda: True))
+    warn_of_slow_nodes("bf16", partial(nodes_without_amx, lambda: True))
     assert caplog.text == ""
     warn_of_slow_nodes("bf16", nodes)
-    assert "this machine: its CPU does not multiply in bf16, the precision of this run's plan" in caplog.text
+    assert "this machine: its CPU has no AMX for bf16, the precision of this run's plan" in caplog.text

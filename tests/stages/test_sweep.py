@@ -109,7 +109,7 @@ def test_kept_pictures_say_how_good_they_are(model: Path, prompts: Path, tmp_pat
     table = paint(model, prompts, tmp_path / "best", max_generated_num=3, keep_best=2)
     page = page_of(tmp_path, tables=str(tmp_path / "best"))
     assert facts(page, "rank") == [str(rank) for rank in table["rank"].to_pylist()]
-    assert facts(page, "score_gain") == [f"{gain:.4g}" for gain in table["score_gain"].to_pylist()]
+    assert facts(page, "score_logp") == [f"{logp:.4g}" for logp in table["score_logp"].to_pylist()]
 
 
 def test_values_are_combined() -> None:

@@ -17,7 +17,7 @@ from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
 from painter_core.painting.painter import CPU_ROWS, GPU_ROWS
 from painter_core.runs.cluster import Cluster, start_ray
-from painter_core.runs.nodes import nodes_without_bf16
+from painter_core.runs.nodes import nodes_without_amx
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -83,17 +83,17 @@ def _planned_precision(config: GenerateConfig, made_by: dict[str, Any]) -> Preci
     return stored["settings"]["precision"] if before == json.loads(json.dumps(made_by)) else None
 
 
-def warn_of_slow_nodes(precision: str, nodes: Callable[[], list[str]] = nodes_without_bf16) -> None:
-    """Says where a run meets CPUs that only emulate its precision.
+def warn_of_slow_nodes(precision: str, nodes: Callable[[], list[str]] = nodes_without_amx) -> None:
+    """Says where a run meets CPUs that are slow in its precision.
 
     Args:
         precision: of the plan.
-        nodes: finds those without bf16.
+        nodes: finds those that are slow in bf16.
     """
     for node in nodes() if precision == "bf16" else ():
         log.warning(
-            "%s: its CPU does not multiply in bf16, the precision of this run's plan, which is kept: it "
-            "paints more slowly there",
+            "%s: its CPU has no AMX for bf16, the precision of this run's plan, which is kept: it paints "
+            "more slowly there",
             node,
         )
 
