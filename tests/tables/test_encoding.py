@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import gzip
 import io
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,14 +11,16 @@ import pytest
 from PIL import Image
 
 from painter_core.runs.flags import PairFlags, PromptFlags
+from painter_core.runs.run import Run
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.inspect_table.report import inspect
+from painter_core.stages.train_vqgan.plan import make_plan
 from painter_core.tables.columns import Columns, Encoding
 from painter_core.tables.inputs import find_files
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.units import plan_units
-from tests.support.local_run import code_of, run_here
-from tests.support.training import train_here, vqgan_config
+from tests.support.local_run import ALONE, code_of, run_here
+from tests.support.training import vqgan_config
 
 ROWS = 200
 # 丂 is 81 40 in GBK, 镕 is not in GB2312, 㐂 has four bytes; | \ ~ and ` are second bytes of others
@@ -130,8 +131,9 @@ def test_the_jobs_have_the_flag(tmp_path: Path) -> None:
     line = f"1\t红色的杯子\t{base64.b64encode(out.getvalue()).decode()}\n"
     (tmp_path / "t.tsv").write_bytes(line.encode("gb18030") * 20)
     config = vqgan_config(tmp_path / "t.tsv", tmp_path / "vqgan")
-    with pytest.raises(SystemExit, match="2"):
-        train_here(config)
-    train_here(dataclasses.replace(config, encoding="gb18030"))
-    plan = json.loads((tmp_path / "vqgan" / "_run" / "plan.json").read_text())
-    assert plan["identity"]["encoding"] == "gb18030"
+    with pytest.raises(ValueError, match="--encoding gb18030"):
+        make_plan(config, Run({}), ALONE)
+    with Run({}) as run:
+        planned = make_plan(dataclasses.replace(config, encoding="gb18030"), run, ALONE)
+    assert planned is not None
+    assert planned[0].columns.encoding == planned[0].identity["encoding"] == "gb18030"
