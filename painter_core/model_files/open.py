@@ -67,6 +67,8 @@ def local_path(name: str) -> Path:
         return _download(name)
     path = Path(filesystem(name)[1])
     if path.exists():
+        if not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{name}: no regular file and no directory")
         return path
     if zoo.is_name(name):
         return zoo.fetch(name)
