@@ -52,8 +52,8 @@ def is_cn_clip(source: Path) -> bool:
     Raises:
         ValueError: it is damaged.
     """
-    if not source.is_file():
-        return False
+    if source.suffix != ".pt" or not source.is_file():
+        return False  # cn_clip names all its files so, and other files may be large
     names = {name.removeprefix("module.") for name in read_weights(source)}
     return {"visual.conv1.weight", "text_projection"} <= names
 
