@@ -115,5 +115,7 @@ def load_statistics(path: str, features: int) -> Statistics:
     if np.abs(covariance - covariance.T).max() > 1e-6 * scale:
         raise ValueError(f"{path}: sigma is not symmetric; it is no covariance")
     n = int(found["n"]) if "n" in found else None
+    if n is not None and n < 2:
+        raise ValueError(f"{path}: n is {n}, expected the number of rows, 2 or more")
     about = {name: str(found[name]) for name in ABOUT if name in found}
     return Statistics(mean=mean, covariance=covariance, n=n, about=about)

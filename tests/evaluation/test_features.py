@@ -16,7 +16,7 @@ from tests.golden.make_evaluation import SIZES, clip_inputs
 from tests.support.judges import CAPTIONS, TINY_CLIP, clip_vocab, inception_state, picture, write_clip
 
 CPU = torch.device("cpu")
-ROWS = 4
+ROWS = 2
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,11 @@ def test_features_are_torch_fidelitys(
 
 
 def test_features_of_a_picture_are_the_same_in_any_company(inception: InceptionFeatures) -> None:
-    inputs = np.stack([inception_input(picture(i), "clean") for i in range(6)])
+    inputs = np.stack([inception_input(picture(i), "clean") for i in range(ROWS + 1)])
     together = inception(inputs)
     assert together.dtype == np.float32
-    assert together.shape == (6, 2048)
-    for i in (0, 5):
-        np.testing.assert_array_equal(inception(inputs[i : i + 1])[0], together[i])
+    assert together.shape == (ROWS + 1, 2048)
+    np.testing.assert_array_equal(inception(inputs[ROWS:]), together[ROWS:])
     np.testing.assert_array_equal(inception(inputs[::-1]), together[::-1])
 
 
@@ -78,7 +77,7 @@ def test_a_caption_has_one_vector_in_any_company(clip: ClipVectors) -> None:
     np.testing.assert_allclose((together**2).sum(1), 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["legacy", "safetensors", "module", "no counters", "half"])
+@pytest.mark.parametrize("form", ["legacy", "safetensors", "module", "half without counters"])
 def test_a_weights_file_may_have_several_forms(form: str, tmp_path: Path) -> None:
     state, file = inception_state(), tmp_path / "weights.pth"
     if form == "legacy":
@@ -88,10 +87,8 @@ def test_a_weights_file_may_have_several_forms(form: str, tmp_path: Path) -> Non
         save_file({name: t.float() for name, t in state.items() if t.ndim}, file)
     elif form == "module":
         torch.save({f"module.{name}": t for name, t in state.items()}, file)
-    elif form == "no counters":
-        torch.save({n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}, file)
     else:
-        torch.save({n: t.half() if t.is_floating_point() else t for n, t in state.items()}, file)
+        torch.save({n: t.half() for n, t in state.items() if t.is_floating_point()}, file)
     for name, tensor in load_inception(file).state_dict().items():
-        wanted = state[name].half() if form == "half" and tensor.is_floating_point() else state[name]
+        wanted = state[name].half() if form.startswith("half") and tensor.is_floating_point() else state[name]
         assert torch.equal(tensor, wanted.to(tensor.dtype)), name

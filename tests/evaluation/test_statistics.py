@@ -81,6 +81,7 @@ def test_others_files_are_read(x: np.ndarray, tmp_path: Path) -> None:
         ({"mu": np.zeros(64), "sigma": np.zeros((64, 64))}, "larger than those of 32 features"),
         ({"mu": np.full(D, np.nan), "sigma": np.eye(D)}, "not finite"),
         ({"mu": np.zeros(D), "sigma": np.full((D, D), np.inf)}, "not finite"),
+        ({"mu": np.zeros(D), "sigma": np.eye(D), "n": 1}, "n is 1, expected the number of rows"),
         ({"mu": np.zeros(D), "sigma": np.triu(np.ones((D, D)))}, "not symmetric"),
         ({"mu": np.array([{}] * D, dtype=object), "sigma": np.eye(D)}, "cannot be read as statistics"),
     ],

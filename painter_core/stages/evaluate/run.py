@@ -16,7 +16,7 @@ from painter_core.stages.evaluate.measure import MeasurePictures
 from painter_core.stages.evaluate.prepare import PrepareCodes, PreparePictures, ScoresPart
 from painter_core.stages.evaluate.reference import check_reference, keep_statistics
 from painter_core.stages.evaluate.sources import Source, plan_sources, reference_is_table
-from painter_core.stages.evaluate.write import write_report
+from painter_core.stages.evaluate.write import remove_report, write_report
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
         steps, parts = steps_of(source, table.micro_batch_size)
         execute(table, *steps, parts=parts)
         run.ended()
+        if table.writes:
+            remove_report(config.table.outputs)  # of the rows that stood there before
         runs.append(table)
     if config.table.dry_run:
         return

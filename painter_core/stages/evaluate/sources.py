@@ -25,8 +25,7 @@ from painter_core.tables.units import plan_units
 from schemas import outputs
 
 REFERENCE = "reference"
-# beside several tables' folders
-OURS = (REFERENCE, "score.json", "score.md", "report.html", "scores.parquet")
+REPORT = ("score.json", "score.md", "report.html", "scores.parquet")  # beside the tables' folders
 # a name, and what a killed run leaves of it: its lock, what was to replace it, a file half written
 LEFT = re.compile(r"\.?(.+?)(\.new|\.lock)?(\.[0-9a-f]{32}\.tmp)?")
 
@@ -186,7 +185,7 @@ def _check_outputs(config: EvaluateConfig, names: list[str]) -> None:
     for entry in sorted(fs.ls(path, detail=False)):
         base = entry.rstrip("/").rpartition("/")[2]
         found = LEFT.fullmatch(base)
-        if not (found and found[1] in (*names, *OURS)) and not UNFINISHED.fullmatch(base):
+        if not (found and found[1] in (*names, REFERENCE, *REPORT)) and not UNFINISHED.fullmatch(base):
             raise Refused(
                 f"{redact(config.table.outputs)} holds something else ({base}); name an empty or new "
                 "--outputs for the score of several tables"

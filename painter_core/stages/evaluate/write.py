@@ -10,7 +10,7 @@ from painter_core.evaluation.columns import to_markdown
 from painter_core.evaluation.frechet import MAX_ROWS
 from painter_core.evaluation.report.page import render_report
 from painter_core.evaluation.score import Score, TableScore
-from painter_core.files.storage import filesystem, join, write_bytes
+from painter_core.files.storage import filesystem, join, remove, write_bytes
 from painter_core.model_files.inception_file import load_inception
 from painter_core.runs.table_run import TableRun
 from painter_core.stages.evaluate.config import EvaluateConfig
@@ -20,7 +20,7 @@ from painter_core.stages.evaluate.judging import Judging
 from painter_core.stages.evaluate.numbers import plots_of
 from painter_core.stages.evaluate.reduce import ReferenceSet, reduce_table
 from painter_core.stages.evaluate.reference import open_reference
-from painter_core.stages.evaluate.sources import REFERENCE, Source
+from painter_core.stages.evaluate.sources import REFERENCE, REPORT, Source
 from painter_core.tables.parquet import parquet_bytes
 from painter_core.tables.plan import stored_units
 from painter_core.tables.run_directory import RunDirectory
@@ -68,6 +68,13 @@ def write_report(config: EvaluateConfig, sources: list[Source], runs: list[Table
     write_bytes(fs, join(path, "score.md"), to_markdown(score).encode())
     write_bytes(fs, join(path, "score.json"), score.to_json().encode())
     log.info("score -> %s\n%s", join(config.table.outputs, "report.html"), to_markdown(score))
+
+
+def remove_report(outputs: str) -> None:
+    """Removes what write_report wrote before."""
+    fs, path = filesystem(outputs)
+    for name in REPORT:
+        remove(fs, join(path, name))
 
 
 def _units_of(outputs: str) -> list[Unit]:

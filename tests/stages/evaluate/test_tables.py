@@ -17,6 +17,7 @@ from tests.support.codes_table import make_codes
 from tests.support.evaluation import caption, cell, judge, write_pictures
 from tests.support.jobs import sample_cell
 from tests.support.judges import picture
+from tests.support.local_run import faults, killed
 
 
 def test_attributes_keep_their_score(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_attributes_keep_their_score(tmp_path: Path) -> None:
 
 
 def test_tables_stand_side_by_side(clip: Path, tmp_path: Path) -> None:
-    """Pictures of their own captions, the same with those of others; EasyNLP's pairs column beside ours."""
+    """Each has the score that it has alone; a score never stands beside rows that it is not of."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     write_pictures(tmp_path / "a" / "pictures.tsv", range(6))
@@ -66,6 +67,11 @@ def test_tables_stand_side_by_side(clip: Path, tmp_path: Path) -> None:
     page = (tmp_path / "o" / "report.html").read_text()
     assert page.count("Best by CLIP") == 2
     assert len(pq.read_table(tmp_path / "o" / "scores.parquet")) == 15
+    again = {"metrics": "clip", "clip": str(clip), "overwrite": True, "limit": 5}
+    dies = faults(tmp_path / "faults", "unit_counted:kill:2")
+    assert killed(lambda: judge(both, tmp_path / "o", **again), dies), "in the second table"
+    assert not (tmp_path / "o" / "score.json").exists()
+    assert judge(both, tmp_path / "o", **again)["tables"][0]["rows"]["pictures"] == 5
     (tmp_path / "o" / "mine.txt").write_text("")
     with pytest.raises(SystemExit, match="4"):
         judge(both, tmp_path / "o", metrics="clip", clip=str(clip))
