@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 import torch
+import torch._functorch.config as functorch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,9 +39,11 @@ class Autoencoder(nn.Module):
         self.vqgan = vqgan
         if compiled:
             # the adaptive weight goes through the decoder's backward pass more than once
-            torch._functorch.config.donated_buffer = False
-        self._encode = torch.compile(vqgan.latents) if compiled else vqgan.latents
-        self._decode = torch.compile(vqgan.decode_latents) if compiled else vqgan.decode_latents
+            functorch.donated_buffer = False
+        self._encode = torch.compile(vqgan.latents, dynamic=False) if compiled else vqgan.latents
+        self._decode = (
+            torch.compile(vqgan.decode_latents, dynamic=False) if compiled else vqgan.decode_latents
+        )
 
     def forward(self, pixels: Tensor, quantized: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reconstruction (B, 3, S, S), codebook loss, latents (N, E) and codes (N,), all float32 or int64."""

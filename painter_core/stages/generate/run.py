@@ -1,6 +1,7 @@
 """prompts -> pictures: a pool of painters, then PNG encoding on CPUs (stages/parts.py)."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from painter_core.compute.devices import model_settings
@@ -11,7 +12,9 @@ from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
+from painter_core.painting.graphs_probe import probe_graphs
 from painter_core.runs.cluster import Cluster, start_ray
+from painter_core.runs.gpus import find_gpus
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -41,9 +44,11 @@ def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig
 
 def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -> TableJob:
     """The job that paints a table; ValueError if the model does not fit the flags."""
-    settings = model_settings(
-        config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
-    )
+    compiled = config.model.compile == "on"
+    gpus = find_gpus(config.model, cluster, functools.partial(probe_graphs, compiled=compiled))
+    settings = model_settings(config.model.precision, config.model.compile, gpu=gpus.used, bf16=gpus.bf16)
+    if gpus.used and config.model.graphs != "auto":
+        settings["graphs"] = config.model.graphs
     made_by = identity(config, model)
     settings["output_columns"] = list(config.output_columns)
     assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
@@ -80,6 +85,8 @@ def steps_of(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> 
         "precision": table.job.settings["precision"],
         "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
+        "gpu": table.resources.uses_gpu,
+        "graphs": config.model.graphs if table.resources.uses_gpu else "off",
     }
     paint = Actors(operator=PaintUnits, arguments=painter)
     if config.start.init_image is None:
