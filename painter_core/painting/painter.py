@@ -66,7 +66,7 @@ class Painter:
         sampling: how codes are drawn.
         seed: seed of the whole run.
         micro_batch_size: pictures a model call; fewer after a GPU ran out of memory.
-        compiled: steps and decoder by torch.compile.
+        compiled: the decoder by torch.compile, on a GPU the steps too.
         graphs: on a GPU, steps as CUDA graphs (graphs.py); auto: if they work here.
         vqgan: VQGAN of the same codes that decodes instead of the model's own.
     """
@@ -85,7 +85,9 @@ class Painter:
         vqgan: ModelDirectory | None = None,
     ) -> None:
         self.tokenizer = model.load_tokenizer()
-        self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], compiled=compiled)
+        # on a CPU steps with packed weights are faster than compiled ones, which cannot have them
+        in_regions = compiled and device.type == "cuda"
+        self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], compiled=in_regions)
         decoder = vqgan or model
         self.vqgan = prepare_vqgan(decoder.load_vqgan(), device, precision, compiled=compiled)
         self._vqgan_name = str(decoder.path)

@@ -1,6 +1,8 @@
 """pipeline(): captions in, pictures out, in one process, as with EasyNLP's."""
 
 import base64
+import logging
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,8 +12,11 @@ from painter_core.compute.devices import Precision, resolve_precision
 from painter_core.images.decode import encode_image
 from painter_core.model_files import zoo
 from painter_core.model_files.open import open_model
+from painter_core.painting.graphs import Graphs
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
+
+log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -71,6 +76,8 @@ def pipeline(
     device: str | torch.device = "auto",
     precision: Precision = "auto",
     micro_batch_size: int | None = None,
+    compile: bool = False,
+    graphs: Graphs = "auto",
 ) -> Pipeline:
     """A model ready to paint, as EasyNLP's pipeline() makes it.
 
@@ -86,26 +93,38 @@ def pipeline(
         device: auto is the first GPU, else the CPU.
         precision: auto is bf16 on a GPU, fp32 on a CPU.
         micro_batch_size: pictures a model call; by default 16 on a GPU, 1 on a CPU.
+        compile: the decoder, and on a GPU the sampling's steps, by torch.compile.
+        graphs: CUDA graphs of the sampling's steps; auto: on a GPU, if they work there.
 
     Raises:
         ValueError: no such model, or a wrong argument.
+        RuntimeError: graphs are on, and do not work here.
     """
+    if graphs not in get_args(Graphs):
+        raise ValueError(f"graphs: got {graphs!r}, expected one of {', '.join(get_args(Graphs))}")
     for argument, value in (("max_generated_num", max_generated_num), ("micro_batch_size", micro_batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{argument}: got {value}, expected 1 or more")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     gpu = torch.device(device).type == "cuda"
+    if graphs == "on" and not gpu:
+        raise ValueError(f"graphs on: only GPUs have CUDA graphs, and the device is {device}")
+    bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     painter = Painter(
         open_model(_model_name(task_or_model, model_path)),
         device=torch.device(device),
-        precision=resolve_precision(precision, gpu=gpu),
+        precision=resolve_precision(precision, gpu=gpu, bf16=bf16),
         sampling=SamplingConfig(
             top_k=top_k, top_p=top_p, temperature=temperature, guidance_scale=guidance_scale
         ),
         seed=seed,
         micro_batch_size=micro_batch_size or (16 if gpu else 1),
+        compiled=compile,
+        graphs=graphs,
     )
+    if painter.graphs.reason:
+        log.warning("CUDA graphs off: %s; painting is 2 to 3 times slower", painter.graphs.reason)
     return Pipeline(painter, max_generated_num=max_generated_num)
 
 

@@ -62,6 +62,8 @@ class TableJob:
     """Bytes of one such picture, decoded."""
     gpu_rows: int = 128
     """Rows of a GPU's micro-batch."""
+    large_units: bool = False
+    """Whether units are large where a GPU computes."""
     reads: tuple[str, ...] = ()
     """What workers read besides the tables, as paths or URLs."""
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -130,6 +132,7 @@ class TableRun:
             limit=flags.limit,
             pictures_a_row=job.pictures_a_row,
             picture_bytes=job.picture_bytes,
+            large=job.large_units and self.resources.uses_gpu,
         )
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")

@@ -23,6 +23,10 @@ from painter_core.tables.tsv import open_tsv
 from painter_core.tables.tsv_head import tsv_start
 
 UNIT_ROWS = 512
+GPU_UNIT_ROWS = (
+    2048  # where a GPU paints: it decodes one batch beside the next, and stands still between units
+)
+UNITS_OF_A_GPU_TABLE = 8
 UNIT_BYTES = 256 * 2**20  # of encoded rows: units of large pictures have fewer rows
 UNITS_OF_A_SMALL_TABLE = 32  # a table of fewer rows than 32 x 512 is cut finer, so that actors do not idle
 MARK_ROWS = 16  # planning keeps the offset of every 16th line of a TSV: unit sizes are multiples of it
@@ -72,6 +76,7 @@ def plan_units(
     limit: int | None,
     pictures_a_row: int = 1,
     picture_bytes: int = 0,
+    large: bool = False,
 ) -> list[Unit]:
     """Cuts the files into units, in order.
 
@@ -84,6 +89,7 @@ def plan_units(
         limit: rows that are planned at most.
         pictures_a_row: that are made of a row.
         picture_bytes: of one such picture, decoded.
+        large: units of 2,048 rows and twice the bytes, and an eighth of a small table.
 
     Raises:
         ValueError: a file cannot be read, or lacks a column.
@@ -94,7 +100,7 @@ def plan_units(
     remaining = total if limit is None else min(limit, total)
     if remaining == 0:
         return []
-    size = _unit_size(remaining, micro_batch_size, pictures_a_row, picture_bytes)
+    size = _unit_size(remaining, micro_batch_size, pictures_a_row, picture_bytes, large=large)
     units: list[Unit] = []
     for number, slice_ in enumerate(slices):
         for found in slice_.cut(size):
@@ -106,12 +112,15 @@ def plan_units(
     return units
 
 
-def _unit_size(rows: int, micro_batch_size: int, pictures_a_row: int, picture_bytes: int) -> _Rows:
+def _unit_size(
+    rows: int, micro_batch_size: int, pictures_a_row: int, picture_bytes: int, *, large: bool
+) -> _Rows:
     """How many rows a unit has in a table of so many."""
-    most = max(UNIT_ROWS // pictures_a_row, micro_batch_size)
+    unit_rows, units = (GPU_UNIT_ROWS, UNITS_OF_A_GPU_TABLE) if large else (UNIT_ROWS, UNITS_OF_A_SMALL_TABLE)
+    most = max(unit_rows // pictures_a_row, micro_batch_size)
     if picture_bytes:
-        most = max(min(most, UNIT_BYTES // (pictures_a_row * picture_bytes)), 1)
-    wanted = min(-(-rows // UNITS_OF_A_SMALL_TABLE), most)
+        most = max(min(most, (1 + large) * UNIT_BYTES // (pictures_a_row * picture_bytes)), 1)
+    wanted = min(-(-rows // units), most)
     step = math.lcm(micro_batch_size, MARK_ROWS)
     if step <= most:
         return _Rows(step=step, most=min(-(-wanted // step), most // step) * step)

@@ -66,6 +66,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         pictures_a_row=len(config.settings) * config.max_generated_num,
         picture_bytes=3 * model.vqgan.image_size**2,
         gpu_rows=GPU_ROWS,
+        large_units=True,
         reads=(config.checkpoint_dir, config.vqgan or ""),
         manifest={"image_len": model.vqgan.image_len} if config.codes_column else {},
     )

@@ -97,7 +97,7 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
     samples = _count_samples(tables, manifests, start)
     workers = find_workers(config.run, cluster)
     config = dataclasses.replace(config, run=settle_compile(config.run, use_gpu=workers.use_gpu))
-    batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
+    batch = config.global_batch_size(workers.most)
     identity = _identity(config, manifests, start)
     stored = training.take_up(
         as_recorded_before(identity, training.stored(), config, tables),
