@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import data, feeding, jobs, limits, measure, memory, models, painting
+from benchmarks import data, defaults, feeding, jobs, limits, measure, memory, models, painting
 from benchmarks.measure import Row, Setup
 from painter_core.runs.cluster import KEEP_MEMORY
 
@@ -29,11 +29,13 @@ def parts(device: torch.device) -> dict[str, Part]:
             found[f"generate-{size}-{batch}"] = lambda s, p, size=size, batch=batch: painting.generate(
                 s, p, size, min(batch, 2) if s.short else batch, baseline=batch == 16
             )
+    found["generate-long"] = painting.generate_long
     for work in (data.picture_files, data.cells, data.captions, data.collation, data.reading):
         found[work.__name__.replace("_", "-")] = work
     found["activation-checkpointing"] = memory.activation_checkpointing
     found["job-feeding"] = feeding.feeding
-    return found | {"job-precompute": jobs.precompute, "job-generate": jobs.generate, "job-train": jobs.train}
+    found |= {"job-precompute": jobs.precompute, "job-generate": jobs.generate, "job-train": jobs.train}
+    return found | {"default-generate": defaults.generate}
 
 
 def main() -> None:

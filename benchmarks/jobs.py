@@ -52,7 +52,7 @@ def precompute(setup: Setup, peaks: Peaks) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = vqgan_config(setup).image_size
-        _write_model(folder / "model", setup, gpt=False)
+        write_random_model(folder / "model", setup, gpt=False)
         table = write_pairs(folder / "pairs.tsv", count, size)
         began = time.perf_counter()
         made_by = {"vqgan_sha256": open_model(str(folder / "model")).vqgan_sha256()}
@@ -84,10 +84,9 @@ def generate(setup: Setup, peaks: Peaks) -> Iterator[Row]:
     count, batch = (32, 16) if setup.short else (256, 16) if setup.device.type == "cpu" else (50_000, 512)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_model(folder / "model", setup, gpt=True)
-        table = folder / "prompts.tsv"
-        captions = [sample_row(1, i % 64, split="train").text for i in range(count)]
-        table.write_text("".join(f"r{i}\t{text}\n" for i, text in enumerate(captions)), encoding="utf-8")
+        write_random_model(folder / "model", setup, gpt=True)
+        table = write_prompts(folder / "prompts.tsv", count)
+        captions = [line.split("\t")[1] for line in table.read_text(encoding="utf-8").splitlines()]
         began = time.perf_counter()
         painter = Painter(
             open_model(str(folder / "model")),
@@ -118,11 +117,11 @@ def train(setup: Setup, peaks: Peaks) -> Iterator[Row]:
     config = gpt_config(setup, "base")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_model(folder / "vqgan", setup, gpt=False)
+        write_random_model(folder / "vqgan", setup, gpt=False)
         pairs = write_pairs(folder / "pairs.tsv", count, vqgan_config(setup).image_size)
         codes = folder / "codes"
         flags = ["--tables", pairs, "--vqgan", folder / "vqgan", "--outputs", codes]
-        processes.run(_command("precompute_codes", [*flags, "--precision", PRECISION]), ROOT)
+        processes.run(command_of("precompute_codes", [*flags, "--precision", PRECISION]), ROOT)
         bare = _bare_training(setup, config, count, batch)
         yield Row(
             part="train job", variant="bare loop", rate=bare, unit="sample/s", ratio=1.0,
@@ -131,7 +130,7 @@ def train(setup: Setup, peaks: Peaks) -> Iterator[Row]:
         geometry = {"--n-layer": config.n_layer, "--n-head": config.n_head, "--n-embd": config.n_embd}
         flags = ["--tables", codes, "--checkpoint-dir", folder / "trained", "--micro-batch-size", batch]
         flags += [*sum(geometry.items(), ()), "--logging-steps", 1, "--save-checkpoint-steps", 10**6]
-        done = processes.run(_command("train", [*flags, "--precision", PRECISION]), ROOT)
+        done = processes.run(command_of("train", [*flags, "--precision", PRECISION]), ROOT)
         lines = [json.loads(line) for line in (folder / "trained" / "metrics.jsonl").read_text().splitlines()]
         rates = [line["samples_per_s"] for line in lines if "samples_per_s" in line][1:]
         rate = float(np.median(rates))
@@ -180,7 +179,7 @@ def _compare(
         seconds.append(setup.now() - began)
         if turn == 0:
             out = folder / "out"
-            done = processes.run(_command(job, [*flags, "--outputs", out, "--precision", PRECISION]), ROOT)
+            done = processes.run(command_of(job, [*flags, "--outputs", out, "--precision", PRECISION]), ROOT)
     rate = count * len(seconds) / sum(seconds)
     spread = (max(seconds) - min(seconds)) / (sum(seconds) / len(seconds))
     yield Row(
@@ -221,11 +220,13 @@ def steady_rate(table: Path, workers: int = 1) -> float:
     return sum(r["rows_in"] for r in records) / max(end - begin, 1e-9)
 
 
-def _command(job: str, flags: list) -> list[str]:
+def command_of(job: str, flags: list) -> list[str]:
+    """A job's command line."""
     return [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, flags)]
 
 
-def _write_model(directory: Path, setup: Setup, *, gpt: bool) -> None:
+def write_random_model(directory: Path, setup: Setup, *, gpt: bool) -> None:
+    """A model directory with random weights, of the base GPT if one is wanted."""
     vqgan = VQGAN(vqgan_config(setup))
     if not gpt:
         write_model(directory, vqgan=vqgan, card="random weights\n")
@@ -234,6 +235,13 @@ def _write_model(directory: Path, setup: Setup, *, gpt: bool) -> None:
     config = gpt_config(setup, "base")
     config = type(config)(**{**vars(config), "text_vocab_size": tokenizer.vocab_size})
     write_model(directory, vqgan=vqgan, gpt=GPT(config), tokenizer=tokenizer, card="random weights\n")
+
+
+def write_prompts(path: Path, count: int) -> Path:
+    """A TSV of the sample's captions, 64 of them over and over."""
+    texts = (sample_row(1, i % 64, split="train").text for i in range(count))
+    path.write_text("".join(f"r{i}\t{text}\n" for i, text in enumerate(texts)), encoding="utf-8")
+    return path
 
 
 def write_pairs(path: Path, count: int, size: int) -> Path:

@@ -86,10 +86,14 @@ def block_weights(config: GPTConfig) -> float:
 def generation_flops(config: GPTConfig) -> float:
     """Operations for one picture's codes with a cache."""
     positions = config.block_size - 1
-    contexts = sum(range(config.text_len + 1, config.block_size)) + config.text_len**2 / 2
-    attention = 4.0 * config.n_layer * config.n_embd * contexts
     head = 2.0 * config.n_embd * config.codebook_size * config.image_len
-    return 2 * block_weights(config) * positions + head + attention
+    return 2 * block_weights(config) * positions + head + attention_flops(config)
+
+
+def attention_flops(config: GPTConfig) -> float:
+    """Of these, the products with keys and values."""
+    contexts = sum(range(config.text_len + 1, config.block_size)) + config.text_len**2 / 2
+    return 4.0 * config.n_layer * config.n_embd * contexts
 
 
 def generation_bytes(config: GPTConfig, batch: int, precision: str) -> float:

@@ -1,5 +1,6 @@
 """Sampling and painting of whole pictures, beside EasyNLP's algorithm and Hugging Face's GPT-2."""
 
+import dataclasses
 import statistics
 from collections.abc import Iterator
 from itertools import pairwise
@@ -19,6 +20,7 @@ from painter_core.painting.graphs import Capturer, Streams
 from painter_core.painting.sampling import SamplingConfig, sample_codes
 from painter_core.painting.static_sampling import StaticSampler
 
+LONG_TEXT, LONG_IMAGE = 256, 1024  # 1,280 positions: a picture of 32 x 32 codes
 CONTEXTS = 3  # at which the baseline's steps are timed
 TOP_K = 100
 
@@ -43,7 +45,7 @@ class _Ours:
         if self.static is not None:
             self.codes = self.static.sample(self.text, self.uniforms)
         else:
-            self.codes = sample_codes(self.gpt, self.text, self.uniforms, SamplingConfig(top_k=TOP_K))
+            self.codes = _sample(self.gpt, self.precision, self.text, self.uniforms)
 
     @torch.inference_mode()
     def decode(self) -> None:
@@ -56,7 +58,7 @@ def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline:
     """Whole pictures of a batch: sampling and decoding; then sampling alone beside Hugging Face.
 
     Args:
-        baseline: also EasyNLP's algorithm, composed of timed parts (see _Composed).
+        baseline: also EasyNLP's algorithm, composed of timed parts (see Composed).
     """
     config, gpu = gpt_config(setup, name), setup.device.type == "cuda"
     model = GPT(config).eval().to(setup.device)
@@ -72,7 +74,7 @@ def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline:
         variants["bf16 Hugging Face"] = torch.inference_mode()(
             lambda: huggingface.generate(hf, ids, new_tokens=config.image_len, top_k=TOP_K)
         )
-    composed = _Composed(model, plain, batch, setup)
+    composed = Composed(model, plain, batch, setup)
     if baseline:
         variants["EasyNLP"] = composed
     timings = in_turns(variants, setup, warm=setup.short or gpu, most=None if gpu else 3)
@@ -81,6 +83,41 @@ def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline:
         timings["EasyNLP"] = Timing(composed.seconds[-len(measured.seconds) :], measured.peak_bytes)
     part = f"generate {name}, batch {batch}"
     yield from _table(part, names, timings, config, plain.config, batch, peaks)
+
+
+def generate_long(setup: Setup, peaks: limits.Peaks) -> Iterator[Row]:
+    """Codes of 32 x 32 for captions of 256 tokens, by the base GPT, beside Hugging Face."""
+    shorter, batch = (16, 2) if setup.short else (1, 4)
+    config = dataclasses.replace(
+        gpt_config(setup, "base"), text_len=LONG_TEXT // shorter, image_len=LONG_IMAGE // shorter
+    )
+    text = random_ids(config, batch, setup.device)
+    uniforms = torch.rand(batch, config.image_len, device=setup.device)
+    model = GPT(config).eval().to(setup.device)
+    variants: dict[str, Work] = {}
+    hf = huggingface.make_gpt2(config, torch.bfloat16, setup.device)
+    if hf is not None:
+        variants["bf16 Hugging Face"] = torch.inference_mode()(
+            lambda: huggingface.generate(
+                hf, text % config.codebook_size, new_tokens=config.image_len, top_k=TOP_K
+            )
+        )
+    most, notes = {}, {}
+    share = limits.attention_flops(config) / limits.generation_flops(config)
+    for name in precisions(setup):
+        gpt = CachedGPT(model, DTYPES[name])
+        variants[name] = lambda gpt=gpt, name=name: _sample(gpt, name, text, uniforms)
+        moved = limits.generation_bytes(config, batch, name)
+        most[name] = peaks.rate(name, limits.generation_flops(config), moved)
+        notes[name] = f"attention has {share:.0%} of the operations"
+    timings = in_turns(variants, setup, warm=setup.short, most=3)
+    part = f"generate base, {config.block_size:,} positions, batch {batch}, codes only"
+    yield from rows(part, timings, items=batch, unit="picture", limits=most, notes=notes)
+
+
+def _sample(gpt: CachedGPT, precision: str, text: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    set_inference(precision)
+    return sample_codes(gpt, text, uniforms, SamplingConfig(top_k=TOP_K))
 
 
 def _table(
@@ -109,7 +146,7 @@ def _table(
     yield from rows(f"{part}, codes only", sampling, items=batch, unit="picture", limits=most)
 
 
-class _Composed:
+class Composed:
     """EasyNLP's generation of a batch, which takes ten minutes on two cores: whole steps at three contexts,
     integrated over all, and the decoding of two pictures, times batch x batch / 2."""
 

@@ -1,6 +1,8 @@
-"""Picture files to a pairs table: a folder of pictures with captions, or the bundled sample.
+"""Pictures with captions to a pairs table: folders, other tools' archives and tables, or the sample.
 
 python jobs/make_table.py --pictures photos/ --captions captions.tsv --outputs pairs.parquet
+
+python jobs/make_table.py --source "shards/*.tar" --outputs pairs.parquet
 
 python jobs/make_table.py --sample 2000 --outputs pairs.tsv
 """

@@ -17,6 +17,7 @@ from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.sample.pictures import sample_row
+from painter_core.stages.convert_checkpoint import ConvertConfig
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.make_gallery.entries import GalleryConfig
@@ -135,6 +136,34 @@ def test_the_message_names_flag_value_and_range() -> None:
     ):
         check_range("--n", 2**63, 0, MOST_SEED)
     check_range("--n", None, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "flag", "why"),
+    [
+        (VQGANTrainConfig, {"vqgan": "v", "geometry": VQGANConfig(ch=32)}, "ch", "beside --vqgan"),
+        (VQGANTrainConfig, {"vqgan": "v", "quantize_after": 5}, "quantize-after", "beside --vqgan"),
+        (VQGANTrainConfig, {"perceptual_weight": 2.0}, "perceptual-weight", "without --perceptual-weights"),
+        (VQGANTrainConfig, {"disc_weight": 2.0}, "disc-weight", "unless --disc-start is below --max-steps"),
+        (MakeTableConfig, {"captions": "c.tsv"}, "captions", "beside --sample"),
+        (MakeTableConfig, {"sample": None, "pictures": "p", "split": "valid"}, "split", "beside --pictures"),
+        (MakeTableConfig, {"sample": None, "pictures": "p", "scenes": 3}, "scenes", "beside --pictures"),
+        (GalleryConfig, {"idx_column": "row"}, "idx-column", "without --originals"),
+        (GalleryConfig, {"second_sequence": "jpg"}, "second-sequence", "without --originals"),
+        (ConvertConfig, {"list": True, "vqgan": "bundled"}, "vqgan", "beside --list"),
+        (ConvertConfig, {"list": True, "outputs": "o"}, "outputs", "beside --list"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(config: type, given: dict, flag: str, why: str) -> None:
+    with pytest.raises(ValueError, match=rf"^--{flag}: does nothing {why}"):
+        config(**CONFIGS.get(config, {}) | given)
+
+
+def test_flags_that_do_something_are_taken() -> None:
+    VQGANTrainConfig(**CONFIGS[VQGANTrainConfig], disc_weight=2.0, disc_start=5, max_steps=9)
+    VQGANTrainConfig(**CONFIGS[VQGANTrainConfig], perceptual_weight=2.0, perceptual_weights="vgg.pth")
+    VQGANTrainConfig(**CONFIGS[VQGANTrainConfig], geometry=VQGANConfig(ch=32), quantize_after=5)
+    GalleryConfig(**CONFIGS[GalleryConfig], originals="p.tsv", idx_column="row")
 
 
 def test_the_largest_seed_is_one_for_everything_that_is_drawn() -> None:

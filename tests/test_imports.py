@@ -6,7 +6,8 @@ import sys
 import pytest
 
 ROW_OPERATORS = (
-    "tables.reader", "tables.part_writer", "tables.manifest", "stages.decode_pictures", "stages.evaluate",
+    "tables.reader", "tables.part_writer", "tables.manifest", "stages.decode_pictures",
+    "stages.evaluate.prepare",
     "stages.parts", "runs.table_run", "stages.inspect_table.report", "stages.inspect_table.verify",
 )  # fmt: skip
 

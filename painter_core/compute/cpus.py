@@ -1,4 +1,4 @@
-"""How many CPUs this process may use; the standard library only, and Linux' files.
+"""How many CPUs this process may use, and what they can; the standard library only, and Linux' files.
 
 os.cpu_count() counts those of the machine: a process that is bound to some CPUs (taskset, Slurm), or whose
 container has a quota (docker --cpus, Kubernetes limits), would start too many workers and threads by it.
@@ -10,6 +10,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> int:
@@ -21,6 +22,16 @@ def usable_cpus(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> int:
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(bound, cgroup_cpus(cgroups, own_groups))))
+
+
+def cpu_multiplies_bf16(cpu_info: Path = CPU_INFO) -> bool:
+    """Whether this machine's CPU multiplies matrices in bfloat16 (AMX, AVX512-BF16); others emulate it, and
+    are slower than in float32."""
+    try:
+        flags = cpu_info.read_text().split("flags", 1)[-1].split("\n", 1)[0]
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 def cgroup_cpus(cgroups: Path, own_groups: Path) -> float:

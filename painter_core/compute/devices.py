@@ -2,11 +2,11 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from painter_core.compute.cpus import cpu_multiplies_bf16
 from painter_core.compute.gpu import PRETENDED, gpu_problem
 from painter_core.models.vqgan import VQGAN
 
@@ -50,6 +50,16 @@ def resolve_precision(
     if precision != "auto":
         return precision
     return "bf16" if gpu and bf16 else "fp32"
+
+
+def painting_precision(
+    precision: Precision, *, gpu: bool, bf16: bool = True
+) -> Literal["fp32", "tf32", "bf16"]:
+    """auto: bfloat16 on a GPU, and on a CPU that multiplies in it, since a drawn picture is one of many;
+    else float32."""
+    if precision == "auto" and not gpu and _cpu_takes_bf16():
+        return "bf16"
+    return resolve_precision(precision, gpu=gpu, bf16=bf16)
 
 
 def model_settings(
@@ -113,13 +123,9 @@ def resolve_training_precision(
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and _cpu_has_bf16() else "fp32"
+    return "bf16" if _cpu_takes_bf16() else "fp32"
 
 
-def _cpu_has_bf16() -> bool:
+def _cpu_takes_bf16() -> bool:
     # mkldnn reports bf16 as supported from AVX512 on, where it is emulated and slower than float32
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0]
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported() and cpu_multiplies_bf16()

@@ -31,6 +31,8 @@ FULL_BYTES = 2**20  # with less free space, a write that fails is taken to fail 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)(?:://|::)")
 _USER = re.compile(r"(?<=://)(?:[^/@]*|[^@]*:[^@]*)@")  # a secret may hold a slash
 
+_SECRET = re.compile(r"(?<=://)[^\s/@]*:[^\s/@]*@")
+
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a path or URL, and the path within it.
@@ -72,6 +74,11 @@ def redact(url: str) -> str:
     if not _SCHEME.match(url):
         return url
     return re.sub(r"\?[^/]*=.*", "", _USER.sub("", url))
+
+
+def redact_text(text: str) -> str:
+    """A message without the users and passwords of the URLs in it."""
+    return _SECRET.sub("", text)
 
 
 def join(base: str, *parts: str) -> str:

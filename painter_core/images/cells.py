@@ -14,7 +14,7 @@ from schemas.pairs import MAX_CELL_BYTES
 _WHITESPACE = b" \t\r\n\v\f"
 _DATA_URI = re.compile(rb"data:[\w.+/-]*(?:;[\w.+=-]+)*;base64,", re.IGNORECASE)
 _REPR = (b"b'", b'b"', b"['", b'["')
-_URL_OR_PATH = re.compile(rb"[a-z][a-z0-9+]*://|[^\s]*\.(?:jpe?g|png|webp|gif|bmp)$", re.IGNORECASE)
+_URL_OR_PATH = re.compile(rb"[a-z][a-z0-9+]*://|[^\s]*\.(?:jpe?g|png|webp|gif|bmp|avif)$", re.IGNORECASE)
 _BASE64_TEXT = re.compile(rb"\s*(?:data:|[A-Za-z0-9+/_-]{16})")
 _FOREIGN = re.compile(rb"[^A-Za-z0-9+/]")
 _ALPHABET = string.ascii_letters.encode() + string.digits.encode() + b"+/"

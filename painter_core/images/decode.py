@@ -11,16 +11,19 @@ from collections import Counter
 from typing import Literal
 
 import numpy as np
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from painter_core.errors import Reject
 from painter_core.images.resize import resize_bilinear
 from painter_core.images.whole import load
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # an allow-list: Pillow would also start Ghostscript for EPS
+# An allow-list: Pillow would also start Ghostscript for EPS. AVIF is on it since shops use it now;
+# libavif refuses frames above 16,384 x 16,384, also where the header says that the picture is smaller.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 MAX_PIXELS = 50_000_000  # Pillow itself only warns at 89 million
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # unpacked; Pillow's own 1 MiB is less than some ICC profiles have
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a worker has one CPU; by default one a CPU
 MIN_SIDE_PX = 16
 MAX_ASPECT = 20
 Resize = Literal["bilinear", "antialias"]
@@ -34,7 +37,7 @@ _OTHER_MAGIC = (
 # What Pillow's parsers raise on damaged bytes. AttributeError and NameError are bugs, and stop the job.
 _DAMAGED = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError),
-    *(struct.error, zlib.error),
+    *(struct.error, zlib.error, RuntimeError),  # the last of libavif
 )
 
 
@@ -48,7 +51,7 @@ def decode_image(
     """Encoded bytes -> uint8 (size, size, 3): RGB, shorter side resized to `size`, centre cut out.
 
     Args:
-        image: JPEG, PNG, WebP, GIF (first frame) or BMP. EXIF orientation and colour profiles are ignored, as
+        image: JPEG, PNG, WebP, GIF (first frame), BMP or AVIF. EXIF orientation and profiles are ignored, as
             in EasyNLP.
         size: side of the result in pixels.
         resize: `bilinear` is EasyNLP's transform (four neighbours, no antialiasing), equal to OpenCV's
@@ -60,7 +63,11 @@ def decode_image(
     Raises:
         Reject: the picture cannot be used.
     """
-    rgb = _load_rgb(image, alpha, notes)
+    return cropped(load_rgb(image, alpha, notes), size, resize)
+
+
+def cropped(rgb: Image.Image, size: int, resize: Resize) -> np.ndarray:
+    """A picture as uint8 (size, size, 3): shorter side resized to `size`, centre cut out."""
     if resize == "antialias":
         side = min(rgb.size)
         left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
@@ -69,7 +76,8 @@ def decode_image(
     return resize_bilinear(rgb, size)
 
 
-def _load_rgb(image: bytes, alpha: Alpha, notes: Counter[str] | None) -> Image.Image:
+def load_rgb(image: bytes, alpha: Alpha = "white", notes: Counter[str] | None = None) -> Image.Image:
+    """Encoded bytes -> RGB in the picture's own size; arguments and Reject as for decode_image."""
     picture = _open(image)
     width, height = picture.size
     what = f"{picture.format} {width}x{height}"
@@ -103,10 +111,17 @@ def _open(image: bytes) -> ImageFile:
         raise Reject("img_truncated", f"in the header, {type(error).__name__}: {error}") from None
 
 
+def format_of(image: bytes) -> str:
+    """The format of a picture that was loaded before: one of FORMATS."""
+    return _open(image).format or ""
+
+
 def _unidentified(image: bytes) -> Reject:
     shown = f"starts with {image[:16]!r}"
     if image.startswith(_MAGIC) or (image[:4], image[8:12]) == (b"RIFF", b"WEBP"):
         return Reject("img_truncated", f"{shown}, {len(image):,} bytes: the header is damaged")
+    if image[4:8] == b"ftyp" and image[8:12] in (b"avif", b"avis"):
+        return Reject("img_truncated", f"{shown}, {len(image):,} bytes: it is cut, damaged or too large")
     if image.startswith(_OTHER_MAGIC) or image[4:8] == b"ftyp" or b"<svg" in image[:512]:
         return Reject("img_format", f"{shown}; accepted: {', '.join(FORMATS)}")
     return Reject("img_unidentified", shown)

@@ -53,7 +53,7 @@ def _is_foreign(path: Path, name: str) -> bool:
     if not weights_in(path):
         ckpt = list(path.glob("checkpoints/*.ckpt"))
         hint = f"; of a taming directory give the file itself, {ckpt[0]}" if ckpt else ""
-        raise ValueError(f"{name}: no model directory (no config.json there){hint}")
+        raise ValueError(f"{redact(name)}: no model directory (no config.json there){hint}")
     return True
 
 
@@ -67,6 +67,8 @@ def local_path(name: str) -> Path:
         return _download(name)
     path = Path(filesystem(name)[1])
     if path.exists():
+        if not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{name}: no regular file and no directory")
         return path
     if zoo.is_name(name):
         return zoo.fetch(name)

@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 import tyro
 
 from painter_core.easynlp.flags import EasynlpJob, translate
-from painter_core.files.storage import is_local
+from painter_core.files.storage import is_local, redact_text
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def parse(kind: type[Config], doc: str | None, *, easynlp: EasynlpJob | None = N
 
 def fail(code: int, message: str) -> NoReturn:
     """Ends the process; the code is in the message too, since `ray job submit` makes every failure a 1."""
-    log.error("%s (exit code %d)", message, code)
+    log.error("%s (exit code %d)", redact_text(message), code)
     raise SystemExit(code)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from painter_core.flag_checks import check_range
 from painter_core.runs.cluster import Cluster, parse_range
-from painter_core.tables.columns import Columns, Quoting
+from painter_core.tables.columns import Columns, Encoding, Quoting
 
 PROMPTS_SCHEMA = "idx:str:1,text:str:1"
 PAIRS_SCHEMA = "idx:str:1,text:str:1,imgbase64:str:1"
@@ -25,7 +25,7 @@ class TableFlags:
     max_reject_fraction: float = 0.01
     """More rejected rows than this share: exit code 3, no manifest."""
     keep_rejected: bool = False
-    """Keep the picture cell of rejected rows in the rejects table."""
+    """Keep picture cell and whole caption of rejected rows in the rejects table."""
     overwrite: bool = False
     """Replace what an earlier run with other settings wrote to --outputs; it stays until the new one is
     complete."""
@@ -54,6 +54,8 @@ class PromptFlags:
     header without this."""
     quoting: Quoting = "none"
     """none: quotes in a TSV are text; csv: a cell may stand in quotes, as spreadsheets write them."""
+    encoding: Encoding = "utf-8"
+    """Encoding of a TSV: utf-8, or gb18030, which reads GBK and GB2312 too."""
 
     def columns(self, extra: tuple[str, ...] = (), *, picture: str | None = None) -> Columns:
         """What is read; `extra` columns are carried through, `picture` is the column of one."""
@@ -65,6 +67,7 @@ class PromptFlags:
             extra=extra,
             skip_first_line=self.skip_first_line,
             quoting=self.quoting,
+            encoding=self.encoding,
         )
 
 
@@ -85,6 +88,8 @@ class PairFlags:
     header without this."""
     quoting: Quoting = "none"
     """none: quotes in a TSV are text; csv: a cell may stand in quotes, as spreadsheets write them."""
+    encoding: Encoding = "utf-8"
+    """Encoding of a TSV: utf-8, or gb18030, which reads GBK and GB2312 too."""
 
     def columns(self) -> Columns:
         """What is read."""
@@ -95,6 +100,7 @@ class PairFlags:
             second_sequence=self.second_sequence,
             skip_first_line=self.skip_first_line,
             quoting=self.quoting,
+            encoding=self.encoding,
         )
 
 
@@ -103,15 +109,16 @@ class ModelFlags:
     """How a table job runs its model."""
 
     micro_batch_size: int | None = None
-    """Rows a model call; by default 128 on a GPU (256 when painting), 16 on a CPU, fewer where memory is
-    short."""
+    """Rows a model call; by default 128 on a GPU (256 when painting), 16 on a CPU (64 when painting a table
+    of 512 pictures and more), fewer where memory is short."""
     num_actors: str | None = None
     """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
     gpus_per_actor: float | None = None
     """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU.
-    Stated in the log and in the manifest."""
+    """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU,
+    but when painting bf16 on CPUs that multiply in it (AMX, AVX512-BF16). Stated in the log and in the
+    manifest."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the model; auto: off."""
     graphs: Literal["auto", "on", "off"] = "auto"

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0
 STALE_S = 60.0
 SETTLE_S = 1.0  # an object store cannot create exclusively: the last of two that write within this time wins
+BEGINNING = b'{"run_id"'  # of what _create() writes, which a kill may cut
+FOREIGN = {"foreign": True}
 UNFINISHED_S = 1.0  # a lock file without content is being written, or its writer died at once
 
 
@@ -63,6 +65,11 @@ class RunLock:
             What a dead driver left, if there is something.
         """
         held = self._read()
+        if held == FOREIGN:
+            raise Refused(
+                f"{redact(self.url)}: stands where the lock of {self._output} would, and is no lock of ours; "
+                "move it away, or name another output"
+            )
         if held is not None and self._is_alive(held):
             raise Refused(
                 f"{self._output}: another run writes there: {_describe(held)} ({redact(self.url)}). "
@@ -97,17 +104,19 @@ class RunLock:
         return held is not None and held.get("run_id") == self._record["run_id"]
 
     def _read(self) -> dict[str, Any] | None:
-        """The record of whoever holds the lock; without a run_id if it cannot be read."""
+        """The record of whoever holds the lock; empty if its writer was killed, FOREIGN if it is no lock."""
         fs, path = filesystem(self.url)
         deadline = time.monotonic() + UNFINISHED_S
         while True:
             try:
-                return json.loads(fs.cat_file(path))
+                data = fs.cat_file(path)
+                found = json.loads(data)
+                return found if isinstance(found, dict) and "run_id" in found else FOREIGN
             except FileNotFoundError:
                 return None
             except ValueError:
                 if time.monotonic() > deadline:
-                    return {}
+                    return {} if data[: len(BEGINNING)] == BEGINNING[: len(data)] else FOREIGN
             time.sleep(0.05)
 
     def _create(self) -> bool:

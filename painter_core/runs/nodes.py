@@ -9,10 +9,11 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 
+from painter_core.compute.cpus import cpu_multiplies_bf16
 from painter_core.files.storage import filesystem, is_local, join, redact, remove, write_bytes
 from painter_core.runs.preflight import GIB, existing_above
 
@@ -81,6 +82,32 @@ def check_nodes(flag: str, url: str, inputs: Iterable[str]) -> None:
                 f"{what}: node {address} does not see it; on several nodes a local path must be on storage "
                 "that all of them share, or be a URL"
             )
+
+
+def nodes_without_bf16(multiplies: Callable[[], bool] = cpu_multiplies_bf16) -> list[str]:
+    """Nodes of the cluster whose CPUs do not multiply in bfloat16, as messages name them.
+
+    Args:
+        multiplies: asked on each of them.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return [] if multiplies() else ["this machine"]
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote = ray.remote(num_cpus=0)(multiplies)
+    alive = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
+    here = ray.get_runtime_context().get_node_id()
+    answers = {
+        f"node {address}": remote.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        ).remote()
+        for node, address in alive.items()
+        if node != here
+    }
+    found = {name: ray.get(answer, timeout=TIMEOUT_S) for name, answer in answers.items()}
+    found[f"this node ({alive[here]})"] = multiplies()
+    return [name for name, has in found.items() if not has]
 
 
 def _look_from(nodes: dict[str, str], paths: list[str], token: str) -> dict[str, Look]:

@@ -4,12 +4,10 @@ The loop keeps its own checkpoints (painter_core.training.checkpoints) and takes
 so a worker that dies is replaced and the run goes on; Ray keeps nothing.
 """
 
-import json
 import logging
 import shutil
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +17,12 @@ from typing import Any, Literal
 from painter_core.compute.cpus import usable_cpus
 from painter_core.compute.devices import resolve_training_precision
 from painter_core.compute.gpu import PRETENDED, gpu_problem
+from painter_core.errors import Stop
 from painter_core.files.storage import filesystem, is_local, join, read_json, remove, write_bytes
 from painter_core.runs.cluster import Cluster, wanted_workers
-from painter_core.training.metrics import FILE as METRICS
+from painter_core.runs.training_progress import TrainingProgress
+from painter_core.runs.worker_log import log_directory
+from painter_core.runs.worker_process import in_worker
 from painter_core.training.output import Output
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
@@ -30,9 +31,6 @@ from painter_core.training.world_sizes import told
 log = logging.getLogger(__name__)
 
 RESIZE_S = 60.0  # --resize-interval by default, as Ray's
-REMOTE_S = 5.0  # between two looks at the metrics of a run in an object store
-
-SHOWN = ("train_loss", "valid_loss", "train_rec", "valid_psnr", "valid_usage", "lr", "samples_per_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +67,10 @@ def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     room = int(cluster.gpus if on_gpu else cluster.cpus)
     has = f"{room} {'GPUs' if on_gpu else 'CPUs'}"
     least, most = wanted_workers("--num-workers", flags.num_workers, room, has, default=(1, 1))
-    # the global batch is made for so many workers, and stays: there must be room for them now
+    # the global batch is made for so many workers, and stays, however many there is room for at the start
     return Workers(
         least=least,
-        most=min(most, room),
+        most=most,
         use_gpu=on_gpu,
         resize_interval_s=RESIZE_S if flags.resize_interval is None else flags.resize_interval,
     )
@@ -89,17 +87,18 @@ def run_workers(
         The content of outcome.json.
 
     Raises:
-        RuntimeError: the loop stopped with an error of its own (outcome.json has `error`).
+        Stop: the loop stopped with an error of its own (outcome.json has `error`).
     """
     import ray.train
     import ray.train.torch
 
     log.info("%d..%d workers on %s", workers.least, workers.most, "GPUs" if workers.use_gpu else "CPUs")
     remove(*filesystem(join(root, "_run", "outcome.json")))
+    remove(*filesystem(log_directory(root)))  # of another attempt to run
     # a URL is not for Ray, which asks for it with a client of its own, and keeps nothing of ours there
     ray_dir = join(root, "_run", "ray") if is_local(root) else tempfile.mkdtemp(prefix="painter-ray-")
     trainer = _without_handler(ray.train.torch.TorchTrainer)(
-        loop,
+        in_worker(loop),
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(**_scaling(workers)),
         run_config=ray.train.RunConfig(
@@ -109,7 +108,12 @@ def run_workers(
             failure_config=ray.train.FailureConfig(max_failures=3),
         ),
     )
-    follower = _Follower(root, num_steps, workers, plan.config.run.save_checkpoint_steps)
+    follower = TrainingProgress(
+        root,
+        num_steps,
+        save_steps=plan.config.run.save_checkpoint_steps,
+        resize_interval_s=workers.resize_interval_s if workers.are_elastic else None,
+    )
     ended = threading.Event()
     thread = threading.Thread(target=follower.run, args=(ended,), daemon=True)
     thread.start()
@@ -139,11 +143,11 @@ def complete(root: str) -> dict[str, Any]:
     """When the workers have ended: what they left in outcome.json; _SUCCESS if it is a success.
 
     Raises:
-        RuntimeError: they stopped with an error of their own.
+        Stop: they stopped with an error of their own.
     """
     outcome = read_json(*filesystem(join(root, "_run", "outcome.json")))
     if outcome.get("error"):
-        raise RuntimeError(outcome["error"])
+        raise Stop(outcome.get("code", 1), outcome["error"])
     write_bytes(*filesystem(join(root, "_SUCCESS")), b"")
     if len(outcome["world_sizes"]) > 1:
         log.info("%s", told(outcome["world_sizes"], outcome["step"]))
@@ -153,62 +157,6 @@ def complete(root: str) -> dict[str, Any]:
 def _without_handler(trainer: type) -> type:
     """A trainer that leaves Ctrl-C to us; Ray's would take SIGINT for itself and end with code 0."""
     return type("Trainer", (trainer,), {"_register_sigint_handler": lambda self, controller: None})
-
-
-class _Follower:
-    """Prints the lines that rank 0 adds to metrics.jsonl, and says when workers left or came."""
-
-    def __init__(self, root: str, num_steps: int, workers: Workers, save_steps: int) -> None:
-        self._fs, self._path = filesystem(join(root, METRICS))
-        self._num_steps, self._workers, self._save_steps = num_steps, workers, save_steps
-        self._num_workers, self._warned = 0, False
-        self._every_s = 1.0 if is_local(root) else REMOTE_S
-        self._seen = len(self._lines())  # what an interrupted run left is not news
-        self._first: tuple[int, float] | None = None
-
-    def run(self, ended: threading.Event) -> None:
-        """Looks again and again until the end."""
-        while not ended.wait(self._every_s):
-            try:
-                self._show()
-            except OSError as error:
-                log.info("no progress to show for now: %s", error)
-        self._show()
-
-    def _lines(self) -> list[str]:
-        try:
-            return self._fs.cat_file(self._path).decode().splitlines()
-        except FileNotFoundError:
-            return []
-
-    def _show(self) -> None:
-        lines = self._lines()
-        self._seen = min(self._seen, len(lines))  # a resumed run cuts the file
-        for line in lines[self._seen :]:
-            values = json.loads(line)
-            first, began = self._first = self._first or (values["step"], time.monotonic())
-            rate = (values["step"] - first) / (time.monotonic() - began + 1e-9)
-            eta = f", {(self._num_steps - values['step']) / rate:.0f} s left" if rate else ""
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if k in SHOWN)
-            log.info("step %d of %d, %s%s", values["step"], self._num_steps, shown, eta)
-            self._tell(values.get("num_workers", self._num_workers), rate)
-        self._seen = len(lines)
-
-    def _tell(self, num_workers: int, steps_per_s: float) -> None:
-        if self._num_workers not in (0, num_workers):
-            log.info("%d workers now, %d before", num_workers, self._num_workers)
-        self._num_workers = num_workers
-        interval_s = self._workers.resize_interval_s
-        if self._workers.are_elastic and 0 < steps_per_s * interval_s < self._save_steps and not self._warned:
-            self._warned = True
-            log.warning(
-                "a checkpoint every %d steps is one in %.0f s, --resize-interval is %.0f s: what was done "
-                "since the last one is done again when workers come; --save-checkpoint-steps %d would do",
-                self._save_steps,
-                self._save_steps / steps_per_s,
-                interval_s,
-                max(1, round(steps_per_s * interval_s)),
-            )
 
 
 def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:

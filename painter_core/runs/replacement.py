@@ -16,7 +16,7 @@ from fsspec.spec import AbstractFileSystem
 from painter_core.errors import Refused
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import join, move, read_json, redact, remove, write_json
-from painter_core.tables.run_directory import foreign_name
+from painter_core.tables.run_directory import check_plan, foreign_name
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +96,9 @@ def exchange(
 
 
 def read_plan(fs: AbstractFileSystem, root: str) -> Any:
-    """_run/plan.json of a run directory; None if there is none."""
+    """_run/plan.json of a run directory; None if there is none. ValueError if it is no plan of ours."""
     path = join(root, "_run", "plan.json")
-    return read_json(fs, path) if fs.exists(path) else None
+    return check_plan(path, read_json(fs, path)) if fs.exists(path) else None
 
 
 def _entries(fs: AbstractFileSystem, new: str) -> list[str]:

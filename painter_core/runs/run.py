@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn, Self
 
 from painter_core.errors import Refused, Stop
+from painter_core.files.storage import redact_text
 from painter_core.runs.command_line import check_path, fail
 from painter_core.runs.lock import RunLock
 
@@ -93,6 +94,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         code, message = self._code(error)
+        message = redact_text(message)
         try:
             if self._write is not None:
                 self._write(code, message[:2000], self.seconds)
@@ -100,7 +102,7 @@ class Run:
             if "ray" in sys.modules:
                 sys.modules["ray"].shutdown()
             self._unlock()  # last: until here our workers may write
-        if code not in (0, 1):
+        if code not in (0, 1) or isinstance(error, Stop):
             fail(code, message)
         return False  # code 1: the traceback is the message
 

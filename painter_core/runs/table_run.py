@@ -24,8 +24,9 @@ from painter_core.tables.manifest import finish, joined_path, read_records
 from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.plan import Plan, stored_units
 from painter_core.tables.reader import UnitReader
+from painter_core.tables.rejects import describe_warnings
 from painter_core.tables.run_directory import OURS, RunDirectory
-from painter_core.tables.units import Unit, plan_units
+from painter_core.tables.units import Unit, call_rows, cut_units, find_slices, planned_rows
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class TableJob:
     """Rows of a GPU's micro-batch."""
     large_units: bool = False
     """Whether units are large where a GPU computes."""
+    cpu_rows: int = CPU_ROWS
+    """Rows of a CPU's micro-batch, in a table that is large enough."""
     reads: tuple[str, ...] = ()
     """What workers read besides the tables, as paths or URLs."""
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -90,8 +93,6 @@ class TableRun:
         self.directory = RunDirectory(absolute(job.flags.outputs))
         worker_bytes = job.weights_bytes and job.weights_bytes + job.memory_per_row + PROCESS_BYTES
         self.resources = Resources(cluster=cluster, flags=job.model, worker_bytes=worker_bytes)
-        self.micro_batch_size = self._micro_batch_size()
-        """As given, or as in the stored plan, since rounding depends on it, or by device and memory."""
         rejects = redact(self.directory.url) + "/rejects"
         self._progress = Progress(job.stage, rejects, job.flags.max_reject_fraction)
         self._place = self._find_place()
@@ -103,7 +104,12 @@ class TableRun:
         """Whether there is something to do and to write: not if the table is complete, or in a dry run."""
         self._take_up()
 
-    def _micro_batch_size(self) -> int:
+    def _micro_batch_size(self, rows: int) -> int:
+        """As given, or as in the stored plan, since rounding depends on it, or by device, memory and table.
+
+        Args:
+            rows: of the table.
+        """
         if self.job.model.micro_batch_size:
             return self.job.model.micro_batch_size
         if stored := self.directory.read_json("_run", "plan.json"):
@@ -112,7 +118,8 @@ class TableRun:
         if self.resources.uses_gpu:
             return self.job.gpu_rows  # its worker sees the free memory, and halves this if need be
         memory = self.resources.cluster.memory_bytes / self.resources.model_workers().most
-        return fitting_rows(self.job.memory_per_row, memory, CPU_ROWS)
+        most = call_rows(rows, self.job.cpu_rows, CPU_ROWS, self.job.pictures_a_row)
+        return fitting_rows(self.job.memory_per_row, memory, most)
 
     def _find_place(self) -> Place:
         directory, single = self.directory, ("", "")
@@ -125,9 +132,10 @@ class TableRun:
     def _plan(self) -> Plan:
         job, flags = self.job, self.job.flags
         files = find_files(flags.tables, outputs=self.directory.outputs)
-        units = plan_units(
-            files,
-            job.columns,
+        slices = find_slices(files, job.columns)
+        self.micro_batch_size = self._micro_batch_size(planned_rows(slices, flags.limit))
+        units = cut_units(
+            slices,
             micro_batch_size=self.micro_batch_size,
             limit=flags.limit,
             pictures_a_row=job.pictures_a_row,
@@ -149,6 +157,7 @@ class TableRun:
                 "micro_batch_size": self.micro_batch_size,
                 **({"skip_first_line": True} if job.columns.skip_first_line else {}),
                 **({"quoting": job.columns.quoting} if job.columns.quoting != "none" else {}),
+                **({"encoding": job.columns.encoding} if job.columns.encoding != "utf-8" else {}),
                 **job.settings,
             },
             files=files,
@@ -243,6 +252,8 @@ class TableRun:
             self.directory = dataclasses.replace(self.directory, beside=False)
         counts = [f"{manifest[name]:,}" for name in ("rows_in", "rows_out", "rows_rejected")]
         log.info("%s: %s rows in, %s out, %s rejected -> %s", self.job.stage, *counts, redact(flags.outputs))
+        for line in describe_warnings(manifest["warnings"]):
+            log.warning("%s: kept, but noticed: %s", self.job.stage, line)
 
     def _write_summary(self, code: int, message: str, seconds: float) -> None:
         self.directory.write_json(self._progress.summary(code, message, seconds), "summary.json")

@@ -41,8 +41,7 @@ class TrainingRun:
         self.stage = stage
         self._run = run
         kind = Kind(plan_key="stage", plan_value=stage, ours=OURS)
-        fs, path = filesystem(url)
-        self._place = Place(kind, flag, url, url, lambda: fs.exists(join(path, "_SUCCESS")))
+        self._place = Place(kind, flag, url, url, lambda: _is_whole(url))
         self._place.check_foreign()
         self._values: dict[str, Any] = {}
 
@@ -131,6 +130,12 @@ class TrainingRun:
             "next": "" if code == 0 else "submit the same command again to resume",
         }
         write_json(*filesystem(join(self.root, "summary.json")), summary)
+
+
+def _is_whole(root: str) -> bool:
+    """Whether a run reached its end there, and its models were not removed since."""
+    fs, path = filesystem(root)
+    return all(fs.exists(join(path, name)) for name in ("_SUCCESS", "best/config.json", "last/config.json"))
 
 
 def split_tables(tables: str) -> list[str]:

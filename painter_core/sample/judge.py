@@ -12,9 +12,8 @@ Letters: B pictures, N pixels or cells of a picture, T templates, C colours.
 """
 
 import itertools
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -44,17 +43,6 @@ class Score:
     """Share of right values over all attributes."""
     all_right: float
     """Share of pictures with every attribute right."""
-
-    def to_json(self) -> str:
-        """The score as one JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
-
-    def to_markdown(self) -> str:
-        """The score as a table of one row."""
-        names = ["pictures", *self.attributes, "single attributes", "all right"]
-        shares = [*self.attributes.values(), self.single, self.all_right]
-        cells = [str(self.num_pictures), *(f"{share:.1%}" for share in shares)]
-        return "\n".join(f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), cells)) + "\n"
 
 
 def score(read: Sequence[Attributes], wanted: Sequence[Attributes]) -> Score:

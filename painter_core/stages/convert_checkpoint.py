@@ -1,4 +1,7 @@
-"""Foreign checkpoints -> a model directory, a model directory -> EasyNLP, and the list of named models."""
+"""Foreign checkpoints -> a model directory, a model directory -> EasyNLP, and the list of named models.
+
+cn_clip's files become a directory for jobs/evaluate.py --clip.
+"""
 
 import logging
 import shutil
@@ -9,9 +12,11 @@ from typing import Literal
 
 from painter_core.errors import Refused
 from painter_core.files.cache import cache_root, sync_files
-from painter_core.files.storage import full_disk_named
+from painter_core.files.storage import filesystem, full_disk_named, is_local, redact
+from painter_core.flag_checks import refuse_unused
 from painter_core.model_files import zoo
 from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.from_cn_clip import is_cn_clip, to_transformers
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
 from painter_core.model_files.open import local_path, open_model
 from painter_core.model_files.to_easynlp import to_easynlp
@@ -29,7 +34,7 @@ class ConvertConfig:
     source: str | None = None
     """What to convert: an EasyNLP directory; a VQGAN of taming-transformers, LDM, LlamaGen, Janus, IBQ,
     Chameleon or diffusers, as a file, an index of shards or a directory; a name, hf://OWNER/NAME or
-    modelscope://OWNER/NAME; or (with --to easynlp) a model directory."""
+    modelscope://OWNER/NAME; a .pt of cn_clip; or (with --to easynlp) a model directory."""
     outputs: str | None = None
     """Directory to write; must not exist."""
     to: Literal["painter", "easynlp"] = "painter"
@@ -41,10 +46,9 @@ class ConvertConfig:
     """Show the models that have names, what they are and what is in the cache; convert nothing."""
 
     def __post_init__(self) -> None:
-        given = [flag for flag in ("source", "outputs") if getattr(self, flag) is not None]
-        if self.list and given:
-            raise ValueError(f"--list: converts nothing; leave out --{given[0]}")
-        if not self.list and len(given) < 2:
+        if self.list:
+            refuse_unused(self, ("source", "outputs", "to", "vqgan"), "beside --list, which converts nothing")
+        elif self.source is None or self.outputs is None:
             raise ValueError("--source and --outputs: both are needed, or --list alone")
 
     def paths(self) -> dict[str, str | None]:
@@ -69,7 +73,9 @@ def convert(config: ConvertConfig) -> list[str]:
     """Converts, and returns the report."""
     assert config.source is not None
     assert config.outputs is not None
-    target = Path(config.outputs)
+    if not is_local(config.outputs):
+        raise ValueError(f"--outputs {redact(config.outputs)}: a directory of this machine is needed, no URL")
+    target = Path(filesystem(config.outputs)[1])
     if target.exists():
         raise Refused(f"--outputs {target}: exists; name another directory, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +84,9 @@ def convert(config: ConvertConfig) -> list[str]:
         temporary.mkdir()
         vqgan = open_model(config.vqgan) if config.vqgan else None
         with full_disk_named(temporary):
-            if config.to == "painter":
+            if config.to == "painter" and is_cn_clip(Path(config.source)):
+                report = _clip(config, temporary)
+            elif config.to == "painter":
                 report = to_painter(local_path(config.source), temporary, config.options, vqgan)
             else:
                 report = _to_easynlp(open_model(config.source), temporary, config.options, vqgan)
@@ -101,6 +109,13 @@ def list_models() -> list[str]:
         f"the cache is {cache_root() / 'zoo'}; names are looked up where PAINTER_ZOO says, else in "
         f"{EASYNLP_REGISTRY}",
     ]
+
+
+def _clip(config: ConvertConfig, target: Path) -> list[str]:
+    options = config.options
+    if (config.vqgan, options.n_head, options.image_size, options.text_len) != (None, None, None, None):
+        raise ValueError("--vqgan, --n-head, --image-size, --text-len: mean nothing for a Chinese CLIP")
+    return to_transformers(Path(str(config.source)), target, options.vocab)
 
 
 def _to_easynlp(

@@ -12,12 +12,12 @@ from painter_core.files.storage import redact, sha256
 from painter_core.model_files.directory import ModelDirectory
 
 
-def check_pins(what: str, found: Mapping[str, str], identity: Mapping[str, Any]) -> None:
+def check_pins(what: str, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Compares sums of what was loaded with those that the run was planned with.
 
     Args:
         what: path or name of the model or table, for the message.
-        found: name in the identity -> sha256, taken after loading.
+        found: name in the identity -> sha256 (or files with sizes and times), taken after loading.
         identity: of the run.
 
     Raises:
@@ -26,10 +26,14 @@ def check_pins(what: str, found: Mapping[str, str], identity: Mapping[str, Any])
     for name, value in found.items():
         if value != identity[name]:
             raise Changed(
-                f"{redact(what)}: {name} is {value[:16]}, but the run was planned with "
-                f"{identity[name][:16]}: it changed while the job ran. What is done is kept; put the old one "
-                "back and submit again, or start over with --overwrite"
+                f"{redact(what)}: {name} is {_short(value)}, but the run was planned with "
+                f"{_short(identity[name])}: it changed while the job ran. What is done is kept; put the old "
+                "one back and submit again, or start over with --overwrite"
             )
+
+
+def _short(value: Any) -> str:
+    return value[:16] if isinstance(value, str) else str(value)[:200]
 
 
 def model_pins(model: ModelDirectory) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 PLACE = ("file", "row", "byte_offset")  # further columns of a unit's table: where a row comes from
 ROW_NUMBER = "row"  # as --idx-column: not a column, but the row's number
 Quoting = Literal["none", "csv"]
+Encoding = Literal["utf-8", "gb18030"]  # in neither is a tab or a line end part of another character
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Columns:
     """The first line of a TSV is no row, whatever it holds."""
     quoting: Quoting = "none"
     """`csv`: cells of a TSV may stand in quotes, as spreadsheets and pandas write them."""
+    encoding: Encoding = "utf-8"
+    """Of a TSV's text; gb18030 reads GBK and GB2312 too."""
 
     def __post_init__(self) -> None:
         taken = {*PLACE, *(["image"] if self.image else [])}
@@ -44,6 +47,7 @@ class Columns:
         extra: tuple[str, ...] = (),
         skip_first_line: bool = False,
         quoting: Quoting = "none",
+        encoding: Encoding = "utf-8",
     ) -> Self:
         """What the flags of these names say. Row numbers are taken for idx if --idx-column is `row`, or if it
         is not given and --input-schema names no idx."""
@@ -57,6 +61,7 @@ class Columns:
             extra=extra,
             skip_first_line=skip_first_line,
             quoting=quoting,
+            encoding=encoding,
         )
 
     @property

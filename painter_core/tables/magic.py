@@ -54,8 +54,8 @@ def foreign_content(head: bytes) -> str:
             return what
     if head[257:262] == b"ustar":
         return (
-            "a tar archive: unpack it; jobs/make_table.py --pictures FOLDER makes a table of pictures with "
-            "captions beside them"
+            "a tar archive: jobs/make_table.py --source makes a table of a WebDataset tar; unpack any other, "
+            "and --pictures FOLDER makes one of pictures with captions beside them"
         )
     if _ORC.match(head):
         return "an ORC file" + _TABLE.format(module="pyarrow.orc", call="m.read_table(FILE)")
@@ -73,12 +73,15 @@ def _json(text: bytes) -> str:
     line, ended, _ = text.lstrip().partition(b"\n")
     if not line.startswith((b"{", b"[")):
         return ""
-    lines = "JSON lines" + _TABLE.format(module="pyarrow.json", call="m.read_json(FILE)")
+    lines = (
+        "JSON lines: jobs/make_table.py --source makes a table of captions and pictures of it, or"
+        + _TABLE.format(module="pyarrow.json", call="m.read_json(FILE)").lstrip(";")
+    )
     if line.strip() in (b"{", b"[", b"[{"):
         return "a JSON document: write its rows as Parquet"
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         # a line that goes on after `head`; a caption may begin with a bracket, but hardly so
         return lines if not ended and re.match(rb'\{\s*"[^"\t]*"\s*:', line) else ""
     return lines

@@ -10,6 +10,7 @@ import io
 import re
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -132,7 +133,11 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
                 f"when it is read; write the column as plain {kinds}"
             )
         if not _allowed(schema.field(theirs).type, is_image=ours == "image"):
-            raise ValueError(f"{where}: type {schema.field(theirs).type} is not accepted, only {kinds}")
+            kind = schema.field(theirs).type
+            advice = ""
+            if pa.types.is_nested(kind):
+                advice = "; jobs/make_table.py --source makes a table of captions in lists and structures"
+            raise ValueError(f"{where}: type {kind} is not accepted, only {kinds}{advice}")
     return names
 
 
@@ -143,6 +148,8 @@ def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:
         return True
     if not is_image:
         return pa.types.is_integer(kind)
+    if pa.types.is_fixed_size_list(kind):  # the codes of a picture
+        return kind.value_type == pa.uint16()
     if pa.types.is_struct(kind):  # the image type of Hugging Face data sets: {bytes, path}
         return "bytes" in [f.name for f in kind] and _allowed(kind.field("bytes").type, is_image=True)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
@@ -174,11 +181,13 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def column_cells(column: pa.ChunkedArray) -> list[str | bytes | None]:
-    """Values as str, bytes or None; a string that is not UTF-8 as bytes."""
+    """Values as str, bytes or None: a string that is not UTF-8 as bytes, codes as those of their uint16."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_struct(column.type):
         return column_cells(pc.struct_field(column, "bytes"))
+    if pa.types.is_fixed_size_list(column.type):
+        return [codes and np.array(codes, "<u2").tobytes() for codes in column.to_pylist()]
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     try:

@@ -132,9 +132,9 @@ class UnitReader:
     def _row_of_line(self, place: Row, line: bytes, *, ended: bool) -> tuple[Row, Reject | None]:
         schema = self.columns.schema
         try:
-            cells = cells_of(line.decode("utf-8"), self.columns.quoting)
+            cells = cells_of(line.decode(self.columns.encoding), self.columns.quoting)
         except UnicodeDecodeError as error:
-            idx = line.split(b"\t", 1)[0][:MAX_IDX_CHARS].decode("utf-8", "replace")
+            idx = line.split(b"\t", 1)[0][:MAX_IDX_CHARS].decode(error.encoding, "replace")
             column = schema[min(line[: error.start].count(b"\t"), len(schema) - 1)]
             at = place["byte_offset"] + error.start
             detail = f"byte {at:,} is {line[error.start]:#04x}: {error.reason}"

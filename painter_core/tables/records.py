@@ -10,6 +10,10 @@ from fsspec.spec import AbstractFileSystem
 
 from painter_core.files.storage import filesystem, join, read_json, redact, sha256
 
+MAKE_AGAIN = (
+    "jobs/inspect_table.py --verify lists what else is, docs/RELIABILITY.md says how it is made again"
+)
+
 
 def read_manifest(directory: str) -> dict[str, Any]:
     """manifest.json of a finished table.
@@ -51,7 +55,9 @@ def read_sealed(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
     """
     record = read_json(fs, path)
     if not isinstance(record, dict) or record != seal(record):
-        raise ValueError(f"{redact(path)}: its content does not fit its seal; it was changed or damaged")
+        raise ValueError(
+            f"{redact(path)}: its content does not fit its seal; it was changed or damaged; {MAKE_AGAIN}"
+        )
     return record
 
 
@@ -62,5 +68,7 @@ def read_part(path: str, expected: str) -> bytes:
         raise ValueError(f"{redact(path)}: missing, though the manifest names it")
     data = fs.cat_file(inner)
     if sha256(data) != expected:
-        raise ValueError(f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged")
+        raise ValueError(
+            f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged; {MAKE_AGAIN}"
+        )
     return data

@@ -1,5 +1,6 @@
 """Rejected rows as lines of the rejects table."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,11 @@ class RejectLog:
     def table(self) -> pa.Table:
         """Lines of the rejects table."""
         return pa.Table.from_pylist(self.lines, schema=rejects.SCHEMA)
+
+
+def describe_warnings(counts: Mapping[str, int]) -> list[str]:
+    """What was noticed about rows that are kept, as messages."""
+    return [f"{count:,} {name}: {rejects.WARNINGS[name]}" for name, count in sorted(counts.items()) if count]
 
 
 def describe(line: dict[str, Any]) -> str:

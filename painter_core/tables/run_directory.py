@@ -6,6 +6,7 @@
     _run/commits/000000.json       written after the part; a unit without one was not done
     manifest.json, _SUCCESS        written last, after rows_in == rows_out + rows_rejected over all units
     summary.json                   how the last run ended
+    score.*, scores.parquet, report.html, statistics.npz    what jobs/evaluate.py makes of the parts
 
 `outputs` that end in .tsv or .parquet are one file, made at the end; the directory is then `outputs`.run
 beside it. While a run replaces another one (--overwrite), all this stands in a directory beside, with .new to
@@ -18,12 +19,13 @@ from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
-from painter_core.files.storage import filesystem, join, read_json, write_json
+from painter_core.files.storage import filesystem, join, read_json, redact, write_json
 from painter_core.tables.records import read_sealed
 
 SINGLE_FILE = (".tsv", ".parquet")
 OURS = re.compile(
     r"\.?part-\d{6,}\.parquet(\.[0-9a-f]{32}\.tmp)?|rejects|_run|_SUCCESS|(manifest|summary|score)\.json|score\.md"
+    r"|report\.html|scores\.parquet|statistics(-blur\d+)?\.npz"
 )
 # what a kill leaves of the first files that a run writes
 UNFINISHED = re.compile(r"\.+(plan\.json|replaces\.json|painter)[-.][-.0-9a-z]+")
@@ -82,14 +84,18 @@ class RunDirectory:
         write_json(*self.path(*parts), value)
 
     def is_complete(self) -> bool:
-        """Whether a run reached its end here, and the single file, if the output is one, is still whole."""
-        fs, path = self.path()
-        if not all(fs.exists(join(path, name)) for name in ("manifest.json", "_SUCCESS")):
+        """Whether a run reached its end here, and what it made is still there: its parts with their commit
+        records, and the single file, if the output is one, as long as it was."""
+        names = self._names()
+        if not {"manifest.json", "_SUCCESS"} <= {*names}:
+            return False
+        manifest = self.read_json("manifest.json")
+        if len(self.committed()) < len(manifest["parts"]):
             return False
         if not self.single_file:
             return True
         fs, path = filesystem(self.outputs)
-        expected = self.read_json("manifest.json").get("joined_bytes")  # older tables have none
+        expected = manifest.get("joined_bytes")  # older tables have none
         return fs.exists(path) and expected in (None, fs.size(path))
 
     def committed(self) -> set[int]:
@@ -115,6 +121,17 @@ def table_url(table: str) -> str:
     directory = RunDirectory(table)
     is_ours = directory.single_file and directory.read_json("_run", "plan.json") is not None
     return directory.url if is_ours else table
+
+
+def check_plan(path: str, plan: Any) -> dict[str, Any]:
+    """What a plan.json holds, of a table or a training; ValueError if it is none of ours."""
+    if not isinstance(plan, dict) or not (
+        isinstance(plan.get("stage"), str) and isinstance(plan.get("identity"), dict)
+    ):
+        raise ValueError(
+            f"{redact(path)}: no plan of ours (stage and identity), or damaged; name another directory"
+        )
+    return plan
 
 
 def foreign_name(fs: AbstractFileSystem, root: str) -> str:

@@ -1,15 +1,15 @@
-"""The first lines of a TSV: where its rows begin, and whether it is a TSV in UTF-8 with the right columns.
+"""The first lines of a TSV: where its rows begin, and whether they have the right columns and encoding.
 
 What is not is refused here, before any work.
 """
 
-import codecs
 import logging
 
 from painter_core.files.storage import redact
 from painter_core.tables.columns import ROW_NUMBER, Columns
+from painter_core.tables.encoding import after_mark
 from painter_core.tables.inputs import InputFile
-from painter_core.tables.magic import foreign_content, is_binary, separated_by
+from painter_core.tables.magic import foreign_content, separated_by
 from painter_core.tables.tsv import cells_of
 from painter_core.text.escape import visible
 
@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 
 _HEAD_BYTES = 2**20
 _LINES = 100  # of a file that are compared with its columns
-_BOM = b"\xef\xbb\xbf"
 # what others call idx and text in the first line of a table
 _KEY_NAMES = (
     "id idx index no no. nr num number key uid uuid sku item item_id sample_id image_id img_id goods_id id号 "
@@ -39,7 +38,7 @@ def tsv_start(file: InputFile, head: bytes, columns: Columns) -> tuple[int, int]
         head: the first bytes of the (decompressed) file, at least 1 MiB of it or all.
 
     Raises:
-        ValueError: it is no TSV in UTF-8 with these columns.
+        ValueError: it is no TSV in this encoding with these columns.
     """
     if missing := [name for name in columns.read if name not in columns.schema]:
         raise ValueError(
@@ -47,10 +46,7 @@ def tsv_start(file: InputFile, head: bytes, columns: Columns) -> tuple[int, int]
             f"{list(columns.schema)}"
         )
     refuse_foreign(file, head[:_HEAD_BYTES])
-    start = len(_BOM) if head.startswith(_BOM) else 0
-    if head[:4096].count(0) > len(head[:4096]) // 4:
-        raise ValueError(f"{redact(file.path)}: this is UTF-16 or binary; convert it to UTF-8 with iconv")
-    _check_utf8(file, head[start:_HEAD_BYTES], start)
+    start = after_mark(file.path, head[:_HEAD_BYTES], columns.encoding)
     if columns.skip_first_line:
         start, first_row = _after_first_line(file, head, start), 2
     else:
@@ -75,10 +71,16 @@ def _after_header(file: InputFile, head: bytes, start: int, columns: Columns) ->
     same = set(cells) == set(columns.schema) or (columns.idx and found.get(columns.idx) == columns.idx)
     words = {cell.strip().lower() for cell in cells}
     if same or (len(cells) > 1 and words & _KEYS and words & _CAPTIONS):
+        # jobs that read pictures alone have no flags for idx, caption and the first line
+        advice = (
+            ", and the ones to be read with --idx-column and --first-sequence, or pass over the line with "
+            "--skip-first-line"
+            if columns.text
+            else ", and that of the pictures with --second-sequence"
+        )
         raise ValueError(
             f"{redact(file.path)}: the first line looks like a header, found {_shown(cells)}, expected "
-            f"{list(columns.schema)}; name the columns in this order with --input-schema, and the ones to be "
-            "read with --idx-column and --first-sequence, or pass over the line with --skip-first-line"
+            f"{list(columns.schema)}; name the columns in this order with --input-schema{advice}"
         )
     key = found.get(columns.idx or "", "")
     keys = [dict(zip(columns.schema, _cells(other, columns), strict=False)) for other in _lines(rest, 0)]
@@ -102,7 +104,7 @@ def _has_digit(cell: str) -> bool:
 
 
 def _cells(line: bytes, columns: Columns) -> list[str]:
-    text = line.removesuffix(b"\r").decode("utf-8", "replace")
+    text = line.removesuffix(b"\r").decode(columns.encoding, "replace")
     try:
         return cells_of(text, columns.quoting)
     except ValueError:
@@ -123,7 +125,10 @@ def _check_columns(file: InputFile, lines: list[bytes], columns: Columns) -> Non
         return
     found = len(cells[0])
     if separator := separated_by(lines):
-        advice = f"its columns seem to be separated by {separator!r}: separate them with tabs"
+        advice = (
+            f"its columns seem to be separated by {separator!r}: separate them with tabs; of a CSV with a "
+            "header jobs/make_table.py --source makes a table"
+        )
     elif found == 1:
         advice = f"one caption a line is read with --input-schema text, then idx is the {ROW_NUMBER} number"
     else:
@@ -133,24 +138,6 @@ def _check_columns(file: InputFile, lines: list[bytes], columns: Columns) -> Non
         f"({', '.join(columns.schema)}), and in none of the first {len(lines)} rows as many; {advice}. If it "
         "is no table, name the tables without it"
     )
-
-
-def _check_utf8(file: InputFile, head: bytes, start: int) -> None:
-    """Refuses another encoding of the whole file; a few damaged rows become rejects later."""
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
-        return
-    except UnicodeDecodeError as error:
-        at = start + error.start
-    sample = head.decode("utf-8", "replace")
-    lines = sample.removesuffix("\n").split("\n")
-    damaged = sum("\ufffd" in line for line in lines)
-    if damaged > len(lines) // 2 and sample.count("\ufffd") * 2 > sum(not c.isascii() for c in sample):
-        what = f"not UTF-8 at byte {at:,}, nor in most places after it"
-        advice = "convert it, for instance: iconv -f gb18030 -t utf-8"
-        if is_binary(head):
-            advice = "it is binary data and no text. A table is a TSV in UTF-8 or Parquet"
-        raise ValueError(f"{redact(file.path)}: {what}; {advice}")
 
 
 def _after_first_line(file: InputFile, head: bytes, start: int) -> int:

@@ -29,6 +29,7 @@ GPU_UNIT_ROWS = (
 UNITS_OF_A_GPU_TABLE = 8
 UNIT_BYTES = 256 * 2**20  # of encoded rows: units of large pictures have fewer rows
 UNITS_OF_A_SMALL_TABLE = 32  # a table of fewer rows than 32 x 512 is cut finer, so that actors do not idle
+SPREAD_UNITS = 8  # into which a table can be cut, if model calls on a CPU are to be large
 MARK_ROWS = 16  # planning keeps the offset of every 16th line of a TSV: unit sizes are multiples of it
 SCAN_BYTES = 4 * 2**20
 
@@ -94,10 +95,39 @@ def plan_units(
     Raises:
         ValueError: a file cannot be read, or lacks a column.
     """
+    return cut_units(
+        find_slices(files, columns),
+        micro_batch_size=micro_batch_size,
+        limit=limit,
+        pictures_a_row=pictures_a_row,
+        picture_bytes=picture_bytes,
+        large=large,
+    )
+
+
+def find_slices(files: list[InputFile], columns: Columns) -> "list[_TsvSlices | _ParquetSlices]":
+    """What each file can be cut into; ValueError if one cannot be read, or lacks a column."""
     with ThreadPoolExecutor(8) as pool:
-        slices = list(pool.map(lambda f: _slices(f, columns), files))
+        return list(pool.map(lambda f: _slices(f, columns), files))
+
+
+def planned_rows(slices: "list[_TsvSlices | _ParquetSlices]", limit: int | None) -> int:
+    """Rows of all files, or the limit."""
     total = sum(s.num_rows for s in slices)
-    remaining = total if limit is None else min(limit, total)
+    return total if limit is None else min(limit, total)
+
+
+def cut_units(
+    slices: "list[_TsvSlices | _ParquetSlices]",
+    *,
+    micro_batch_size: int,
+    limit: int | None,
+    pictures_a_row: int = 1,
+    picture_bytes: int = 0,
+    large: bool = False,
+) -> list[Unit]:
+    """The units of plan_units(), of what find_slices() found."""
+    remaining = planned_rows(slices, limit)
     if remaining == 0:
         return []
     size = _unit_size(remaining, micro_batch_size, pictures_a_row, picture_bytes, large=large)
@@ -121,13 +151,26 @@ def _unit_size(
     if picture_bytes:
         most = max(min(most, (1 + large) * UNIT_BYTES // (pictures_a_row * picture_bytes)), 1)
     wanted = min(-(-rows // units), most)
-    step = math.lcm(micro_batch_size, MARK_ROWS)
+    step = _step(micro_batch_size, pictures_a_row)
     if step <= most:
         return _Rows(step=step, most=min(-(-wanted // step), most // step) * step)
     # no unit holds whole micro-batches and whole marks: whole marks, just below whole micro-batches
     most = most // micro_batch_size * micro_batch_size or most
     most = max(most // MARK_ROWS, 1) * MARK_ROWS
     return _Rows(step=MARK_ROWS, most=min(-(-wanted // MARK_ROWS) * MARK_ROWS, most))
+
+
+def _step(micro_batch_size: int, pictures_a_row: int) -> int:
+    """Rows that make whole micro-batches of pictures, and whole marks."""
+    return math.lcm(micro_batch_size // math.gcd(micro_batch_size, pictures_a_row), MARK_ROWS)
+
+
+def call_rows(rows: int, most: int, least: int, pictures_a_row: int) -> int:
+    """Pictures of a model call on a CPU: `most`, halved down to `least` in a table that would give fewer than
+    SPREAD_UNITS units, which other workers would wait for. The number of workers does not matter."""
+    while most > least and rows < SPREAD_UNITS * _step(most, pictures_a_row):
+        most //= 2
+    return most
 
 
 class _TsvSlices:

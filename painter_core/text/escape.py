@@ -12,6 +12,12 @@ def visible(text: str) -> str:
     return "".join(map(_visible_character, text))
 
 
+def cut(text: str, limit: int) -> str:
+    """The same, cut after `limit` characters, with the whole length beside it."""
+    head = visible(text[:limit])
+    return head if len(text) <= limit else f"{head}… ({len(text):,} characters)"
+
+
 def _visible_character(character: str) -> str:
     if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
         return f"⟨U+{ord(character):04X}⟩"

@@ -48,6 +48,17 @@ class Tokenizer:
         """Ids of each caption, of any length; [] for a caption that leaves no token."""
         return [e.ids for e in self._backend.encode_batch(texts, add_special_tokens=False)]
 
+    def id_of(self, token: str) -> int:
+        """Id of a token.
+
+        Raises:
+            ValueError: the vocabulary lacks it.
+        """
+        found = self._backend.token_to_id(token)
+        if found is None:
+            raise ValueError(f"{self.file_name}: has no {token}")
+        return found
+
     def decode(self, ids: list[int]) -> str:
         """What the model saw: special tokens left out, words joined without spaces, as EasyNLP's output."""
         tokens = [self._backend.id_to_token(i) or _unknown_id(i, self.vocab_size) for i in ids]

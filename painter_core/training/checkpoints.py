@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from painter_core.files.faults import failpoint
@@ -70,17 +70,25 @@ def latest_checkpoint(root: Path) -> Path | None:
     """
     for leftover in (root / "checkpoints").glob(".step-*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)  # left by a killed run; no other run is at work here
-    for path in _directories(root):
-        what = _problem(path)
-        if what is None:
-            return path
-        log.warning("checkpoint %s is not used: %s", path, what)
+    if (newest := next(whole_checkpoints(root), None)) is not None:
+        return root / "checkpoints" / newest
     if found := _directories(root):
         raise ValueError(
             f"{root / 'checkpoints'}: none of {len(found)} checkpoints is whole; restore one of "
             "them, or begin anew in another directory"
         )
     return None
+
+
+def whole_checkpoints(root: Path) -> Iterator[str]:
+    """Names of checkpoints whose files are all as their markers say, the newest first; others are named in
+    the log."""
+    for path in _directories(root):
+        what = _problem(path)
+        if what is None:
+            yield path.name
+        else:
+            log.warning("checkpoint %s is not used: %s", path, what)
 
 
 def _directories(root: Path) -> list[Path]:

@@ -63,7 +63,8 @@ class TrainConfig:
     micro_batch_size: int = 16
     """Samples a forward pass of one worker."""
     gradient_accumulation_steps: int = 1
-    """Forward passes an update; global batch = micro_batch_size x workers x this."""
+    """Forward passes an update; global batch = micro_batch_size x workers (the most, of MIN,MAX) x this. With
+    fewer workers each does more passes."""
     batch_size: int | None = None
     """Global batch: samples an update, of all workers together, in as many forward passes as
     --micro-batch-size makes of them; instead of --gradient-accumulation-steps."""

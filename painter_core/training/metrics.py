@@ -2,11 +2,14 @@
 
 import json
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import image, scalar
 
 from painter_core.files.storage import filesystem, write_bytes
 
@@ -37,7 +40,7 @@ class MetricsLog:
             kept = [line + "\n" for line in lines if json.loads(line)["step"] <= resume_step]
         # whole or not at all: nothing could bring back the lines that a kill cut off here
         write_bytes(*filesystem(str(self._path)), "".join(kept).encode())
-        self._writer = SummaryWriter(str(directory / TENSORBOARD), purge_step=resume_step + 1)
+        self._events = _EventFile(directory / TENSORBOARD, purge_step=resume_step + 1)
 
     def log(self, step: int, **values: float) -> None:
         """One line; `train_loss` becomes the TensorBoard tag train/loss, other names stay."""
@@ -46,18 +49,44 @@ class MetricsLog:
             file.write(json.dumps(line) + "\n")
         for name, value in values.items():
             tag = name.replace("_", "/", 1) if name.startswith(("train_", "valid_")) else name
-            self._writer.add_scalar(tag, value, step)
+            self._events.add(scalar(tag, value), step)
+        self._events.flush()
         if self._written is not None:
             self._written()
 
     def image(self, step: int, tag: str, picture: Any) -> None:
         """A picture uint8 (H, W, 3) in TensorBoard."""
-        self._writer.add_image(tag, picture, step, dataformats="HWC")
+        self._events.add(image(tag, picture, dataformats="HWC"), step)
+        self._events.flush()
 
     def flush(self) -> None:
         """Brings the event files to the disk."""
-        self._writer.flush()
+        self._events.flush()
 
     def close(self) -> None:
-        """Flushes the event files, and ends them."""
-        self._writer.close()
+        """Closes the event file."""
+        self._events.close()
+
+
+class _EventFile:
+    """A file of TensorBoard's, written by this thread.
+
+    tensorboardX's SummaryWriter writes in a thread of its own, which a full disk ends; from then on every
+    call waits for it, for ever.
+    """
+
+    def __init__(self, directory: Path, *, purge_step: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        # a suffix, since the name has seconds only: a run resumed at once would write over the file
+        self._file = EventsWriter(str(directory / "events"), f".{uuid.uuid4().hex[:8]}")
+        session = SessionLog(status=SessionLog.START)  # steps from here on that stand in other files are void
+        self._file.write_event(Event(step=purge_step, session_log=session, wall_time=time.time()))
+
+    def add(self, summary: Any, step: int) -> None:
+        self._file.write_event(Event(summary=summary, step=step, wall_time=time.time()))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -17,13 +17,20 @@ from typing import Any
 import torch
 
 from painter_core.files.cache import workplace
-from painter_core.files.storage import filesystem, is_local, join, write_json
-from painter_core.training.checkpoints import latest_checkpoint, publish, repair_published, save_checkpoint
+from painter_core.files.storage import filesystem, is_local, join, redact, write_json
+from painter_core.training.checkpoints import (
+    latest_checkpoint,
+    publish,
+    repair_published,
+    save_checkpoint,
+    whole_checkpoints,
+)
 from painter_core.training.metrics import FILE, TENSORBOARD, MetricsLog
 from painter_core.training.remote_checkpoints import (
     newest_checkpoint,
     publish_copy,
     upload_checkpoint,
+    usable_checkpoints,
 )
 from painter_core.training.worker import Worker
 
@@ -88,14 +95,14 @@ class Output:
             upload_checkpoint(self.root, path, keep=keep)
             shutil.rmtree(path)
         if is_best:
-            self._publish("best")
+            self._publish("best", self._newest)
 
-    def _publish(self, name: str) -> None:
-        """Makes the newest checkpoint best/ or last/."""
+    def _publish(self, name: str, checkpoint: str) -> None:
+        """Makes a checkpoint best/ or last/."""
         if self._is_url:
-            publish_copy(self.root, name, self._newest)
+            publish_copy(self.root, name, checkpoint)
         else:
-            publish(self._directory / name, self._directory / "checkpoints" / self._newest)
+            publish(self._directory / name, self._directory / "checkpoints" / checkpoint)
 
     def repair(self, *, is_best: bool) -> None:
         """At the start of rank 0: completes what a kill may have left undone after the newest checkpoint.
@@ -107,7 +114,31 @@ class Output:
             for name in ("best", "last"):
                 repair_published(self._directory / name)
         if is_best:
-            self._publish("best")
+            self._publish("best", self._newest)
+        elif self._newest and not self._has_best():
+            self._bring_back_best()
+
+    def _has_best(self) -> bool:
+        fs, path = filesystem(join(self.root, "best", "config.json"))
+        return fs.exists(path)
+
+    def _bring_back_best(self) -> None:
+        """Publishes best/, which somebody removed, once more.
+
+        Raises:
+            ValueError: the checkpoint that it was made of is not kept.
+        """
+        fs, parent = filesystem(join(self.root, "checkpoints"))
+        for name in usable_checkpoints(self.root) if self._is_url else whole_checkpoints(self._directory):
+            with fs.open(join(parent, name, "training", "state.pt"), "rb") as file:
+                state = torch.load(file, map_location="cpu", weights_only=True)
+            if state.get("is_best", False):
+                self._publish("best", name)
+                return
+        raise ValueError(
+            f"{redact(self.root)}/best: it is gone, and the checkpoint it was made of is no longer kept; "
+            f"put it back, or copy {redact(self.root)}/last there"
+        )
 
     def open_metrics(self, resume_step: int) -> MetricsLog:
         """The metrics of the run, without the lines after a step."""
@@ -138,7 +169,7 @@ class Output:
     def end(self, values: dict[str, Any]) -> None:
         """Rank 0 at the end: last/ is the newest checkpoint, and the driver hears `values`."""
         self._upload_metrics(everything=True)
-        self._publish("last")
+        self._publish("last", self._newest)
         self.write_outcome(values)
 
     def write_outcome(self, values: dict[str, Any]) -> None:

@@ -7,13 +7,10 @@ torch's, which is read without running anything in it.
 
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from painter_core.model_files.pickles import load_pickle
 from painter_core.model_files.safetensors_file import compare_tensors
+from painter_core.model_files.weights_file import check_finite, read_weights
 from painter_core.models.perceptual import PerceptualDistance
 
 CLASSIFIER = {f"classifier.{layer}.{kind}" for layer in (0, 3, 6) for kind in ("weight", "bias")}
@@ -41,7 +38,7 @@ def load_perceptual(files: list[Path]) -> PerceptualDistance:
     """
     state: dict[str, Tensor] = {}
     for file in files:
-        for name, tensor in _read(file).items():
+        for name, tensor in read_weights(file).items():
             if name in state:
                 raise ValueError(f"{file}: {name} stands in another of the files too")
             if name not in CLASSIFIER:
@@ -50,17 +47,6 @@ def load_perceptual(files: list[Path]) -> PerceptualDistance:
     found, expected = ({k: list(t.shape) for k, t in s.items()} for s in (state, model.state_dict()))
     given = "--perceptual-weights " + ",".join(map(str, files))
     compare_tensors(given, found, expected, geometry=WANTED)
-    for name, tensor in state.items():
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{given}: {name} holds something else than finite floats")
+    check_finite(given, state)
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     return model
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    if file.suffix != ".safetensors":
-        return load_pickle(file)
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file}: damaged, or no safetensors file ({error})") from None

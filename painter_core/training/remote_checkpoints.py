@@ -75,7 +75,7 @@ def _marker(fs: AbstractFileSystem, path: str) -> dict[str, Any] | None:
 
 def check_checkpoints(root: str) -> None:
     """Raises ValueError if there are checkpoints, and none has files of the sizes that its marker says."""
-    _usable(root)
+    usable_checkpoints(root)
 
 
 def newest_checkpoint(root: str) -> tuple[str, Path] | None:
@@ -86,7 +86,7 @@ def newest_checkpoint(root: str) -> tuple[str, Path] | None:
     Raises:
         ValueError: there are checkpoints, and all of them are damaged.
     """
-    names = _usable(root)
+    names = usable_checkpoints(root)
     for name in names:
         try:
             return name, _copied(root, name)
@@ -101,7 +101,7 @@ class _Damaged(Exception):
     """A checkpoint's files are not what its marker says."""
 
 
-def _usable(root: str) -> list[str]:
+def usable_checkpoints(root: str) -> list[str]:
     """Names whose files have the right sizes, newest first."""
     fs, parent = filesystem(join(root, "checkpoints"))
     found, damaged = [], 0

@@ -6,21 +6,18 @@ optimizer's moments, twice as large, are written by all workers, a file each, in
 safetensors that any number of workers reads, also workers whose weights are not spread. Such checkpoints and
 those of whole weights are taken up by each other.
 
-All functions here but `whole_tensor` are for all workers together: one that stays away leaves the others
-waiting.
+All functions here but `whole_tensor` and `without_moments` are for all workers together: one that stays away
+leaves the others waiting. torch's modules for this take half a second to import, so they are imported where
+they are needed.
 """
 
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from painter_core.files.faults import failpoint
 from painter_core.models.gpt import GPT
@@ -36,6 +33,9 @@ def shard(gpt: GPT, worker: Worker) -> None:
     Its optimizer is made after that. In bf16 the workers send each other bf16 weights and float32 gradients,
     and what passes between the blocks is bf16 too.
     """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
     if worker.device.type == "cuda":
         torch.cuda.set_device(worker.device)
     mesh = init_device_mesh(worker.device.type, (worker.world_size,))
@@ -47,9 +47,14 @@ def shard(gpt: GPT, worker: Worker) -> None:
     fully_shard(gpt, mesh=mesh, mp_policy=policy)
 
 
+def _is_spread(value: object) -> bool:
+    """Whether a value is a DTensor, told without the module."""
+    return hasattr(value, "full_tensor")
+
+
 def whole_tensor(value: Tensor) -> Tensor:
     """A tensor that may be spread over the workers, in one piece on each."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return cast(Any, value).full_tensor() if _is_spread(value) else value
 
 
 @torch.no_grad()
@@ -71,7 +76,7 @@ def without_moments(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The optimizer's state but for what is spread over the workers."""
     state = optimizer.state_dict()
     kept = {
-        index: {name: value for name, value in values.items() if not isinstance(value, DTensor)}
+        index: {name: value for name, value in values.items() if not _is_spread(value)}
         for index, values in state["state"].items()
     }
     return {**state, "state": kept}
@@ -83,16 +88,18 @@ def save_moments(optimizer: torch.optim.Optimizer, directory: Path | None, worke
     Args:
         directory: of a checkpoint that is being written; None on the other ranks.
     """
+    import torch.distributed.checkpoint as dcp
+
     place = [str(directory)]
     dist.broadcast_object_list(place, src=0, device=worker.device)
     moments = {
         f"{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
-        if isinstance(value, DTensor)
+        if _is_spread(value)
     }
     failpoint("moments_save", rank=worker.rank)
-    writer = HuggingFaceStorageWriter(str(Path(place[0]) / "training" / MOMENTS), save_distributed=True)
+    writer = dcp.HuggingFaceStorageWriter(str(Path(place[0]) / "training" / MOMENTS), save_distributed=True)
     dcp.save(moments, storage_writer=writer)  # type: ignore[arg-type]
 
 
@@ -108,18 +115,34 @@ def load_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any], che
     state = stored["state"]
     directory = checkpoint / "training" / MOMENTS
     if directory.is_dir():
-        moments = {f"{i}.{name}": torch.zeros_like(p) for i, p in enumerate(parameters) for name in NAMES}
-        is_alone = not isinstance(parameters[0], DTensor)  # each worker reads everything for itself
-        reader = HuggingFaceStorageReader(str(directory))
-        dcp.load(moments, storage_reader=reader, no_dist=is_alone)  # type: ignore[arg-type]
+        moments = _read_moments(directory, parameters)
         state = {i: {**values, **{n: moments[f"{i}.{n}"] for n in NAMES}} for i, values in state.items()}
-    elif isinstance(parameters[0], DTensor):
+    elif _is_spread(parameters[0]):
         state = {i: _spread(values, parameters[i]) for i, values in state.items()}
     optimizer.load_state_dict({**stored, "state": state})
 
 
-def _spread(values: dict[str, Tensor], like: DTensor) -> dict[str, Tensor]:
-    """A parameter's whole moments, of which this worker keeps its slice."""
+def _read_moments(directory: Path, parameters: list[Tensor]) -> dict[str, Tensor]:
+    """The moments of the parameters, spread as they are."""
+    import torch.distributed.checkpoint as dcp
+
+    moments = {f"{i}.{name}": torch.zeros_like(p) for i, p in enumerate(parameters) for name in NAMES}
+    is_alone = not _is_spread(parameters[0])  # each worker reads everything for itself
+    reader = dcp.HuggingFaceStorageReader(str(directory))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as it is to be
+        dcp.load(moments, storage_reader=reader, no_dist=is_alone)  # type: ignore[arg-type]
+    return moments
+
+
+def _spread(values: dict[str, Tensor], like: Any) -> dict[str, Tensor]:
+    """A parameter's whole moments, of which this worker keeps its slice.
+
+    Args:
+        like: the parameter, a DTensor.
+    """
+    from torch.distributed.tensor import distribute_tensor
+
     return {
         name: distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
         if value.ndim

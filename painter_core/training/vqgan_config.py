@@ -1,9 +1,9 @@
 """Settings of the VQGAN's training."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from painter_core.flag_checks import check_range
+from painter_core.flag_checks import check_range, refuse_unused
 from painter_core.images.decode import Alpha, Resize
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
@@ -23,6 +23,8 @@ class VQGANTrainConfig:
     """Columns of a TSV, in order: name:type:length."""
     second_sequence: str = field(default="imgbase64", metadata=BOUND)
     """Column of the picture."""
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    """Encoding of a TSV: utf-8, or gb18030, which reads GBK and GB2312 too."""
     geometry: VQGANConfig = field(default_factory=VQGANConfig)
     vqgan: str | None = field(default=None, metadata=BOUND)
     """VQGAN to start from (a directory, or `bundled`); its geometry is taken."""
@@ -37,7 +39,7 @@ class VQGANTrainConfig:
     max_steps: int = field(default=100_000, metadata=BOUND)
     """Updates."""
     micro_batch_size: int = 32
-    """Pictures a worker and step."""
+    """Pictures a worker and step; more with fewer workers than the most of --num-workers MIN,MAX."""
     l2_weight: float = field(default=1.0, metadata=BOUND)
     """Weight of the squared error beside the absolute one."""
     perceptual_weights: str | None = None
@@ -75,3 +77,11 @@ class VQGANTrainConfig:
         check_range("--disc-weight", self.disc_weight, 0, 1e6)
         check_range("--ema-decay", self.ema_decay, 0, 0.999999)
         check_range("--max-reject-fraction", self.max_reject_fraction, 0, 1)
+        if self.vqgan:
+            geometry = [f.name for f in fields(self.geometry)]
+            refuse_unused(self.geometry, geometry, "beside --vqgan, whose geometry is taken")
+            refuse_unused(self, ["quantize_after"], "beside --vqgan, whose codebook is used from the start")
+        if not self.perceptual_weights:
+            refuse_unused(self, ["perceptual_weight"], "without --perceptual-weights FILE")
+        if self.disc_start >= self.max_steps:
+            refuse_unused(self, ["disc_weight"], "unless --disc-start is below --max-steps")

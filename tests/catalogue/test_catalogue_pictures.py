@@ -190,7 +190,7 @@ cells(
 )
 OTHERS = (
     *(b"8BPS\0\1", b"SIMPLE  =  T", b"\0\0\0\x0cjP  \r\n\x87\n", b"\0\0\0\x18ftypheic"),
-    *(b"\0\0\0\x20ftypavif", b"\xff\x0a\xfa", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    *(b"\0\0\0\x20ftypmif1", b"\xff\x0a\xfa", b"\0\0\0\x0cJXL \r\n\x87\n"),
     b'<?xml version="1.0"?><svg xmlns="x">',
 )
 cells(21, "by-magic", *(magic + bytes(40) for magic in OTHERS), reason="img_format")

@@ -103,7 +103,7 @@ def _(root: Path) -> None:
         lambda: run(write(root / "gbk.tsv", lines.encode("gb18030"))),
         "gbk.tsv",
         "not UTF-8 at byte 2",
-        "gb18030",
+        "--encoding gb18030",
     )
     for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
         refused(lambda e=encoding: run(write(root / "u.tsv", lines.encode(e))), "u.tsv", "UTF-16")

@@ -11,8 +11,22 @@ from PIL import Image
 from painter_core.errors import Reject
 from painter_core.images.decode import FORMATS, decode_image
 
-HOSTILE_PICTURES = """
-import io, resource, struct, sys, zlib
+# an AVIF of 8,000 x 8,000 grey pixels whose header says 64 x 64; libavif decodes it and makes it smaller
+LYING_AVIF = """
+eNpjYGCQSSupLEgsy0xjAAIQnZuZZpibmQjiv8xNLUlkgADFjJScIiiboSAzuYQBDfAVZJbkglmMQCyXmZOfDOK4gPiMEFFGXiD+
+AmRrZGbmpcHVSgE5qUxQXmKZgaFzfk4+2K6MzIKiAiDtmVmQnA+kRTKLC1Kh9jlAMdDeikywZg4gwZNYZujcKC8DEhBOzs8pykvO
+qQCay8vA1gAUEs8syIX5COgsFkamZhYg609uSmKJEAMXl/xnu/rP32ZwZJgaPWaW8HG9e9lHJ4fB8vwpHe8tr90V7DRWrVL3z9A1
+fbD4xqM1AZcq9Csd2k8XaLk1sGtJTA3p+2DZfuBX5dfpoht9AzK03LUmJVidP+XS/5bn6wnmX0KyDiEt9/7kf/ycuGvb/n0CR/8J
+/OiQ8RZMqdJqavr2LWr2/W87w7oUTuzoP2jS7bT7SC4lei1w6z12gzHvuN79JKtdL5fwXn79i7XihI1x9QvzYiXT+0997CiwNWOg
+9JLrWQsA7VU1UA==
+"""
+
+HOSTILE_PICTURES = (
+    f"""
+LYING_AVIF = {LYING_AVIF.strip().splitlines()}
+"""
+    + """
+import base64, io, resource, struct, sys, zlib
 resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
 from PIL import Image
 from painter_core.images.cells import image_of_cell
@@ -42,6 +56,7 @@ cells = {
     "1 x 20,000": saved(Image.new("1", (1, 20000)), "PNG"),
     "GIF of 65,535 x 65,535": b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",",
     "BMP of 2**31": b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, *sides, 1, 24, *[0] * 6),
+    "an AVIF that lies": zlib.decompress(base64.b64decode("".join(LYING_AVIF))),
     "49 million pixels": saved(Image.new("L", (7000, 7000)), "PNG"),
     "a cell of 64 MB": bytes(64 * 2**20 + 1),
 }
@@ -54,6 +69,7 @@ for name, cell in cells.items():
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) // 1024)
 """
+)
 
 
 def test_s2_t23_bombs_stay_small() -> None:
@@ -73,7 +89,7 @@ def test_s2_t23_bombs_stay_small() -> None:
 
 
 def test_s2_formats_are_a_list() -> None:
-    assert FORMATS == ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+    assert FORMATS == ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
     for other in ("EPS", "TIFF", "PDF", "ICO", "PPM", "TGA"):
         out = io.BytesIO()
         Image.new("RGB", (64, 64)).save(out, other)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from painter_core.compute.cpus import cgroup_cpus, usable_cpus
+from painter_core.compute.cpus import cgroup_cpus, cpu_multiplies_bf16, usable_cpus
 from tests.support.jobs import ROOT
 
 NONE = float("inf")
@@ -87,3 +87,13 @@ def test_a_process_that_is_bound_to_one_cpu_has_one() -> None:
         capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.stdout == "1 False\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [("fpu avx512f avx512_bf16", True), ("fpu amx_bf16 amx_tile", True), ("fpu avx2 avx512f", False)],
+)
+def test_who_multiplies_in_bf16(flags: str, has: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: amx_bf16_bug\n")
+    assert cpu_multiplies_bf16(tmp_path / "cpuinfo") is has
+    assert not cpu_multiplies_bf16(tmp_path / "none")

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from painter_core.compute.devices import prepare_vqgan, resolve_precision
+from painter_core.compute.devices import (
+    painting_precision,
+    prepare_vqgan,
+    resolve_precision,
+    resolve_training_precision,
+)
 from painter_core.compute.pieces import Pieces
 from painter_core.models.vqgan import VQGAN
 from tests.support.jobs import TINY_VQGAN, compiles
@@ -100,3 +105,11 @@ def test_precision_is_chosen_by_device() -> None:
     assert (resolve_precision("tf32", gpu=True), resolve_precision("bf16", gpu=False)) == ("tf32", "bf16")
     with pytest.raises(ValueError, match="tf32"):
         resolve_precision("tf32", gpu=False)
+
+
+def test_painting_takes_bf16_where_the_cpu_has_it() -> None:
+    assert painting_precision("auto", gpu=True) == "bf16"
+    assert painting_precision("fp32", gpu=False) == "fp32"
+    assert painting_precision("auto", gpu=False) == resolve_training_precision("auto", CPU)
+    with pytest.raises(ValueError, match="tf32"):
+        painting_precision("tf32", gpu=False)

@@ -12,7 +12,8 @@ from painter_core.easynlp.output import encode_picture, model_text, picture_cell
 from painter_core.images.decode import encode_image
 from painter_core.runs.flags import TableFlags
 from painter_core.sample.pictures import sample_row
-from painter_core.stages.evaluate import EvaluateConfig, JudgePictures, scores_table
+from painter_core.stages.evaluate.judging import Judging
+from painter_core.stages.evaluate.prepare import PreparePictures, ScoresPart
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.tables.manifest import tsv_bytes
 from painter_core.text.tokenizer import from_vocab
@@ -57,7 +58,7 @@ def test_lines_as_easynlp_writes_them(changes: dict, expected: str) -> None:
     config = generate_config(**changes)
     pictures = np.random.RandomState(0).randint(0, 256, (2 * config.max_generated_num, 16, 16, 3), np.uint8)
     prompts = pa.table({"idx": ["7", "8"], "text": ["宽松t恤", ""], "原文": ["宽松 T恤", None]})
-    row = unit_row(prompts).carrying(pixels=pictures.tobytes(), image_size=16)
+    row = unit_row(prompts).carrying(pixels=pictures.tobytes(), image_size=16, image_len=4)
     images = [encode_picture(picture) for picture in pictures]
     assert tsv_bytes(config.output_table()(row)).decode() == expected.format(*images)
 
@@ -122,10 +123,11 @@ def test_scores_read_both_forms() -> None:
             "image": cells,
         }
     )
-    config = EvaluateConfig(table=TableFlags(tables="t", outputs="o"), attributes=True)
-    found = JudgePictures(config=config)(unit_row(table))
-    scores = scores_table(found).to_pylist()
+    judging = Judging(attributes=True, columns={"text": "text", "image": "gen_imgbase64"})
+    found = PreparePictures(judging=judging, keep_rejected=False)(unit_row(table))
+    scores = ScoresPart(judging=judging)(found).to_pylist()
     assert [row["idx"] for row in scores] == ["a", "b", "b"], "a row a picture"
+    assert [(row["row"], row["sample"]) for row in scores] == [(1, 0), (2, 0), (2, 1)]
     assert [row["read_kind"] for row in scores] == [row.attributes.kind for row in rows]
     assert found.table.column("idx").to_pylist() == ["a", "b"]
     (reject,) = found.rejects.to_pylist()

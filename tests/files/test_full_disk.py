@@ -37,6 +37,48 @@ print(sorted(str(p) for p in disk.rglob("*") if p.is_file()))
 """
 
 
+METRICS = """
+from pathlib import Path
+from painter_core.training.metrics import MetricsLog
+root = Path("/mnt/model")
+log = MetricsLog(root)
+log.log(1, train_loss=1.0)
+filler, errors = open("/mnt/filler", "wb"), 0
+try:
+    filler.write(bytes(2**21))
+    filler.flush()
+except OSError:
+    pass
+for step in range(2, 400):
+    try:
+        log.log(step, train_loss=1.0, lr=1.0, grad_norm=1.0)
+    except OSError as error:
+        assert error.errno == 28, error
+        errors += 1
+    if step == 200:
+        filler.truncate(0)
+log.close()
+print(errors)
+"""
+
+
+@pytest.mark.skipif(not HAS_SMALL_DISKS, reason="no user namespaces here, so no disk of this test's own")
+def test_metrics_on_a_full_disk_are_an_error_and_no_standstill() -> None:
+    """A writer in a thread of its own would die there, and every later call wait for it."""
+    shell = f'mount -t tmpfs -o size=1m tmpfs /mnt && exec "{sys.executable}" -c "$0"'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*SMALL_DISK, shell, METRICS],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout) < 399
+
+
 @pytest.mark.skipif(not HAS_SMALL_DISKS, reason="no user namespaces here, so no disk of this test's own")
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("place", PLACES)

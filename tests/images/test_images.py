@@ -14,7 +14,7 @@ from PIL import Image
 
 from painter_core.errors import Reject
 from painter_core.images.cells import image_of_cell
-from painter_core.images.decode import decode_image, encode_image
+from painter_core.images.decode import FORMATS, decode_image, encode_image
 from painter_core.images.pixels import to_pixels, to_uint8
 from schemas.rejects import REASONS, WARNINGS
 from tests.support.catalogue import encoded
@@ -214,13 +214,13 @@ def test_cmyk_jpeg_is_stored_inverted(ink: tuple[int, ...], expected: int) -> No
     assert all(abs(c - expected) <= 2 for c in colour(image))
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "GIF", "BMP", "PNG"])
+@pytest.mark.parametrize("image_format", FORMATS)
 def test_formats(image_format: str) -> None:
     image = encoded(plain((200, 40, 40)), image_format)
     assert all(abs(a - b) <= 6 for a, b in zip(colour(image), (200, 40, 40), strict=True))
 
 
-@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_the_first_frame_of_an_animation(image_format: str) -> None:
     frames = [plain(0, "L").convert("RGB"), plain(255, "L").convert("RGB")]
     image = encoded(frames[0], image_format, save_all=True, append_images=frames[1:])
@@ -235,7 +235,7 @@ def test_the_first_frame_of_an_animation(image_format: str) -> None:
 # --- what is rejected ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.7, 0.95])
 def test_truncated(image_format: str, kept: float) -> None:
     image = encoded(Image.fromarray(noise(60, 60)), image_format)
@@ -247,10 +247,8 @@ def test_truncated(image_format: str, kept: float) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_damaged_bytes_give_a_picture_or_a_reject(seed: int) -> None:
     rng = random.Random(seed)
-    sources = [
-        encoded(Image.fromarray(noise(40, 40, channels=channels)), image_format)
-        for channels, image_format in ((3, "JPEG"), (4, "PNG"), (3, "GIF"), (4, "WEBP"), (3, "BMP"))
-    ]
+    channels = dict(zip(FORMATS, (3, 4, 4, 3, 3, 4), strict=True))
+    sources = [encoded(Image.fromarray(noise(40, 40, channels=n)), name) for name, n in channels.items()]
     for source in sources * 12:
         data = bytearray(source)
         for _ in range(rng.randint(1, 6)):

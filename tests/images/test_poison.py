@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from painter_core.errors import Reject
 from painter_core.images.isolate import decoder
 from painter_core.runs.flags import TableFlags
 from painter_core.sample.pictures import sample_row
-from painter_core.stages.evaluate import EvaluateConfig, JudgePictures
+from painter_core.stages.evaluate.judging import Judging
+from painter_core.stages.evaluate.prepare import PreparePictures
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.stages.train_vqgan.pictures import open_pictures
 from painter_core.tables.columns import Columns
@@ -143,11 +145,12 @@ def test_evaluation_leaves_poison_out(poisoned) -> None:
         for i, text in enumerate(captions)
     ]
     unit = unit_row(pa.Table.from_pylist(rows))
-    config = EvaluateConfig(table=TableFlags(tables="", outputs=""), attributes=True)
-    here, child = (JudgePictures(config=config, in_child=child)(unit) for child in (False, True))
+    judging = Judging(attributes=True, columns={"text": "text", "image": "gen_imgbase64"})
+    prepare = partial(PreparePictures, judging=judging, keep_rejected=False)
+    here, child = (prepare(in_child=child)(unit) for child in (False, True))
     assert here == child
     poisoned("2:exit")
-    done = JudgePictures(config=config, in_child=True)(unit)
+    done = prepare(in_child=True)(unit)
     assert done.rejects["reason"].to_pylist() == ["worker_crash"]
-    judged = unpack(here.payload["scores"]).to_pylist()
-    assert unpack(done.payload["scores"]).to_pylist() == [judged[i] for i in (0, 1, 3)]
+    judged = unpack(here.payload["pictures"]).to_pylist()
+    assert unpack(done.payload["pictures"]).to_pylist() == [judged[i] for i in (0, 1, 3)]

@@ -25,6 +25,10 @@ def test_jobs_run(jobs: Jobs, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "table.json").read_text())["rows"]
     pairs = ["decoding in one process", "under Ray", *["bare loop", "under Ray"] * 3]
     assert [row["variant"] for row in found] == pairs
+    run("--parts", "default-generate", "--json", str(tmp_path / "table.json"), env=jobs.environment)
+    found = json.loads((tmp_path / "table.json").read_text())["rows"]
+    assert [row["variant"] for row in found] == ["EasyNLP", "whole job", "without its start"]
+    assert all(row["ratio"] > 0 for row in found)
 
 
 @pytest.mark.slow

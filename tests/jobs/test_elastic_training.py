@@ -20,13 +20,17 @@ FLAGS = (
 )  # fmt: skip
 STEPS = 20  # four epochs of 160 rows in batches of 32
 
-# a head of one CPU, and a node of one CPU that is killed once a checkpoint is there
-LOSES_A_NODE = """
-import os, pathlib, subprocess, sys, time
+BEGINS = """
+import json, os, pathlib, signal, subprocess, sys, time
 from ray.cluster_utils import Cluster
 
 out, command = pathlib.Path(sys.argv[1]), sys.argv[2:]
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+"""
+# a head of one CPU, and a node of one CPU that is killed once a checkpoint is there
+LOSES_A_NODE = (
+    BEGINS
+    + """
 node = cluster.add_node(num_cpus=1)
 job = subprocess.Popen(command, env=os.environ | {"RAY_ADDRESS": cluster.address})
 while not list(out.glob("checkpoints/step-*")):
@@ -37,6 +41,25 @@ code = job.wait()
 cluster.shutdown()
 sys.exit(code)
 """
+)
+# a node that joins once a checkpoint is there; ended once both train
+GETS_A_NODE = (
+    BEGINS
+    + """
+job = subprocess.Popen(command, env=os.environ | {"RAY_ADDRESS": cluster.address})
+while not list(out.glob("checkpoints/step-*")):
+    assert job.poll() is None
+    time.sleep(0.02)
+cluster.add_node(num_cpus=1)
+while '"num_workers": 2' not in (out / "metrics.jsonl").read_text():
+    assert job.poll() is None
+    time.sleep(0.1)
+job.send_signal(signal.SIGINT)
+code = job.wait()
+cluster.shutdown()
+sys.exit(code - 130)
+"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +111,28 @@ def test_a_run_goes_on_with_the_workers_that_are_left(
     assert numbers == [2] * begun + [1] * (STEPS - begun), "every step once"
     for ours, theirs in zip(curve_of(str(out)), curve_of(str(tmp_path / "alone")), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_takes_up_a_node_that_joins(
+    own_codes: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    flags = ("--micro-batch-size", "16", "--num-workers", "1,2", "--resize-interval", "5")
+    # many steps: it goes on until the node was taken up
+    longer = ("--epoch-num", "20000", "--save-checkpoint-steps", "50", "--logging-steps", "10")
+    words = command(own_codes, out, *flags, *longer)
+    printed = run([sys.executable, "-c", GETS_A_NODE, str(out), *words], environment)
+    assert "2 workers now, 1 before" in printed
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [(line["step"], line["num_workers"]) for line in lines if "train_loss" in line]
+    assert [step for step, _ in steps] == list(range(10, 10 * len(steps) + 1, 10)), "every step once"
+    numbers = [number for _, number in steps]
+    assert numbers == sorted(numbers)
+    assert set(numbers) == {1, 2}
+    before = max(step for step, number in steps if number == 1)
+    assert before % 50 == 0, "from a checkpoint on"
+    assert json.loads((out / "_run" / "plan.json").read_text())["global_batch_size"] == 32
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A gallery of what generate.py painted, with the scores that evaluate.py gave."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ def scored(jobs: Jobs, model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (folder / "prompts.tsv").write_text("".join(lines), encoding="utf-8")
     flags = ("--checkpoint-dir", model, "--max-generated-num", SAMPLES, "--random-seed", 9)
     jobs.run("generate", "--tables", folder / "prompts.tsv", "--outputs", folder / "pictures", *flags)
-    flags = ("--outputs", folder / "scores", "--attributes")
-    jobs.run("evaluate", "--tables", folder / "pictures", *flags)
+    flags = ("--outputs", folder / "scores", "--attributes", "--metrics", "likelihood")
+    jobs.run("evaluate", "--tables", folder / "pictures", *flags, "--checkpoint-dir", model)
     return folder
 
 
@@ -35,4 +36,6 @@ def test_output_table_with_its_scores(scored: Path, tmp_path: Path) -> None:
     found = json.loads((scored / "scores" / "score.json").read_text())
     assert found["num_pictures"] == len(right) == PROMPTS * SAMPLES
     assert sum(right) / 5 / len(right) == pytest.approx(found["single"])
+    assert 0 < found["tables"][0]["likelihood"]["bits_per_code"] < 2 * math.log2(64), "a model worker's part"
+    assert "Best by bits a code" in (scored / "scores" / "report.html").read_text()
     assert not facts(page_of(tmp_path, tables=str(scored / "pictures")), "score")

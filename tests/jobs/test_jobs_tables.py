@@ -15,7 +15,7 @@ from PIL import Image
 from painter_core.model_files.open import open_model
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
-from tests.support.jobs import ROWS, Jobs, sample_cell, table_bytes
+from tests.support.jobs import ROWS, Jobs, sample_cell, strange_lines, table_bytes
 from tests.support.local_run import faults
 
 
@@ -206,6 +206,7 @@ def test_broken_rows_are_set_aside(jobs: Jobs, write_pairs, tiny_vqgan: Path, tm
     flags = ("--tables", pairs, "--vqgan", tiny_vqgan, "--outputs", tmp_path / "codes")
     printed = jobs.run("precompute_codes", *flags, code=3)
     assert "20 of 1,000 rows were rejected" in printed
+    assert strange_lines(printed) == [], "no traceback, and nothing of Ray's own affairs"
     assert json.loads((tmp_path / "codes" / "summary.json").read_text())["exit_code"] == 3
     assert not (tmp_path / "codes" / "manifest.json").exists()
     # nothing is lost: a higher ceiling accepts what is committed, without computing it again

@@ -8,7 +8,7 @@ import torch
 
 from painter_core.model_files.open import open_model
 from painter_core.training.checkpoints import latest_checkpoint
-from tests.support.jobs import TINY_GPT_FLAGS, Jobs
+from tests.support.jobs import TINY_GPT_FLAGS, Jobs, strange_lines
 from tests.support.local_run import faults
 
 SAVE_OFTEN = (
@@ -32,6 +32,21 @@ def test_nan_ends_training_before_the_update(jobs: Jobs, codes: Path, tmp_path: 
     assert newest.name == "step-00000002"
     assert all(torch.isfinite(t).all() for t in open_model(str(newest)).load_gpt().state_dict().values())
     assert not (out / "_SUCCESS").exists()
+
+
+def test_a_full_disk_ends_training_at_once(jobs: Jobs, codes: Path, tmp_path: Path) -> None:
+    """The disk is full for one write: another attempt, which Ray would make, would come through."""
+    out, trace = tmp_path / "model", tmp_path / "trace.jsonl"
+    flags = ("--tables", codes, "--checkpoint-dir", out, *SAVE_OFTEN)
+    full = faults(tmp_path / "full", "checkpoint_save:ENOSPC:1") | {"PAINTER_TRACE": str(trace)}
+    printed = jobs.run("train", *flags, code=1, **full)
+    assert "No space left on device" in printed
+    assert "Make room and submit again" in printed
+    assert strange_lines(printed) == [], "no traceback, and nothing of Ray's own affairs"
+    assert "worker 0: device cpu" in printed, "what workers log reaches the driver"
+    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    assert [e["step"] for e in events if e["name"] == "train_step"] == [1, 2]
+    assert not list((out / "checkpoints").glob("*")), "nothing half written stays"
 
 
 @pytest.mark.slow

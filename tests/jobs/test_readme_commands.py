@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,10 @@ def test_commands_run_as_they_stand(jobs: Jobs, tmp_path: Path) -> None:
     assert len(COMMANDS) >= 7
     write_photos(tmp_path / "photos", "train", 6)
     write_photos(tmp_path / "photos_valid", "valid", 3)
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "0.tar", "w") as tar:
+        for path in sorted((tmp_path / "photos").iterdir()):
+            tar.add(path, path.name)
     (tmp_path / "prompts.tsv").write_text(f"a\t{sample_row(8, 0, split='held_out').text}\n", encoding="utf-8")
     valid = "python jobs/make_table.py --pictures $DATA/photos_valid --outputs $DATA/pairs_valid.parquet"
     environment = jobs.environment | {"DATA": str(tmp_path)}

@@ -85,3 +85,8 @@ def test_conversion_is_the_same_to_the_last_byte(
     assert files == ["README.md", "checkpoint.json", "config.json", "vqgan.safetensors"]
     for name in files:
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_a_device_is_no_model() -> None:
+    with pytest.raises(ValueError, match="/dev/null: no regular file and no directory"):
+        open_model("/dev/null")

@@ -176,17 +176,24 @@ def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_any_network(tmp_path: Path) -> None:
     """The article's line where no packet comes through: an error soon, with advice."""
-    code = f"from painter_core import pipeline; pipeline({NAME!r})"
+    code = f"""
+import time
+from painter_core import pipeline
+import painter_core.painting.pipeline
+began = time.monotonic()
+try:
+    pipeline({NAME!r})
+finally:
+    print(time.monotonic() - began)
+"""
     unreachable = os.environ | {"https_proxy": "http://192.0.2.1:3128"}  # an address that nobody has
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=unreachable, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert "Put the model's archive" in done.stderr
     assert f"{NAME}.tgz; or set PAINTER_ZOO" in done.stderr
-    # what is waited for, beside starting Python and torch
-    assert time.monotonic() - began < OPEN_S + 20
+    assert float(done.stdout) < 10
 
 
 def test_an_archive_that_was_replaced_is_noticed(

@@ -188,3 +188,20 @@ def test_row_uniforms_depend_on_seed_idx_and_sample() -> None:
 def test_bad_settings_are_named(bad: dict[str, float], flag: str) -> None:
     with pytest.raises(ValueError, match=flag):
         SamplingConfig(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda i: (42, str(i), 0), lambda i: (42, str(i + 1), 0)),  # neighbouring rows
+        (lambda i: (42, str(i), 0), lambda i: (42, str(i), 1)),  # samples of a row
+        (lambda i: (i, "1", 0), lambda i: (i + 1, "1", 0)),  # seeds
+        (lambda i: (42, f"红-{i}", 0), lambda i: (43, f"红-{i}", 0)),
+    ],
+)
+def test_row_uniforms_are_uncorrelated(one, other) -> None:
+    """Of rows, samples, seeds and steps that are neighbours: z of 128,000 pairs, and of 63 steps apart."""
+    a, b = (np.stack([row_uniforms(*key(i), 64) for i in range(2000)]) - 0.5 for key in (one, other))
+    for left, right in ((a, b), (a[:, :-1], a[:, 1:]), (a[:, :-1], b[:, 1:])):
+        z = (left * right).sum() / (np.sqrt(left.size) / 12)  # 1/12: variance of a uniform
+        assert abs(z) < 4

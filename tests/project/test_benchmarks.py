@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import easynlp, limits
+from benchmarks import easynlp, limits, tokenizers
 from benchmarks.measure import Timing, rows
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.models.gpt import GPT, GPTConfig
@@ -22,7 +22,7 @@ GPT_TINY = GPTConfig(
 )
 
 FEWEST_ROWS = {"encode": 3, "train-base": 3, "generate-base-16": 5, "generate-large-1": 4, "reading": 2}
-FEWEST_ROWS |= {"activation-checkpointing": 2}
+FEWEST_ROWS |= {"activation-checkpointing": 2, "generate-long": 2}
 
 
 def run(*flags: str, **options: object) -> None:
@@ -65,6 +65,15 @@ def test_the_arithmetic_is_that_of_the_published_sizes() -> None:
     assert limits.generation_flops(base) == pytest.approx(56.7e9, rel=0.02)
     assert limits.generation_bytes(base, 64, "bf16") * 64 == pytest.approx(146e9, rel=0.02)
     assert flops_per_sample(base) == pytest.approx(170.1e9, rel=0.01)
+    long = GPTConfig(text_len=256, image_len=1024)
+    assert limits.attention_flops(long) / limits.generation_flops(long) == pytest.approx(0.11, abs=0.005)
+
+
+def test_the_page_of_tokenizers_says_what_is_counted() -> None:
+    page = (ROOT / "docs" / "TOKENIZERS.md").read_text()
+    for config in tokenizers.GEOMETRIES.values():
+        parameters, codes, encode, decode = tokenizers.cost(config)
+        assert f"| {parameters} M | {codes} | {encode}, {decode} |" in page
 
 
 def test_ratios_compare_rounds() -> None:

@@ -240,6 +240,7 @@ def train(place: Path, seed: int, *, overwrite: bool = False) -> None:
     for name in ("best", "last", "checkpoints/step-00000001"):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name / "gpt.safetensors").write_text(str(seed))
+        (root / name / "config.json").write_text("{}")
     (root / "checkpoints/step-00000001/checkpoint.json").write_text('{"files": {}}')
     (root / "metrics.jsonl").write_text(f"{seed}\n")
     (root / "_SUCCESS").touch()

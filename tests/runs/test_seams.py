@@ -1,5 +1,6 @@
 """Between two writes of any kind: what a kill or a user's hand leaves there is noticed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from painter_core.errors import Refused
 from painter_core.runs.lock import RunLock
 from painter_core.tables.manifest import iter_parts
-from tests.support.local_run import code_of, contents, faults, killed, run_here, write_input
+from painter_core.tables.records import seal
+from tests.support.local_run import code_of, contents, faults, killed, rows_of, run_here, write_input
 
 
 @pytest.fixture
@@ -28,11 +30,52 @@ def test_a_single_file_that_is_gone_is_made_again(change: str, table: Path, tmp_
     assert out.read_bytes() == whole
 
 
+@pytest.mark.parametrize("lost", ["part-000003.parquet", "_run/commits/000003.json"])
+def test_a_part_that_is_gone_is_made_again(
+    lost: str, table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    out = tmp_path / "out"
+    run_here(table, out)
+    whole = contents(out)
+    (out / lost).unlink()
+    run_here(table, out)
+    assert rows_of(out) == {name: data for name, data in whole.items() if name.endswith(".parquet")}
+    assert json.loads((out / "summary.json").read_text())["units_done"] == 1
+    caplog.clear()
+    run_here(table, out)
+    assert "already complete" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "plan", ["[]", "{}", '{"stage": 1, "identity": {}}', '{"stage": "test", "identity": 3}', "{"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_plan_of_others_is_left_alone(
+    plan: str, overwrite: bool, table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out" / "_run").mkdir(parents=True)
+    (tmp_path / "out" / "_run" / "plan.json").write_text(plan)
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    before = contents(tmp_path / "out")
+    assert code_of(lambda: run_here(table, tmp_path / "out", overwrite=overwrite)) == 2
+    assert "out/_run/plan.json: no" in caplog.text
+    assert contents(tmp_path / "out") == before
+
+
+def test_what_is_noticed_is_said_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = ['a\t"经典""小白鞋"""\n', "b\t7\n", "\n", "b\t文\n", "c\t=1\n"]
+    (tmp_path / "in.tsv").write_text("".join(lines))
+    run_here(tmp_path / "in.tsv", tmp_path / "out")
+    for said in (
+        "1 text_quoted: the caption stands in quotes, and those inside are doubled: see --quoting csv",
+        "1 text_number: the caption is a number: a class label",
+        "1 idx_repeated: ", "1 blank_line: ", "1 text_formula: ",
+    ):  # fmt: skip
+        assert f"test: kept, but noticed: {said}" in caplog.text
+
+
 def test_a_table_of_an_older_version_has_no_size_of_its_file(table: Path, tmp_path: Path) -> None:
-    import json
-
-    from painter_core.tables.records import seal
-
     out = tmp_path / "out.tsv"
     run_here(table, out)
     manifest = tmp_path / "out.tsv.run" / "manifest.json"

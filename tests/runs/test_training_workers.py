@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from painter_core.runs.cluster import Cluster
-from painter_core.runs.ray_train import Workers, _Follower, find_workers
+from painter_core.runs.ray_train import find_workers
+from painter_core.runs.training_progress import TrainingProgress
 from painter_core.training.run_flags import TrainingRunFlags
 
 FOUR_CPUS = Cluster(cpus=4, gpus=0, memory_bytes=2**33)
@@ -26,6 +27,14 @@ def test_elastic_workers_take_whole_cpus(number: str, cluster: Cluster, resource
     assert find_workers(TrainingRunFlags(num_workers=number), cluster).resources == resources
 
 
+def test_the_most_do_not_depend_on_what_is_there_at_the_start() -> None:
+    """Or the global batch would, and a cluster that grows could not be used."""
+    found = find_workers(TrainingRunFlags(num_workers="1,16"), FOUR_CPUS)
+    assert (found.least, found.most, found.are_elastic) == (1, 16, True)
+    with pytest.raises(ValueError, match="--num-workers 5: the cluster has 4 CPUs"):
+        find_workers(TrainingRunFlags(num_workers="5,16"), FOUR_CPUS)
+
+
 def test_the_interval_is_a_minute_or_what_is_given() -> None:
     assert find_workers(TrainingRunFlags(num_workers="1,3"), FOUR_CPUS).resize_interval_s == 60
     flags = TrainingRunFlags(num_workers="1,3", resize_interval=5)
@@ -36,14 +45,14 @@ def follow(root: Path, save_steps: int, monkeypatch: pytest.MonkeyPatch, *, most
     """What the driver prints of ten steps of a second each, the last five by fewer workers."""
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    workers = Workers(least=1, most=most, use_gpu=False, resize_interval_s=60)
-    follower = _Follower(str(root), 100, workers, save_steps)
+    interval_s = 60 if most > 1 else None
+    follower = TrainingProgress(str(root), 100, save_steps=save_steps, resize_interval_s=interval_s)
     for step in range(1, 11):
         clock[0] += 1
         with (root / "metrics.jsonl").open("a") as file:
             number = (3 if step <= 5 else 2) if most > 1 else 1
             file.write(json.dumps({"step": step, "train_loss": 1.0, "num_workers": number}) + "\n")
-        follower._show()
+        follower.show()
 
 
 def test_the_log_says_when_workers_leave(

@@ -1,7 +1,6 @@
 """The judge reads true pictures right, bears blur and compression, and finds chance where there is chance."""
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -125,10 +124,5 @@ def test_score_counts_values_and_pictures() -> None:
     result = score([right, nearly], [right, right])
     wanted = {"kind": 1.0, "colour": 0.5, "pattern": 1.0, "background": 1.0, "size": 1.0}
     assert result == Score(num_pictures=2, attributes=wanted, single=0.9, all_right=0.5)
-    assert json.loads(result.to_json())["attributes"]["colour"] == 0.5
-    assert (
-        result.to_markdown().splitlines()[2]
-        == "| 2 | 100.0% | 50.0% | 100.0% | 100.0% | 100.0% | 90.0% | 50.0% |"
-    )
     with pytest.raises(ValueError, match="at least one"):
         score([], [])

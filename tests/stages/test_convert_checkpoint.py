@@ -11,6 +11,7 @@ from painter_core.errors import Refused
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
 from painter_core.model_files.open import open_model
 from painter_core.models.vqgan import VQGAN
+from painter_core.stages.convert_checkpoint import ConvertConfig, convert
 from tests.support.foreign import GPT_TINY, VQGAN_TINY, converted, formula_state, write_easynlp
 
 
@@ -22,6 +23,15 @@ def test_outputs_are_whole_or_absent(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file or directory"):
         converted(tmp_path / "nothing", tmp_path / "ours2")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["easynlp", "ours"]
+
+
+def test_a_url_is_no_place_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of the name `s3:` in the working directory would be of use to nobody."""
+    monkeypatch.chdir(tmp_path)
+    config = ConvertConfig(source="bundled", outputs="s3://key:S3CRET@b/model")
+    with pytest.raises(ValueError, match="--outputs s3://b/model: a directory of this machine is needed"):
+        convert(config)
+    assert not list(tmp_path.iterdir())
 
 
 def test_flags_that_mean_nothing_are_errors(tmp_path: Path) -> None:

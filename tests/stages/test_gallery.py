@@ -12,14 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from painter_core.stages.make_gallery.page import (
-    KEEP_BYTES,
-    MAX_PICTURES,
-    THUMBNAIL_PX,
-    GalleryEntry,
-    render_gallery,
-    write_gallery,
-)
+from painter_core.images.embed import KEEP_BYTES, THUMBNAIL_PX
+from painter_core.stages.make_gallery.page import MAX_PICTURES, GalleryEntry, render_gallery, write_gallery
 from painter_core.text.escape import visible
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

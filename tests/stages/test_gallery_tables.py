@@ -37,6 +37,14 @@ def test_codes_table_beside_its_originals(codes: Path, pairs: Path, tmp_path: Pa
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures[1::2])
 
 
+def test_originals_in_gb18030(codes: Path, pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_bytes(pairs.read_text(encoding="utf-8").encode("gb18030"))
+    page = page_of(tmp_path, tables=str(codes), originals=str(tmp_path / "pairs.tsv"), encoding="gb18030")
+    assert page == page_of(tmp_path, tables=str(codes), originals=str(pairs))
+    with pytest.raises(ValueError, match="--encoding gb18030"):
+        page_of(tmp_path, tables=str(codes), originals=str(tmp_path / "pairs.tsv"))
+
+
 def test_only_what_is_shown_is_read(codes: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(codes, tmp_path / "codes"))
     whole = page_of(tmp_path, tables=str(copy), max_entries=1)

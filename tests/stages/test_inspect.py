@@ -175,6 +175,10 @@ def test_a_crashing_picture_is_survived(tmp_path: Path, monkeypatch: pytest.Monk
         (["--tables", "model"], 2, "model"),
         (["--tables", "wide.tsv"], 2, "4 columns in the first line"),
         (["--tables", "rows.jsonl"], 2, "rows.jsonl: this is JSON lines"),
+        (["--tables", "t.tsv", "--json", "t.tsv"], 4, "--json t.tsv exists and is no report of this job"),
+        (["--tables", "t.tsv", "--json", "rows.jsonl"], 4, "rows.jsonl exists and is no report"),
+        (["--tables", "t.tsv", "--json", "model"], 4, "model exists and is no report"),
+        (["--tables", "strange"], 2, "plan.json: no plan of ours"),
     ],
 )
 def test_mistakes_end_with_2(
@@ -185,10 +189,13 @@ def test_mistakes_end_with_2(
     (tmp_path / "wide.tsv").write_text("1\t红\t2\t3\n")
     (tmp_path / "rows.jsonl").write_text('{"idx": "1", "text": "红"}\n')
     (tmp_path / "model").symlink_to(tiny_vqgan)
+    (tmp_path / "strange" / "_run").mkdir(parents=True)
+    (tmp_path / "strange" / "_run" / "plan.json").write_text("[]")
     monkeypatch.setattr(sys, "argv", ["inspect_table.py", *flags])
     with pytest.raises(SystemExit) as end:
         inspect_table.main()
     assert end.value.code == code
+    assert (tmp_path / "t.tsv").read_text() == "1\t红\n"
     printed = capsys.readouterr()
     assert said in caplog.text + printed.err + printed.out
 

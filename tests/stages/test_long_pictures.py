@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from painter_core.images.pixels import to_pixels
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.cached_gpt import CachedGPT
@@ -16,6 +17,7 @@ from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig, sample_codes
+from painter_core.painting.starting import start_codes, start_rows
 from painter_core.painting.static_sampling import StaticSampler
 from painter_core.stages.codes_table import open_samples
 from painter_core.text.tokenizer import builtin_tokenizer
@@ -86,6 +88,24 @@ def test_codes_train_and_paint(tmp_path: Path, vqgan: Path, gpt: GPT, write_pair
     )  # fmt: skip
     ((codes, pictures),) = painter.paint([Request(idx="a", text="红" * 300)])
     assert (codes.shape, pictures.shape) == ((1, 1024), (1, 64, 64, 3))
+
+
+def test_a_picture_is_painted_on_below_its_own_rows(tmp_path: Path, vqgan: Path, gpt: GPT) -> None:
+    """Of 32 rows of 32 codes the first 14 are the picture's own."""
+    write_model(tmp_path / "model", vqgan=vqgan, gpt=gpt, tokenizer=builtin_tokenizer(), card="test")
+    painter = Painter(
+        open_model(str(tmp_path / "model")), device=torch.device("cpu"), precision="fp32",
+        sampling=SamplingConfig(top_k=5), seed=1, micro_batch_size=2,
+    )  # fmt: skip
+    pictures = np.stack([image(n, 64) for n in range(2)])
+    starts = start_codes(painter, pictures, start_rows(0.4375, GRID))
+    assert starts.shape == (2, 14 * GRID)
+    own = painter.vqgan.encode(to_pixels(torch.from_numpy(pictures))).numpy()
+    np.testing.assert_array_equal(starts, own[:, : 14 * GRID])
+    requests = [Request(idx=str(n), text="红", start=start) for n, start in enumerate(starts)]
+    codes = np.concatenate([codes for codes, _ in painter.paint(requests)])
+    np.testing.assert_array_equal(codes[:, : 14 * GRID], starts)
+    assert (codes[:, 14 * GRID :] != own[:, 14 * GRID :]).any()
 
 
 def test_what_is_cached_is_what_is_computed(gpt: GPT) -> None:

@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from painter_core.errors import Stop
 from painter_core.files.storage import filesystem
 from painter_core.images.decode import FORMATS
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.make_table.folder import OTHER_PICTURES, PICTURES
 from painter_core.stages.make_table.write import write_table
+from painter_core.tables.columns import Encoding
 from tests.support.fake_store import FakeStore
 from tests.support.jobs import ROOT
 from tests.support.unprivileged import open_path, unprivileged  # noqa: F401  a fixture
@@ -47,11 +49,11 @@ def put(folder: Path, *names: str, beside: str = "红") -> Path:
     return folder
 
 
-def made(folder: Path, captions: Path | None = None) -> dict[str, str]:
+def made(folder: Path, captions: Path | None = None, encoding: Encoding = "utf-8") -> dict[str, str]:
     """idx and caption of the rows of a table of a folder."""
     out = folder.parent / "out.parquet"
     flags = {"pictures": str(folder), "captions": str(captions) if captions else None}
-    count = write_table(MakeTableConfig(outputs=str(out), overwrite=True, **flags))
+    count = write_table(MakeTableConfig(outputs=str(out), overwrite=True, encoding=encoding, **flags))
     rows = pq.read_table(out).to_pylist()
     assert count == len(rows)
     assert all(row["image"] == (folder / row["idx"]).read_bytes() for row in rows)
@@ -62,22 +64,22 @@ def test_suffixes_are_those_of_the_formats_that_jobs_read() -> None:
     pillow = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
     assert pillow <= set(PICTURES)
     assert not set(PICTURES) & set(OTHER_PICTURES)
-    assert {".tif", ".tiff", ".heic", ".avif", ".jp2", ".svg"} <= set(OTHER_PICTURES)
+    assert {".tif", ".tiff", ".heic", ".jp2", ".svg"} <= set(OTHER_PICTURES)
 
 
 def test_every_suffix_is_a_row_or_counted(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
-    names = ["1.jpg", "2.jfif", "3.JPEG", "4.PNG", "5.webp", "6.bmp"]
-    others = ["7.avif", "8.tif", "9.heic", "10.HEIC"]
+    names = ["1.jpg", "2.jfif", "3.JPEG", "4.PNG", "5.webp", "6.bmp", "7.avif"]
+    others = ["8.tif", "9.heic", "10.HEIC"]
     folder = put(tmp_path / "photos", *names, *others)
     (folder / "notes.md").write_text("x")
     (folder / "lonely.txt").write_text("红")
     assert sorted(made(folder)) == sorted(names)
-    (line,) = (r.getMessage() for r in log.records if "6 pictures; passed over" in r.getMessage())
+    (line,) = (r.getMessage() for r in log.records if "7 pictures; passed over" in r.getMessage())
     counts = line.partition("passed over: ")[2].split(", ")
-    assert sorted(counts) == ["1 *.HEIC", "1 *.avif", "1 *.heic", "1 *.md", "1 *.tif", "5 *.txt"]
-    assert "4 pictures in formats that no job reads were passed over" in log.text
+    assert sorted(counts) == ["1 *.HEIC", "1 *.heic", "1 *.md", "1 *.tif", "4 *.txt"]
+    assert "3 pictures in formats that no job reads were passed over" in log.text
     assert "convert them to JPEG or PNG" in log.text
-    assert "5 .txt files have no picture" in log.text
+    assert "4 .txt files have no picture" in log.text
 
 
 def test_names_that_are_no_pictures(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
@@ -120,7 +122,7 @@ def test_what_cannot_be_read_is_named(open_path: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        ("红色的杯子".encode("gb18030"), "not UTF-8 .*iconv -f gb18030"),
+        ("红色的杯子".encode("gb18030"), "not UTF-8 .*--encoding gb18030: .*'红色的杯子'"),
         (codecs.BOM_UTF16_LE + "红".encode("utf-16-le"), "UTF-16; convert it"),
     ],
 )
@@ -133,6 +135,18 @@ def test_captions_in_other_encodings_are_named(data: bytes, what: str, photos: P
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match=rf"{name}: {what}"):
             made(photos, tmp_path / name)
+
+
+def test_captions_in_gb18030(photos: Path, tmp_path: Path) -> None:
+    tsv = "\ufeff" + "".join(f"{name}\t{text}\r\n" for name, text in CAPTIONS.items())
+    (tmp_path / "c.tsv").write_bytes(tsv.encode("gb18030"))
+    assert made(photos, tmp_path / "c.tsv", encoding="gb18030") == CAPTIONS
+    (tmp_path / "c.tsv").write_text(tsv, encoding="utf-8")
+    with pytest.raises(ValueError, match="this is UTF-8: leave out --encoding"):
+        made(photos, tmp_path / "c.tsv", encoding="gb18030")
+    for name, text in CAPTIONS.items():
+        (photos / name).with_suffix(".txt").write_bytes(text.encode("gb18030"))
+    assert made(photos, encoding="gb18030") == CAPTIONS
 
 
 def test_byte_order_marks_are_no_part_of_a_caption(photos: Path, tmp_path: Path) -> None:
@@ -185,6 +199,7 @@ def test_hugging_faces_metadata(photos: Path, tmp_path: Path) -> None:
             '[{"file": "a.png", "text": "红"}]\n',
             "line 1: expected file and text in an object, got list",
         ),
+        pytest.param("c.jsonl", '{"file":' * 10**5, "line 1: expected file and text", id="deep"),
         ("c.csv", "a.png,红\n", "line 1: expected a header with file_name and text"),
         ("c.csv", 'file,text\na.png,"红\n', "line 2: unexpected end of data"),
         ("c.tsv", "a.png\t红\t1\n", "line 1: expected file and text, got 3 columns instead of 2"),
@@ -271,9 +286,9 @@ def test_a_table_goes_to_an_object_store_whole_or_not_at_all(
 ) -> None:
     (photos / "a.txt").write_text("红", encoding="utf-8")
     (photos / "sub/b.txt").write_text("蓝\t色", encoding="utf-8")
-    with pytest.raises(ValueError, match="holds a tab"):
+    with pytest.raises(Stop, match=r"1 of 2 rows were rejected.*text_control: .*b\.jpg.*write a \.parquet"):
         write_table(MakeTableConfig(outputs="s3://b/x.tsv", pictures=str(photos)))
-    assert FakeStore.store == {}
+    assert list(FakeStore.store) == ["/b/_rejects-x.tsv.parquet"]
     FakeStore.failing = 0.3
     for suffix in ("tsv", "parquet"):
         (photos / "sub/b.txt").write_text("蓝", encoding="utf-8")

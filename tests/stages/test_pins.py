@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -28,6 +29,7 @@ from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.codes_table import make_codes
 from tests.support.jobs import TINY_VQGAN
 from tests.support.local_run import ALONE
+from tests.support.units import unit_row
 
 TINY = {"model": "tiny", "n_layer": 1, "n_head": 1, "n_embd": 16, "text_len": 8}
 
@@ -97,14 +99,14 @@ def test_a_run_of_an_older_version_is_resumed_where_nothing_is_in_doubt(
     assert as_recorded_before(found.identity, None, found.config, [str(one)]) == found.identity
 
 
-def write(directory: Path, seed: int) -> Path:
+def write(directory: Path, seed: int, vqgan: Path | None = None) -> Path:
     torch.manual_seed(seed)
     tokenizer = builtin_tokenizer()
     gpt = GPTConfig(
         text_vocab_size=tokenizer.vocab_size, codebook_size=64, text_len=8, image_len=TINY_VQGAN.image_len,
         n_layer=1, n_head=1, n_embd=16,
     )  # fmt: skip
-    write_model(directory, vqgan=VQGAN(TINY_VQGAN), gpt=GPT(gpt), tokenizer=tokenizer, card="")
+    write_model(directory, vqgan=vqgan or VQGAN(TINY_VQGAN), gpt=GPT(gpt), tokenizer=tokenizer, card="")
     return directory
 
 
@@ -131,3 +133,20 @@ def test_flags_of_a_new_model_mean_nothing_beside_a_pretrained_one() -> None:
     for name, value in ({**TINY, "vocab": "v"}).items():
         with pytest.raises(ValueError, match=f"--{name.replace('_', '-')}: means nothing beside"):
             dataclasses.replace(config, **{name: value})
+
+
+def test_captions_that_are_cut_or_partly_unknown_are_counted(tmp_path: Path, one_thread: None) -> None:
+    """What the model does not see of a caption is not passed over silently; the model has 8 text ids."""
+    model = write(tmp_path / "model", 1)
+    config = GenerateConfig(
+        table=TableFlags(tables="t", outputs="o", keep_rejected=True), checkpoint_dir=str(model)
+    )
+    made_by = identity(config, open_model(str(model)))
+    paint = PaintUnits(config=config, identity=made_by, precision="fp32", micro_batch_size=4)
+    texts = ["红色的杯子", "红色的杯子和白色的裙子", "红色的안녕", "안녕" * 300]
+    place = {"file": ["t.tsv"] * 4, "row": [1, 2, 3, 4], "byte_offset": [0, 9, 18, 27]}
+    table = pa.table({**place, "idx": list("abcd"), "text": texts})
+    painted = paint(unit_row(table))
+    assert painted.warnings == {"text_cut": 1, "text_unk": 1}
+    (line,) = painted.rejects.to_pylist()
+    assert (line["reason"], line["text"]) == ("text_all_unk", texts[3]), "whole, with --keep-rejected"

@@ -6,7 +6,8 @@ import pytest
 
 from painter_core.runs.flags import PairFlags, TableFlags
 from painter_core.runs.run import Run
-from painter_core.stages.evaluate import EvaluateConfig, evaluate_columns
+from painter_core.stages.evaluate.config import EvaluateConfig
+from painter_core.stages.evaluate.sources import evaluate_columns
 from painter_core.stages.make_gallery.entries import GalleryConfig, write_page
 from painter_core.stages.train.codes import PairsConfig, TrainJobConfig, make_tables
 from painter_core.stages.train.plan import make_plan
@@ -48,9 +49,9 @@ def test_a_tsv_of_generate_is_read_by_its_own_columns(columns: list[str], tmp_pa
     plan = {"stage": "generate", "settings": {"output_columns": columns}, "units": []}
     RunDirectory(str(out)).write_json(plan, "_run", "plan.json")
     config = EvaluateConfig(table=TableFlags(tables=str(out), outputs="o"), attributes=True)
-    assert evaluate_columns(config).schema == tuple(columns)
+    assert evaluate_columns(config, str(out)).schema == tuple(columns)
     given = EvaluateConfig(
         table=TableFlags(tables=str(out), outputs="o"), attributes=True,
         input=PairFlags(input_schema="idx,text,picture", second_sequence="picture"),
     )  # fmt: skip
-    assert evaluate_columns(given).schema == ("idx", "text", "picture"), "what was asked for is done"
+    assert evaluate_columns(given, str(out)).schema == ("idx", "text", "picture")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from painter_core.errors import Stop
 from painter_core.stages.train_vqgan.pictures import open_pictures
 from painter_core.tables.columns import Columns
 
@@ -55,8 +56,9 @@ def test_rejected_rows_shorten_the_array_in_its_place(
 
 def test_a_table_of_which_no_picture_can_be_used(root: Path) -> None:
     (root / "table.tsv").write_text("r7\t红\t!!\n")
-    with pytest.raises(ValueError, match="1 of 1 rows cannot be used"):
+    with pytest.raises(Stop, match="1 of 1 rows cannot be used") as caught:
         pictures_of(root / "table.tsv", 1.0)
+    assert caught.value.code == 3
 
 
 def test_no_room_is_an_error_that_names_the_cache(

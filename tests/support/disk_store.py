@@ -1,11 +1,13 @@
 """An object store for tests that several processes see, s3://: files of $DISK_STORE, but without a rename.
 
-Processes find it by an entry point of fsspec's (tests/jobs/test_elastic_training.py makes one).
+Processes that call use_disk_store() have it, and those that find an entry point of fsspec's
+(tests/jobs/test_elastic_training.py makes one).
 """
 
 import os
 from typing import Any
 
+import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 
@@ -33,3 +35,8 @@ class DiskStore(LocalFileSystem):
         """Directories are prefixes of objects: empty ones do not exist."""
         inner = self._strip_protocol(path)
         return os.path.isfile(inner) or any(files for _, _, files in os.walk(inner))
+
+
+def use_disk_store() -> None:
+    """From here on s3:// is this store in this process."""
+    fsspec.register_implementation("s3", DiskStore, clobber=True)

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -100,6 +101,11 @@ class Jobs:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+def strange_lines(printed: str) -> list[str]:
+    """Lines of a job's log that are none of ours: ours begin with the time."""
+    return [line for line in printed.splitlines() if not re.match(r"\d\d:\d\d:\d\d ", line)]
 
 
 def sample_cell(index: int) -> str:

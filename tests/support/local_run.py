@@ -14,7 +14,7 @@ from painter_core.runs.place import Place
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Parts
 from painter_core.runs.table_run import TABLE, TableJob, TableRun
-from painter_core.tables.columns import Columns
+from painter_core.tables.columns import Columns, Encoding
 from painter_core.tables.run_directory import RunDirectory
 from painter_core.tables.unit_row import UnitRow
 
@@ -41,6 +41,7 @@ def table_job(
     seed: int = 1,
     micro_batch_size: int | None = None,
     memory_per_row: int = 0,
+    encoding: Encoding = "utf-8",
     **flags: object,
 ) -> TableJob:
     """A job that copies idx and text."""
@@ -48,7 +49,7 @@ def table_job(
         stage="test",
         table="test",
         flags=TableFlags(tables=str(tables), outputs=str(outputs), max_reject_fraction=0.5, **flags),
-        columns=Columns(schema=("idx", "text")),
+        columns=Columns(schema=("idx", "text"), encoding=encoding),
         identity={"seed": seed},
         model=ModelFlags(micro_batch_size=micro_batch_size),
         row_bytes=100,

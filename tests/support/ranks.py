@@ -18,7 +18,9 @@ from painter_core.training.worker import Worker
 TIMEOUT_S = 120
 _CONTEXT = multiprocessing.get_context("forkserver")
 # one process imports these, the workers are forked from it
-_CONTEXT.set_forkserver_preload(["tests.training.test_training", "painter_core.stages.train.loop"])
+_CONTEXT.set_forkserver_preload(
+    ["tests.training.test_training", "painter_core.stages.train.loop", "torch.distributed.fsdp"]
+)
 
 
 def run_ranks(
@@ -29,9 +31,10 @@ def run_ranks(
     Args:
         directory: where the workers meet.
         call: a function of a module.
-        variables: of their environment.
+        variables: of their environment, beside this process'.
     """
     directory.mkdir(parents=True)
+    variables = {**os.environ, **variables}  # they are forked from a process that has those of its start
     processes = [
         _CONTEXT.Process(target=_rank, args=(str(directory), rank, world_size, call, args, variables))
         for rank in range(world_size)

@@ -51,7 +51,12 @@ def vqgan_config(tables: object, out: object, **run: Any) -> VQGANTrainConfig:
 def train_here(config: TrainConfig | VQGANTrainConfig) -> bool:
     """Trains to the end in this process; False if the run was complete before. Fails as the job does."""
     loop: Any = gpt_loop if isinstance(config, TrainConfig) else vqgan_loop
-    return train_by(config, lambda plan: loop.train_as(ONE_CPU, plan))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums keep their order, and tiny tensors wait for nobody
+    try:
+        return train_by(config, lambda plan: loop.train_as(ONE_CPU, plan))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def train_by(config: TrainConfig | VQGANTrainConfig, workers: Callable[[Any], object]) -> bool:

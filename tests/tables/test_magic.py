@@ -56,7 +56,7 @@ def stream(out: io.BytesIO) -> None:
 JSONL = "".join(json.dumps({"idx": i, "text": t}, ensure_ascii=False) + "\n" for i, t in ROWS).encode()
 PARQUET = of(lambda out: pq.write_table(TABLE, out))
 FOREIGN = {
-    "tar": (tar(), "a tar archive: unpack it; jobs/make_table.py --pictures"),
+    "tar": (tar(), "a tar archive: jobs/make_table.py --source"),
     "feather": (of(lambda out: pyarrow.feather.write_feather(TABLE, out)), "Arrow IPC or Feather"),
     "feather-v1": (b"FEA1\0\0\0\0" + bytes(100), "a Feather file"),
     "arrow-stream": (of(stream), "an Arrow stream"),

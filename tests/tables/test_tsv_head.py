@@ -57,6 +57,22 @@ def test_a_header_in_other_words_is_refused(header: str, bom: str, tmp_path: Pat
         assert [idx for idx, _ in rows] == ["1", "2", "3", "4"]
 
 
+def test_a_header_before_pictures_names_flags_that_are_there(tmp_path: Path) -> None:
+    """train_vqgan and make_gallery --originals have none for captions, nor --skip-first-line."""
+    path = write(tmp_path / "t.tsv", "编号\t文本\timgbase64\n" + "1\t红\tAAAA\n" * 3)
+    pictures = Columns.of_flags(
+        "idx,text,imgbase64", idx_column="row", first_sequence=None, second_sequence="imgbase64"
+    )
+    with pytest.raises(ValueError, match="name the columns in this order with --input-schema, and") as caught:
+        read(path, pictures)
+    assert "--skip-first-line" not in str(caught.value)
+    named = Columns.of_flags(
+        "编号,文本,imgbase64", idx_column="row", first_sequence=None, second_sequence="imgbase64"
+    )
+    units = plan_units(find_files(str(path)), named, micro_batch_size=1, limit=None)
+    assert (units[0].first_row, sum(unit.num_rows for unit in units)) == (2, 3)
+
+
 def test_a_header_can_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "t.tsv", "编号\t文本\n" + BODY)
     columns = Columns.of_flags("编号:str:1,文本:str:1", idx_column="编号", first_sequence="文本")

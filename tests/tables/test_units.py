@@ -53,6 +53,31 @@ def test_small_tables_are_cut_finer(tmp_path: Path) -> None:
     assert {u.num_rows for u in large[:-1]} == {512}
 
 
+@pytest.mark.parametrize(
+    ("rows", "pictures", "expected"),
+    [
+        (64, 1, 16),
+        (255, 1, 16),
+        (256, 1, 32),
+        (511, 1, 32),
+        (512, 1, 64),
+        (10**6, 1, 64),
+        (64, 8, 16),
+        (128, 8, 64),
+    ],
+)
+def test_calls_are_large_in_tables_that_give_enough_units(rows: int, pictures: int, expected: int) -> None:
+    assert planner.call_rows(rows, 64, 16, pictures) == expected
+    assert planner.call_rows(rows, 16, 16, pictures) == 16
+    assert planner.call_rows(rows, 4, 16, pictures) == 4
+
+
+def test_a_unit_of_rows_with_several_pictures_is_whole_micro_batches(tmp_path: Path) -> None:
+    name = write(tmp_path / "t.tsv", b"\n".join(table(200)))
+    units = plan_units(find_files(name), COLUMNS, micro_batch_size=64, limit=None, pictures_a_row=8)
+    assert {u.num_rows for u in units[:-1]} == {16}  # 128 pictures, two calls; not 64 rows, which are eight
+
+
 def test_units_of_large_rows_have_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [b"%d\t%s" % (i, b"x" * (1000 if 200 <= i < 300 else 10)) for i in range(1000)]
     monkeypatch.setattr(planner, "UNIT_BYTES", 40_000)

@@ -1,10 +1,13 @@
 """The lines of a run that was killed and taken up again are those of the unbroken run."""
 
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from painter_core.training.checkpoints import latest_checkpoint, save_checkpoint
 from painter_core.training.metrics import MetricsLog
@@ -101,6 +104,30 @@ def test_lines_of_other_steps_are_dropped_and_a_cut_one_with_them(tmp_path: Path
     (tmp_path / "metrics.jsonl").write_text(text)
     MetricsLog(tmp_path, resume_step=2).log(3, a=4.0)
     assert lines(tmp_path) == [{"step": 1, "a": 1}, {"step": 2, "a": 2}, {"step": 3, "a": 4.0}]
+
+
+def test_event_files_of_a_run_resumed_at_once_stand_beside_each_other(tmp_path: Path) -> None:
+    for loss in (1.5, 2.5):
+        log = MetricsLog(tmp_path)
+        log.log(1, train_loss=loss)
+        log.image(1, "valid/reconstruction", np.zeros((4, 4, 3), np.uint8))
+        log.close()
+    found = [events(path) for path in (tmp_path / "tensorboard").iterdir()]
+    assert sorted(scalars for _, scalars, _ in found) == [[("train/loss", 1.5)], [("train/loss", 2.5)]]
+    assert all((starts, images) == ([1], ["valid/reconstruction"]) for starts, _, images in found)
+
+
+def events(path: Path) -> tuple[list[int], list[tuple[str, float]], list[str]]:
+    """Steps at which a session starts, scalars and pictures of an event file of TensorBoard's."""
+    starts, scalars, images = list[int](), list[tuple[str, float]](), list[str]()
+    data = io.BytesIO(path.read_bytes())
+    while header := data.read(12):  # length, and the sums of it and of what follows
+        event = Event.FromString(data.read(int.from_bytes(header[:8], "little")))
+        data.read(4)
+        starts += [event.step] if event.session_log.status == SessionLog.START else []
+        scalars += [(v.tag, v.simple_value) for v in event.summary.value if not v.HasField("image")]
+        images += [v.tag for v in event.summary.value if v.HasField("image")]
+    return starts, scalars, images
 
 
 def test_a_kill_while_lines_are_dropped_loses_none_of_the_others(tmp_path: Path) -> None:

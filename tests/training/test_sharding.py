@@ -15,11 +15,14 @@ import torch
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
 from painter_core.stages.train.loop import train_as
+from painter_core.stages.train.plan import TrainPlan
+from painter_core.stages.train.previews import PreviewPlan
 from painter_core.training.checkpoints import latest_checkpoint
 from painter_core.training.gpt import train_step
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.sharding import shard, whole_tensor
 from painter_core.training.worker import Worker
+from painter_core.training.world_sizes import continued
 from tests.support.codes_table import make_codes
 from tests.support.local_run import faults
 from tests.support.ranks import run_ranks
@@ -58,7 +61,16 @@ def step(worker: Worker, rows: int) -> dict[str, torch.Tensor]:
 ROWS = (15, 1)  # shares that differ, and one that is empty
 
 
+def share_of(worker: Worker) -> float:
+    """How much of the weights this worker holds."""
+    model = GPT(TINY)
+    shard(model, worker)
+    parameters = list(model.parameters())
+    return sum(p.to_local().numel() for p in parameters) / sum(p.numel() for p in parameters)
+
+
 def some_steps(worker: Worker, out: Path) -> None:
+    assert 0.45 < share_of(worker) < 0.55
     found = [step(worker, rows) for rows in ROWS]
     if worker.rank == 0:
         torch.save(found, out)
@@ -79,10 +91,17 @@ def test_gradients_are_those_of_one_process(tmp_path: Path) -> None:
 # --- whole runs -------------------------------------------------------------------------------------
 
 
-def train_ranks(config: TrainConfig, world_size: int, place: Path, *, fault: str = "") -> None:
+def train_ranks(
+    config: TrainConfig, world_size: int, place: Path, *, fault: str = "", previews: PreviewPlan | None = None
+) -> None:
     """A run of so many workers, to its end; AssertionError if a fault ended it."""
     variables = faults(place / "faults", fault) if fault else {}
-    train_by(config, lambda plan: run_ranks(place / "ranks", world_size, train_as, plan, **variables))
+
+    def workers(plan: TrainPlan) -> None:
+        plan = dataclasses.replace(plan, previews=previews)
+        run_ranks(place / "ranks", world_size, train_as, plan, **variables)
+
+    train_by(config, workers)
 
 
 def config_for(codes: Path, out: Path, parallel: str, **more: object) -> TrainConfig:
@@ -123,7 +142,10 @@ def test_curves_are_those_of_one_worker(
     parallel: str, world_size: int, codes: Path, alone: Path, tmp_path: Path
 ) -> None:
     more = {"gradient_accumulation_steps": 4, "activation_checkpointing": world_size == 3}
-    train_ranks(config_for(codes, tmp_path / "model", parallel, **more), world_size, tmp_path)
+    previews = PreviewPlan(captions=(("a", "红色"),), every=STEPS, seed=7)
+    config = config_for(codes, tmp_path / "model", parallel, **more)
+    train_ranks(config, world_size, tmp_path, previews=previews)
+    assert len(list((tmp_path / "model").glob("previews/step-*.png"))) == 1
     close_to(tmp_path / "model", alone, steps=STEPS)
     weights_close(tmp_path / "model", alone)
     newest = latest_checkpoint(tmp_path / "model")
@@ -142,13 +164,14 @@ def test_curves_are_those_of_one_worker(
 )
 def test_a_run_goes_on_with_other_workers(way: str, codes: Path, alone: Path, tmp_path: Path) -> None:
     """2 -> 1 -> 3 workers, and between ddp and fsdp: broken off after the checkpoints of steps 4 and 8."""
-    out, sizes = tmp_path / "model", list[list[int]]()
+    out, sizes, numbers = tmp_path / "model", list[list[int]](), list[int]()
     for number, leg in enumerate(way.split(", ")):
         parallel, workers = leg.split()
         world_size, begun = int(workers), 4 * number
         config = config_for(codes, out, parallel, gradient_accumulation_steps=4)
         place = tmp_path / f"leg{number}"
-        sizes.append([begun, world_size])
+        sizes = continued(sizes, begun, world_size)
+        numbers += [world_size] * min(4, STEPS - begun)
         if number == 2:
             train_ranks(config, world_size, place)
             continue
@@ -160,8 +183,7 @@ def test_a_run_goes_on_with_other_workers(way: str, codes: Path, alone: Path, tm
         assert newest.name == f"step-{begun + 4:08d}"
     assert json.loads((out / "_run" / "outcome.json").read_text())["world_sizes"] == sizes
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    numbers = [line["num_workers"] for line in lines if "train_loss" in line]
-    assert numbers == [sizes[0][1]] * 4 + [sizes[1][1]] * 4 + [sizes[2][1]] * 2
+    assert [line["num_workers"] for line in lines if "train_loss" in line] == numbers
     close_to(out, alone, steps=STEPS)
     weights_close(out, alone)
 
@@ -181,10 +203,11 @@ def test_a_worker_that_dies_while_all_save_leaves_the_old_checkpoint(
     close_to(out, alone, steps=STEPS)
 
 
-def train_bf16(worker: Worker, plan) -> None:
+def train_bf16(worker: Worker, plan: TrainPlan) -> None:
     train_as(dataclasses.replace(worker, precision="bf16"), plan)
 
 
+@pytest.mark.slow
 def test_bf16_keeps_float32_weights(codes: Path, alone: Path, tmp_path: Path) -> None:
     config = config_for(codes, tmp_path / "model", "fsdp", precision="bf16", gradient_accumulation_steps=4)
     train_by(config, lambda plan: run_ranks(tmp_path / "ranks", 2, train_bf16, plan))

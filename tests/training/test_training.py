@@ -1,6 +1,7 @@
 """Steps of training as plain functions: optimizers, empty captions, and taking them up again."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -37,6 +38,33 @@ def config(optimizer: str) -> TrainConfig:
     return TrainConfig(
         tables="-", checkpoint_dir="-", optimizer=optimizer, learning_rate=5e-3, micro_batch_size=16
     )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("rows", "micro"), [(16, 16), (7, 2), (5, 3), (1, 4), (11, 1)])
+def test_the_loss_is_the_mean_over_all_codes_of_the_batch(rows: int, micro: int) -> None:
+    """However it is cut into micro-batches: of codes alone, not of the caption."""
+    torch.manual_seed(0)
+    model, data = GPT(TINY), samples()
+    text, codes = data.batch(np.arange(rows), ALONE.device)
+    logits = model(torch.cat((text, codes[:, :-1]), 1))
+    expected = torch.nn.functional.cross_entropy(logits.reshape(-1, TINY.codebook_size), codes.flatten())
+    expected.backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    settings = dataclasses.replace(config("adamw"), micro_batch_size=micro)
+    loss, found = train_step(model, make_optimizers(model, settings), data, np.arange(rows), settings, ALONE)
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert found == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_weight_decay_is_of_the_matrices_of_linear_layers() -> None:
+    model = GPT(TINY)
+    (adamw,) = make_optimizers(model, config("adamw"))
+    decayed, others = (group["params"] for group in adamw.param_groups)
+    linear = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Linear)}
+    assert {id(p) for p in decayed} == linear
+    assert len(decayed) + len(others) == len(list(model.parameters()))
+    assert [g["weight_decay"] for g in adamw.param_groups] == [1e-4, 0.0]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -4,19 +4,26 @@ Also when the run is broken off, and taken up by a machine that has nothing of i
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from painter_core.files.storage import filesystem, join, write_json
 from painter_core.model_files.open import open_model
+from painter_core.stages.inspect_table.verify import find_problems
+from painter_core.stages.train.loop import train_as
+from painter_core.stages.train.plan import TrainPlan
+from painter_core.training.worker import Worker
 from tests.support.codes_table import make_codes
+from tests.support.disk_store import use_disk_store
 from tests.support.fake_store import FakeStore
 from tests.support.local_run import code_of, faults
-from tests.support.training import curve_of, files_of, gpt_config, left_in, train_here, vqgan_config
+from tests.support.ranks import run_ranks
+from tests.support.training import curve_of, files_of, gpt_config, left_in, train_by, train_here, vqgan_config
 
-pytestmark = pytest.mark.usefixtures("one_thread", "store", "cache")
+pytestmark = pytest.mark.usefixtures("store", "cache")
 
 ROOT = "s3://bucket/my model"
 MODEL = {"README.md", "checkpoint.json", "config.json", "gpt.safetensors", "vocab.txt", "vqgan.safetensors"}
@@ -40,11 +47,14 @@ def new_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
     return change
 
 
-@pytest.fixture
-def local(codes: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def local(codes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same training on a disk."""
-    train_here(gpt_config(f"{codes},{codes}", tmp_path / "local"))
-    return tmp_path / "local"
+    out = tmp_path_factory.mktemp("local") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAINTER_CACHE", str(out.parent / "cache"))
+        train_here(gpt_config(f"{codes},{codes}", out))
+    return out
 
 
 def models(root: str) -> dict[str, bytes]:
@@ -67,6 +77,8 @@ def test_a_run_by_url_leaves_what_a_run_on_a_disk_does(codes: Path, local: Path,
     assert names == {name for name in expected if not name.startswith("tensorboard/")}
     assert left_in(cache) == []
     assert FakeStore.store.keys().isdisjoint({"/bucket/my model.lock"})
+    with pytest.raises(ValueError, match="--verify reads on a disk only"):
+        find_problems(ROOT)
     # what other jobs read
     assert open_model(ROOT).gpt_sha256() == open_model(str(local)).gpt_sha256()
     assert (
@@ -74,14 +86,11 @@ def test_a_run_by_url_leaves_what_a_run_on_a_disk_does(codes: Path, local: Path,
     )
 
 
-# five steps, saved at 2, 4 and 5 in seven files each; best/ in six, and again
+# between which files of one upload: test_remote_checkpoints.py
 @pytest.mark.parametrize(
     "fault",
-    [
-        "checkpoint_upload:EIO:3", "checkpoint_upload:EIO:8", "checkpoint_upload:EIO:11",
-        "checkpoint_publish:EIO:3", "checkpoint_publish:EIO:12", "train_step:EIO:5", "train_saved:EIO:3",
-    ],
-)  # fmt: skip
+    ["checkpoint_upload:EIO:3", "checkpoint_upload:EIO:11", "checkpoint_publish:EIO:3", "train_step:EIO:5"],
+)
 def test_a_broken_run_is_taken_up_by_another_machine(
     fault: str, codes: Path, local: Path, tmp_path: Path, new_machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,9 +124,7 @@ def test_complete_other_settings_and_overwrite(codes: Path, tmp_path: Path, new_
     assert not files_of(ROOT + ".new")
 
 
-@pytest.mark.parametrize(
-    "fault", ["train_step:EIO:4", "replacement_moving:EIO:1", "replacement_moving:EIO:4"]
-)
+@pytest.mark.parametrize("fault", ["train_step:EIO:4", "replacement_moving:EIO:4"])
 def test_an_overwrite_that_is_broken_off(
     fault: str, codes: Path, tmp_path: Path, new_machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,25 +182,58 @@ def test_a_message_of_the_workers_reaches_the_driver(
 ) -> None:
     for name, value in faults(tmp_path / "faults", "train_forward:nan:3").items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(RuntimeError, match="at step 3: stopped before the update"):
+    with pytest.raises(SystemExit, match="1"):
         train_here(gpt_config(codes, ROOT))
-    assert json.loads(files_of(ROOT)["summary.json"])["exit_code"] == 1
+    summary = json.loads(files_of(ROOT)["summary.json"])
+    assert summary["exit_code"] == 1
+    assert "at step 3: stopped before the update" in summary["message"]
 
 
-@pytest.mark.parametrize("fault", ["checkpoint_upload:EIO:7", "train_vqgan_saved:EIO:1"])
-def test_a_vqgan_by_url(
-    fault: str, pairs: Path, tmp_path: Path, new_machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_vqgan_by_url(pairs: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_here(vqgan_config(pairs, tmp_path / "local"))
-    for name, value in faults(tmp_path / "faults", fault).items():
+    for name, value in faults(tmp_path / "faults", "checkpoint_upload:EIO:7").items():
         monkeypatch.setenv(name, value)
     config = vqgan_config(pairs, "s3://bucket/vqgan")
-    with pytest.raises(OSError, match=fault.split(":")[0]):
+    with pytest.raises(OSError, match="checkpoint_upload"):
         train_here(config)
     monkeypatch.setenv("PAINTER_ENABLE_FAULTS", "0")
-    cache = new_machine()
     assert train_here(config)
     assert models("s3://bucket/vqgan") == models(str(tmp_path / "local"))
     assert curve_of("s3://bucket/vqgan") == curve_of(str(tmp_path / "local"))
     assert left_in(cache) == []
     assert open_model("s3://bucket/vqgan").vqgan is not None
+
+
+def train_in_disk_store(worker: Worker, plan: TrainPlan) -> None:
+    use_disk_store()
+    train_as(worker, plan)
+
+
+@pytest.fixture
+def disk_store(store: type[FakeStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A store that other processes see, in the place of the other one."""
+    monkeypatch.setenv("DISK_STORE", str(tmp_path / "store"))
+    use_disk_store()
+    yield
+    fsspec.register_implementation("s3", store, clobber=True)
+
+
+@pytest.mark.usefixtures("disk_store")
+def test_two_workers_of_a_node_share_the_copy_of_a_checkpoint(
+    codes: Path, local: Path, cache: Path, tmp_path: Path
+) -> None:
+    config = gpt_config(f"{codes},{codes}", ROOT, batch=16, gradient_accumulation_steps=2)
+    # ten passings of two workers: in step 5, after the checkpoint of step 4
+    for number, fault in enumerate(("train_step:EIO:9", "")):
+        variables = faults(tmp_path / f"faults{number}", fault) if fault else {}
+        place = tmp_path / f"ranks{number}"
+        run = lambda plan: run_ranks(place, 2, train_in_disk_store, plan, **variables)  # noqa: B023, E731
+        if fault:
+            with pytest.raises(AssertionError, match="train_step"):
+                train_by(config, run)
+        else:
+            assert train_by(config, run)
+    for ours, theirs in zip(curve_of(ROOT), curve_of(str(local)), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert models(ROOT).keys() == models(str(local)).keys()
+    assert left_in(cache) == []

@@ -227,7 +227,7 @@ def codes_table(directory: Path, vqgan: Path, claimed: str = "") -> Path:
     part = {"name": "part-000000.parquet", "rows": 1, "bytes": 4, "sha256": sha256(b"PAR1")}
     manifest = {
         "table": "codes", "fingerprint": "f", "identity": {"vqgan_sha256": sha}, "rows_out": 1,
-        "parts": [part],
+        "image_len": 4, "parts": [part],
     }  # fmt: skip
     (directory / "manifest.json").write_text(json.dumps(seal(manifest)))
     return directory

@@ -7,6 +7,7 @@ picture under the columns' names (schemas/outputs.py); a row's samples follow ea
 import dataclasses
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,11 +68,11 @@ class PaintUnits:
 
     def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
-        log = RejectLog(stage="generate")
+        log = RejectLog(stage="generate", keep_cell=self.config.table.keep_rejected)
         columns = [name for name in row.table.column_names if name not in PLACE]
-        kept = self._paintable(row.table.to_pylist(), log)
+        kept, notes = self._paintable(row.table.to_pylist(), log)
         starts = self._starts(row, kept)
-        painted = row.keep(kept, log, columns)
+        painted = dataclasses.replace(row.keep(kept, log, columns), warnings=row.warnings + notes)
         lines = painted.table.select(["idx", "text"]).to_pylist()
         made = self._paint(
             [Request(idx=c["idx"], text=c["text"], start=s) for c, s in zip(lines, starts, strict=True)]
@@ -135,10 +136,10 @@ class PaintUnits:
         texts = [model_text(tokenizer, text, length) for text in table.column("text").to_pylist()]
         return table.set_column(table.column_names.index("text"), "text", pa.array(texts, pa.string()))
 
-    def _paintable(self, lines: list[dict[str, Any]], log: RejectLog) -> list[int]:
-        """Positions of the rows that leave tokens; the others are rejected."""
+    def _paintable(self, lines: list[dict[str, Any]], log: RejectLog) -> tuple[list[int], Counter[str]]:
+        """Positions of the rows that leave tokens, and what is noticed of them; the others are rejected."""
         if not lines:
-            return []
+            return [], Counter()
         found = self._painter.text_ids([line["text"] for line in lines])
         length = self._painter.gpt.config.text_len
         kept = []
@@ -148,7 +149,8 @@ class PaintUnits:
                 kept.append(i)
             except Reject as error:
                 log.add(line, error)
-        return kept
+        cut, unknown = (found.num_tokens[kept] > length).sum(), (found.num_unk[kept] > 0).sum()
+        return kept, Counter(text_cut=int(cut), text_unk=int(unknown))
 
     def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
         column = self.config.input.first_sequence

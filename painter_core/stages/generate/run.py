@@ -2,9 +2,13 @@
 
 import dataclasses
 import functools
+import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from painter_core.compute.devices import model_settings
+from painter_core.compute.devices import Precision, model_settings, painting_precision
 from painter_core.files.storage import absolute
 from painter_core.images.isolate import CellDecoder
 from painter_core.model_files.caption_dropout import warn_of_gain
@@ -13,8 +17,10 @@ from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
 from painter_core.painting.graphs_probe import probe_graphs
+from painter_core.painting.painter import CPU_ROWS, GPU_ROWS
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.gpus import find_gpus
+from painter_core.runs.nodes import nodes_without_bf16
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -30,8 +36,9 @@ from painter_core.stages.generate.identity import (
 )
 from painter_core.stages.generate.paint import PaintUnits
 from painter_core.tables.columns import PLACE
+from painter_core.tables.run_directory import RunDirectory
 
-GPU_ROWS = 256  # of a micro-batch: a step reads all weights once, however many rows it has
+log = logging.getLogger(__name__)
 
 
 def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig:
@@ -44,12 +51,14 @@ def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig
 
 def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -> TableJob:
     """The job that paints a table; ValueError if the model does not fit the flags."""
+    made_by = identity(config, model)
     compiled = config.model.compile == "on"
     gpus = find_gpus(config.model, cluster, functools.partial(probe_graphs, compiled=compiled))
-    settings = model_settings(config.model.precision, config.model.compile, gpu=gpus.used, bf16=gpus.bf16)
+    planned = _planned_precision(config, made_by)
+    precision = planned or painting_precision(config.model.precision, gpu=gpus.used, bf16=gpus.bf16)
+    settings = model_settings(precision, config.model.compile, gpu=gpus.used)
     if gpus.used and config.model.graphs != "auto":
         settings["graphs"] = config.model.graphs
-    made_by = identity(config, model)
     settings["output_columns"] = list(config.output_columns)
     assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
     return TableJob(
@@ -67,9 +76,35 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         picture_bytes=3 * model.vqgan.image_size**2,
         gpu_rows=GPU_ROWS,
         large_units=True,
+        cpu_rows=CPU_ROWS,
         reads=(config.checkpoint_dir, config.vqgan or ""),
         manifest={"image_len": model.vqgan.image_len} if config.codes_column else {},
     )
+
+
+def _planned_precision(config: GenerateConfig, made_by: dict[str, Any]) -> Precision | None:
+    """The precision of the run that stands in --outputs, if it is this one: it goes on as it began, also
+    where auto would now be another."""
+    if config.model.precision != "auto":
+        return None
+    stored = RunDirectory(absolute(config.table.outputs)).read_json("_run", "plan.json") or {}
+    before = {k: v for k, v in stored.get("identity", {}).items() if k not in ("stage", "format")}
+    return stored["settings"]["precision"] if before == json.loads(json.dumps(made_by)) else None
+
+
+def warn_of_slow_nodes(precision: str, nodes: Callable[[], list[str]] = nodes_without_bf16) -> None:
+    """Says where a run meets CPUs that only emulate its precision.
+
+    Args:
+        precision: of the plan.
+        nodes: finds those without bf16.
+    """
+    for node in nodes() if precision == "bf16" else ():
+        log.warning(
+            "%s: its CPU does not multiply in bf16, the precision of this run's plan, which is kept: it "
+            "paints more slowly there",
+            node,
+        )
 
 
 def keep_decoder(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> None:
@@ -112,5 +147,7 @@ def generate(config: GenerateConfig, run: Run) -> None:
     if "gain" in config.choice.scores:
         warn_of_gain(model)
     table = TableRun(job, run, cluster)
+    if table.pending and not table.resources.uses_gpu:
+        warn_of_slow_nodes(job.settings["precision"])
     keep_decoder(config, model, table)
     table.execute(*steps_of(config, model, table), parts=Parts(build=config.output_table(), cpus=1.0))

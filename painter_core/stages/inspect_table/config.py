@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from painter_core.flag_checks import check_range
-from painter_core.tables.columns import Quoting
+from painter_core.tables.columns import Encoding, Quoting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,8 @@ class InspectConfig:
     """Pass over the first line of every TSV, whatever it holds."""
     quoting: Quoting = "none"
     """csv: cells of a TSV may stand in quotes, as spreadsheets and pandas write them."""
+    encoding: Encoding = "utf-8"
+    """Encoding of a TSV: utf-8, or gb18030, which reads GBK and GB2312 too."""
     vocab: str | None = None
     """vocab.txt, tokenizer.json or a directory with one, to count tokens; by default the built-in
     vocabulary."""

@@ -194,4 +194,4 @@ class _Gathered:
 
 def _suffix(image: bytes) -> str:
     known = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"BM": "bmp", b"RI": "webp"}
-    return known.get(image[:2], "bin")
+    return "avif" if image[4:8] == b"ftyp" else known.get(image[:2], "bin")

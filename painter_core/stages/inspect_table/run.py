@@ -3,8 +3,8 @@
 import logging
 from typing import Any
 
-from painter_core.errors import Stop
-from painter_core.files.storage import filesystem, redact, write_json
+from painter_core.errors import Refused, Stop
+from painter_core.files.storage import filesystem, read_json, redact, write_json
 from painter_core.runs.run import Run
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.inspect_table.report import inspect
@@ -15,13 +15,29 @@ from painter_core.text.escape import visible
 log = logging.getLogger(__name__)
 
 
+def _check_report(name: str) -> None:
+    """Raises Refused if something else than an earlier report would be written over."""
+    fs, path = filesystem(name)
+    if not fs.exists(path):
+        return
+    try:
+        found = read_json(fs, path) if fs.isfile(path) else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "problems" not in found:
+        raise Refused(f"--json {redact(name)} exists and is no report of this job; name another file")
+
+
 def inspect_table(config: InspectConfig, run: Run) -> None:
     """Prints the report, or what --verify finds.
 
     Raises:
+        Refused: --json names a file that is no report.
         Stop: --verify found something (exit code 3).
     """
     shown = redact(config.tables)
+    if config.json:
+        _check_report(config.json)
     report: dict[str, Any] = {"table": shown}
     problems = find_problems(config.tables) if config.verify else None
     if not problems and not (config.verify and is_model(config.tables)):

@@ -16,7 +16,7 @@ from painter_core.tables.columns import ROW_NUMBER, Columns, parse_input_schema
 from painter_core.tables.inputs import InputFile, find_files
 from painter_core.tables.parquet import parquet_footer, read_table
 from painter_core.tables.reader import UnitReader
-from painter_core.tables.run_directory import RunDirectory, part_name
+from painter_core.tables.run_directory import RunDirectory, check_plan, part_name
 from painter_core.tables.tsv import open_tsv
 from painter_core.tables.tsv_head import refuse_foreign
 from painter_core.tables.units import Unit, plan_units
@@ -132,6 +132,7 @@ def _columns(config: "InspectConfig", file: InputFile) -> tuple[Columns, list[st
         image=image,
         skip_first_line=config.skip_first_line,
         quoting=config.quoting,
+        encoding=config.encoding,
     )
     return columns, shown
 
@@ -205,7 +206,7 @@ def _codes(table: pa.Table) -> np.ndarray:
 
 
 def _open_run(config: "InspectConfig", directory: RunDirectory) -> Source:
-    plan = directory.read_json("_run", "plan.json")
+    plan = check_plan(directory.path("_run", "plan.json")[1], directory.read_json("_run", "plan.json"))
     if "unit_fields" not in plan:
         raise ValueError(f"{redact(config.tables)}: a {plan['stage']} run, not a table; --verify takes it")
     total, done = len(plan["units"]), sorted(directory.committed())

@@ -57,9 +57,14 @@ def _run_problems(directory: RunDirectory) -> Iterator[str]:
     except (ValueError, TypeError, KeyError) as error:
         yield f"{plan_file}: damaged ({error})"
         return
-    if expected != plan["fingerprint"]:
+    if expected != plan.get("fingerprint"):
         yield f"{plan_file}: its fingerprint is not that of its content; it was changed or damaged"
     if "units" not in plan:  # a training
+        if not is_local(directory.url):
+            raise ValueError(
+                f"{redact(directory.url)}: a training, which --verify reads on a disk only; copy it "
+                "there. Jobs that load its models compare their sums in any case"
+            )
         yield from (line for path in _model_directories(directory.url) for line in _model_problems(path))
         return
     records, lines = _records(directory)

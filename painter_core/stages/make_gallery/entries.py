@@ -19,7 +19,7 @@ from painter_core.compute.memory import vqgan_most_rows
 from painter_core.easynlp.output import COLUMNS, read_cell
 from painter_core.errors import Refused, Reject
 from painter_core.files.storage import filesystem, redact, write_bytes
-from painter_core.flag_checks import check_range, check_seed
+from painter_core.flag_checks import check_range, check_seed, refuse_unused
 from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import encode_image
 from painter_core.images.pixels import to_uint8
@@ -28,7 +28,7 @@ from painter_core.sample.captions import VALUES
 from painter_core.stages.codes_table import open_vqgan
 from painter_core.stages.make_gallery.grid import GridEntry, render_grid, settings_of
 from painter_core.stages.make_gallery.page import MAX_PICTURES, GalleryEntry, write_gallery
-from painter_core.tables.columns import Columns
+from painter_core.tables.columns import Columns, Encoding
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import iter_parts, part_rows
 from painter_core.tables.reader import UnitReader
@@ -62,6 +62,8 @@ class GalleryConfig:
     """Column of the row's key in --originals, or `row` for row numbers, as when the codes were made."""
     second_sequence: str = "imgbase64"
     """Column of the picture in --originals."""
+    encoding: Encoding = "utf-8"
+    """Encoding of --originals, if a TSV: utf-8, or gb18030, which reads GBK and GB2312 too."""
     max_entries: int = 500
     """At most this many rows, sampled if there are more; of rows with many pictures fewer: 1,000 pictures."""
     random_seed: int = 0
@@ -76,6 +78,10 @@ class GalleryConfig:
     def __post_init__(self) -> None:
         check_range("--max-entries", self.max_entries, 1, 500)
         check_seed(self.random_seed)
+        if self.originals is None:
+            refuse_unused(
+                self, ("input_schema", "idx_column", "second_sequence"), "without --originals TABLE"
+            )
 
 
 def make_gallery(config: GalleryConfig, run: Run) -> None:
@@ -266,6 +272,7 @@ def _originals(config: GalleryConfig, wanted: set[str]) -> dict[str, bytes]:
         idx_column=config.idx_column,
         first_sequence=None,  # captions are those of the codes table
         second_sequence=config.second_sequence,
+        encoding=config.encoding,
     )
     files = find_files(config.originals)
     units = plan_units(files, columns, micro_batch_size=1, limit=None)

@@ -12,11 +12,11 @@ from painter_core.stages.make_gallery.page import (
     CAPTION_CHARS,
     MAX_PICTURES,
     Figure,
-    cut,
     extent,
     make_figure,
     render,
 )
+from painter_core.text.escape import cut
 
 
 @dataclass(frozen=True, kw_only=True)

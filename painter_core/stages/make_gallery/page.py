@@ -8,23 +8,16 @@ forbids scripts and every request, invisible characters are written out, and a p
 after Pillow took it for one of the allowed formats.
 """
 
-import base64
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from painter_core.files.storage import filesystem, write_bytes
-from painter_core.images.decode import FORMATS, MAX_PIXELS
-from painter_core.text.escape import visible
+from painter_core.images.embed import embed
+from painter_core.text.escape import cut, visible
 
-SHOWN_BY_BROWSERS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 MAX_PICTURES = 1000
-THUMBNAIL_PX = 512  # twice the widest a picture is laid out
-KEEP_BYTES = 32 * 1024  # a picture above this is embedded as a WebP thumbnail
-PIXELATED_UP_TO_PX = 128  # pictures this small are enlarged, and their pixels are to be seen
 CAPTION_CHARS = 400
 IDX_CHARS = 80
 
@@ -162,46 +155,16 @@ def _card(entry: GalleryEntry) -> _Card:
     )
 
 
-def cut(text: str, limit: int) -> str:
-    """A text of a table, safe to show, and at most so long."""
-    shown = visible(text[:limit])
-    return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
-
-
 def make_figure(image: bytes, label: str, idx: str) -> Figure:
     """A picture that a page may show, small enough; ValueError, with its idx, if it cannot be shown."""
     try:
-        # Width, height and format stand in the header; the pixels are not decoded here.
-        with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
-            width, height, image_format = *picture.size, picture.format or ""
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"{width}x{height} pixels, at most {MAX_PIXELS:,} in all")
-            fits = max(width, height) <= THUMBNAIL_PX and len(image) <= KEEP_BYTES
-            # Exif may say where and by whom a photograph was taken: no part of what is passed on.
-            if fits and image_format in SHOWN_BY_BROWSERS and "exif" not in picture.info:
-                media_type = SHOWN_BY_BROWSERS[image_format]
-            else:
-                image, (width, height) = _thumbnail(picture)
-                media_type = SHOWN_BY_BROWSERS["WEBP"]
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        found = embed(image)
+    except ValueError as error:
         raise ValueError(f"the picture of idx {idx!r} cannot be shown: {error}") from error
     return Figure(
-        uri=f"data:{media_type};base64,{base64.b64encode(image).decode('ascii')}",
-        width=width,
-        height=height,
+        uri=found.uri,
+        width=found.width,
+        height=found.height,
         label=label,
-        is_pixelated=max(width, height) <= PIXELATED_UP_TO_PX,
+        is_pixelated=found.is_pixelated,
     )
-
-
-def _thumbnail(picture: Image.Image) -> tuple[bytes, tuple[int, int]]:
-    """A WebP of at most KEEP_BYTES, as large as they allow, and its size."""
-    small = picture.convert("RGB")
-    side = THUMBNAIL_PX
-    while True:
-        small.thumbnail((side, side))  # keeps the aspect, never enlarges
-        encoded = io.BytesIO()
-        small.save(encoded, "WEBP", quality=88)
-        if encoded.tell() <= KEEP_BYTES:  # 64 x 64 pixels always are
-            return encoded.getvalue(), small.size
-        side = side * 3 // 4

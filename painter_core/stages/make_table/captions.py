@@ -6,25 +6,31 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from painter_core.tables.columns import Encoding
+from painter_core.tables.encoding import MARK, after_mark
+
+HEAD_BYTES = 2**20
 NAMES = ("file_name", "file")  # of a picture's column: Hugging Face's, ours
 
 
-def caption_beside(picture: Path) -> str:
+def caption_beside(picture: Path, encoding: Encoding) -> str:
     """The text of the .txt beside a picture.
 
     Raises:
-        ValueError: it cannot be read, or is not UTF-8.
+        ValueError: it cannot be read, or has another encoding.
     """
     file = picture.with_suffix(".txt")
     try:
-        return file.read_text(encoding="utf-8-sig").strip()
+        data = file.read_bytes()
+        _check_encoding(file, data, encoding)
+        return data.decode(encoding).removeprefix(MARK).strip()
     except UnicodeDecodeError as error:
-        raise ValueError(_not_utf8(file, error)) from None
+        raise ValueError(_of_another_encoding(file, error)) from None
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error}") from None
 
 
-def read_captions(file: Path) -> dict[str, str]:
+def read_captions(file: Path, encoding: Encoding) -> dict[str, str]:
     """File name of a picture relative to the folder -> caption.
 
     Args:
@@ -37,7 +43,12 @@ def read_captions(file: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     read = {".jsonl": _json_records, ".json": _json_records, ".csv": _csv_records}
     try:
-        with file.open(encoding="utf-8-sig", newline="\n") as lines:
+        with file.open("rb") as raw:
+            head = raw.read(HEAD_BYTES)
+        _check_encoding(file, head, encoding)
+        with file.open(encoding=encoding, newline="\n") as lines:
+            if not lines.read(1).startswith(MARK):
+                lines.seek(0)
             records = read.get(file.suffix.lower(), _tsv_records)(file, lines)
             for number, record in records:
                 name, text = _name_and_text(f"{file} line {number}", record)
@@ -45,7 +56,7 @@ def read_captions(file: Path) -> dict[str, str]:
                     raise ValueError(f"{file} line {number}: {name!r} stands twice")
                 found[name] = text
     except UnicodeDecodeError as error:
-        raise ValueError(_not_utf8(file, error)) from None
+        raise ValueError(_of_another_encoding(file, error)) from None
     except OSError as error:
         raise ValueError(f"--captions {file}: cannot be read: {error}") from None
     return found
@@ -69,7 +80,7 @@ def _json_records(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             one = "; the file is one JSON array: write each of its objects on a line of its own"
             hint = one if number == 1 and line.lstrip().startswith("[") else ""
             raise ValueError(f"{file} line {number}: expected file and text, got {error}{hint}") from None
@@ -118,8 +129,12 @@ def _records(
         first = False
 
 
-def _not_utf8(file: Path, error: UnicodeDecodeError) -> str:
-    if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return f"{file}: UTF-16; convert it: iconv -f utf-16 -t utf-8"
+def _check_encoding(file: Path, head: bytes, encoding: Encoding) -> None:
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError(f"{file}: UTF-16; convert it: iconv -f utf-16 -t utf-8")
+    after_mark(str(file), head, encoding)
+
+
+def _of_another_encoding(file: Path, error: UnicodeDecodeError) -> str:
     found = f"{error.object[error.start]:#04x}"
-    return f"{file}: not UTF-8 (it holds {found}); convert it, for instance: iconv -f gb18030 -t utf-8"
+    return f"{file}: not {error.encoding.upper()} (it holds {found}); mend that place, or see --encoding"

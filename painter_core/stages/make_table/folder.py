@@ -7,20 +7,38 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from painter_core.errors import Reject
 from painter_core.files.storage import filesystem
 from painter_core.stages.make_table.captions import caption_beside, read_captions
 from painter_core.stages.make_table.config import MakeTableConfig
+from painter_core.stages.make_table.row import Row
+from painter_core.tables.columns import Encoding
 from painter_core.tables.listing import Entry, entry_of, walk
+from schemas.pairs import MAX_CELL_BYTES
 
 log = logging.getLogger(__name__)
 
 # of the formats in painter_core.images.decode.FORMATS
-PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib")
+PICTURES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".apng",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".dib",
+    ".avif",
+    ".avifs",
+)
 # of pictures that no job reads
 OTHER_PICTURES = (
-    *(".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl", ".jp2", ".j2k", ".jpx", ".svg"),
+    *(".tif", ".tiff", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".svg"),
     *(
         ".psd",
         ".ico",
@@ -40,8 +58,6 @@ OTHER_PICTURES = (
 )
 _NOT_LOOKED_INTO = ("__MACOSX", "lost+found")
 
-Row = tuple[str, str, bytes]
-
 
 def folder_rows(config: MakeTableConfig) -> Iterator[Row]:
     """The rows of a folder; captions are looked for before the first one comes.
@@ -55,7 +71,7 @@ def folder_rows(config: MakeTableConfig) -> Iterator[Row]:
     captions = None
     used = set(pictures)
     if config.captions:
-        captions = read_captions(Path(config.captions))
+        captions = read_captions(Path(config.captions), config.encoding)
         used.add(os.path.abspath(config.captions))
         _check_captions(config, captions, set(pictures.values()), set(files.values()))
     else:
@@ -69,14 +85,20 @@ def folder_rows(config: MakeTableConfig) -> Iterator[Row]:
     _log_passed(folder, len(pictures), [path for path in files if path not in used])
     if not pictures:
         raise ValueError(f"--pictures {folder}: no pictures there ({', '.join(PICTURES)})")
-    return _rows(pictures, captions)
+    return _rows(pictures, captions, config.encoding)
 
 
-def _rows(pictures: dict[str, str], captions: dict[str, str] | None) -> Iterator[Row]:
-    for path, name in pictures.items():
-        text = captions[name] if captions is not None else caption_beside(Path(path))
+def _rows(pictures: dict[str, str], captions: dict[str, str] | None, encoding: Encoding) -> Iterator[Row]:
+    for number, (path, name) in enumerate(pictures.items(), 1):
+        text = captions[name] if captions is not None else caption_beside(Path(path), encoding)
+        row = Row(file=path, number=number, idx=name, text=text)
         try:
-            yield name, text, Path(path).read_bytes()
+            size = os.stat(path).st_size
+            if size > MAX_CELL_BYTES:
+                what = f"{size:,} bytes, at most {MAX_CELL_BYTES:,}"
+                yield row.rejected(Reject("cell_too_large", what))
+            else:
+                yield replace(row, image=Path(path).read_bytes())
         except OSError as error:
             raise ValueError(f"{path}: cannot be read: {error}") from None
 

@@ -1,4 +1,5 @@
-"""Rows of pictures and captions -> a table file, written as they come: memory holds one row group.
+"""Rows of pictures and captions -> a table file, written as they come: memory holds one row group. Rows that
+cannot be used go to a table of their own.
 
 Rows are made in one process: drawing or copying pictures is quick beside everything that follows.
 """
@@ -17,7 +18,10 @@ from painter_core.files.storage import filesystem, new_file, redact
 from painter_core.sample.pictures import sample_row
 from painter_core.sample.scenes import drawn_scene
 from painter_core.stages.make_table.config import MakeTableConfig
-from painter_core.stages.make_table.folder import Row, folder_rows
+from painter_core.stages.make_table.folder import folder_rows
+from painter_core.stages.make_table.rejects import Rejected
+from painter_core.stages.make_table.row import Row
+from painter_core.stages.make_table.source import source_rows
 from schemas import pairs, prompts
 
 ROW_GROUP_ROWS = 256  # a unit reads whole row groups, so that they are kept small
@@ -31,26 +35,33 @@ def write_table(config: MakeTableConfig) -> int:
     Raises:
         ValueError: a picture has no caption, a caption no picture, or a file cannot be read; names it.
         Refused: the output exists.
+        Stop: too many rows were rejected (exit code 3); their table is written.
     """
     fs, path = filesystem(config.outputs)
     if fs.exists(path) and not config.overwrite:
         raise Refused(
             f"{redact(config.outputs)} exists; name another --outputs, or replace it with --overwrite"
         )
-    rows = folder_rows(config) if config.sample is None else _sample(config)
+    rejected = Rejected(config.outputs, config.max_reject_fraction)
+    rows = rejected.good(_rows(config))
     with new_file(fs, path) as sink:
         write = _write_tsv if path.endswith(".tsv") else _write_parquet
-        return write(rows, sink, with_pictures=not config.prompts)
+        count = write(rows, sink, with_pictures=not config.prompts)
+        rejected.check()
+        return count
+
+
+def _rows(config: MakeTableConfig) -> Iterator[Row]:
+    if config.source is not None:
+        return source_rows(config)
+    return folder_rows(config) if config.sample is None else _sample(config)
 
 
 def _write_tsv(rows: Iterator[Row], sink: BinaryIO, *, with_pictures: bool) -> int:
     count = 0
-    for idx, text, image in rows:
-        if any(c in idx + text for c in "\t\r\n"):
-            raise ValueError(
-                f"{idx}: the caption holds a tab or a line end, which a TSV cannot; write a .parquet"
-            )
-        cells = (idx, text, base64.b64encode(image).decode()) if with_pictures else (idx, text)
+    for row in rows:
+        picture = (base64.b64encode(row.image).decode(),) if with_pictures else ()
+        cells = (row.idx, row.text, *picture)
         sink.write(("\t".join(cells) + "\n").encode())
         count += 1
     return count
@@ -73,7 +84,8 @@ def _row_groups(rows: Iterator[Row], schema: pa.Schema) -> Iterator[pa.Table]:
     num_rows = num_bytes = piece_bytes = 0
     for row in rows:
         piece.append(row)
-        num_rows, num_bytes, piece_bytes = num_rows + 1, num_bytes + len(row[2]), piece_bytes + len(row[2])
+        size = len(row.image)
+        num_rows, num_bytes, piece_bytes = num_rows + 1, num_bytes + size, piece_bytes + size
         is_full = num_rows == ROW_GROUP_ROWS or num_bytes >= ROW_GROUP_BYTES
         if is_full or piece_bytes >= PIECE_BYTES:
             batches.append(_batch(piece, schema))
@@ -88,18 +100,18 @@ def _row_groups(rows: Iterator[Row], schema: pa.Schema) -> Iterator[pa.Table]:
 
 
 def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
-    columns = list(zip(*rows, strict=True))[: len(schema)]
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    arrays = [pa.array([getattr(row, f.name) for row in rows], f.type) for f in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _sample(config: MakeTableConfig) -> Iterator[Row]:
     for index in range(config.sample or 0):
         row = sample_row(config.random_seed, index, split=config.split, image_size=config.image_size)
-        yield row.idx, row.text, _png(row.image)
+        yield Row(file="sample", number=index + 1, idx=row.idx, text=row.text, image=_png(row.image))
     for index in range(config.scenes):
         scene = drawn_scene(config.random_seed, index, config.image_size)
-        yield f"scene-{config.random_seed}-{index}", "风景画", _png(scene)
+        idx = f"scene-{config.random_seed}-{index}"
+        yield Row(file="sample", number=index + 1, idx=idx, text="风景画", image=_png(scene))
 
 
 def _png(image: Image.Image) -> bytes:

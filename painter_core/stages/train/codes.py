@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from painter_core.files.storage import filesystem, join, redact
-from painter_core.flag_checks import check_range
+from painter_core.flag_checks import check_range, refuse_unused
 from painter_core.images.decode import Alpha, Resize
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPTConfig
@@ -108,6 +108,9 @@ def make_tables(config: TrainJobConfig, run: Run, cluster: Cluster) -> Made:
     todo = [table for table in dict.fromkeys(tables) if not is_codes(table)]
     if todo or pairs.vqgan is not None:
         _check(config, cluster, todo, [table for table in tables if table not in todo])
+    if not todo:
+        made_before = "where all --tables hold codes already"
+        refuse_unused(pairs, ("codes_dir", "resize", "alpha", "max_reject_fraction"), made_before)
     made: dict[str, str] = {}
     for table, part in zip(tables, ("train", "valid")[: len(tables)], strict=True):
         if table in todo and table not in made:

@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from painter_core.errors import Changed
 from painter_core.files.directories import local_copy
 from painter_core.files.faults import failpoint
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
 from painter_core.runs.ray_train import resume_from, stop_training, this_worker
-from painter_core.stages.codes_table import open_samples
+from painter_core.stages.codes_table import open_samples, open_vqgan
 from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.stages.train.previews import Previews
@@ -46,6 +45,7 @@ class _Run:
         self.plan, self.config, self.output, self.worker = plan, plan.config, output, worker
         with local_copy(plan.tokenizer_dir) as directory:
             self.tokenizer = load_tokenizer(directory)
+        check_pins(plan.tokenizer_dir, {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
         self.gpt = self._start_model()
@@ -76,7 +76,7 @@ class _Run:
             check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
             return gpt
         gpt = GPT(self.plan.gpt)
-        start_from_codebook(gpt, open_model(self.plan.vqgan_dir).load_vqgan().quantize.embedding.weight)
+        start_from_codebook(gpt, open_vqgan(self.plan.train_table).load_vqgan().quantize.embedding.weight)
         return gpt
 
     def _resume(self) -> None:
@@ -157,7 +157,7 @@ class _Run:
         return gathered(self.gpt, self.worker) if self.is_sharded else self.gpt
 
     def _write(self, gpt: GPT, directory: Path) -> None:
-        vqgan = open_model(self.plan.vqgan_dir).path
+        vqgan = open_vqgan(self.plan.train_table).path  # as the manifest of the codes names it, still
         write_model(directory, vqgan=vqgan, gpt=gpt, tokenizer=self.tokenizer, card=self._card())
         (directory / "training").mkdir()
         if self.is_sharded:
@@ -198,12 +198,7 @@ def train_loop(config: dict[str, Any]) -> None:
 def train_as(worker: Worker, plan: TrainPlan) -> None:
     """What one worker does, from the newest checkpoint to the end."""
     with open_output(plan.root) as output:
-        try:
-            run = _Run(plan, output, worker)
-        except Changed as error:
-            stop_training(output, worker, str(error))
-            return
-        _all_steps(run)
+        _all_steps(_Run(plan, output, worker))
 
 
 def _all_steps(run: _Run) -> None:

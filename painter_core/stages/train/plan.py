@@ -133,7 +133,7 @@ def _count_samples(tables: list[str], manifests: list[dict[str, Any]], start: "S
         check_captions(table, start.tokenizer, text_len=start.gpt.text_len)
     samples = sum(part["rows"] for part in manifests[0]["parts"])
     if samples < 1:
-        raise ValueError(f"--tables {tables[0]}: no rows")
+        raise ValueError(f"--tables {redact(tables[0])}: no rows")
     return samples
 
 
@@ -202,7 +202,7 @@ def _new(config: TrainConfig, vqgan: VQGANConfig) -> Start:
 def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
     assert vqgan.vqgan is not None
     image_len, codebook_size = vqgan.vqgan.image_len, vqgan.vqgan.codebook_size
-    model = open_model(name)
+    model, name = open_model(name), redact(name)
     if model.gpt is None:
         raise ValueError(f"--pretrained-model-name-or-path {name}: holds no GPT")
     if (model.gpt.image_len, model.gpt.codebook_size) != (image_len, codebook_size):

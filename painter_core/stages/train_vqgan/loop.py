@@ -8,12 +8,16 @@ import numpy as np
 import torch
 
 from painter_core.files.faults import failpoint
+from painter_core.files.storage import file_sha256
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
+from painter_core.models.perceptual import PerceptualDistance
 from painter_core.models.vqgan import VQGAN
 from painter_core.runs.ray_train import resume_from, stop_training, this_worker
+from painter_core.stages.pins import check_pins
 from painter_core.stages.train_vqgan.pictures import open_pictures
-from painter_core.stages.train_vqgan.plan import VQGANPlan
+from painter_core.stages.train_vqgan.plan import VQGANPlan, recorded_files
+from painter_core.tables.inputs import find_files
 from painter_core.training.card import model_card
 from painter_core.training.data_order import epoch_order
 from painter_core.training.metrics import MetricsLog
@@ -37,13 +41,10 @@ class _Run:
 
     def __init__(self, plan: VQGANPlan, output: Output, worker: Worker) -> None:
         self.plan, self.config, self.output, self.worker = plan, plan.config, output, worker
-        self.pictures = self._pictures(plan.train_table)
-        self.valid = self._pictures(plan.valid_table or plan.train_table)[:VALIDATED]
-        torch.manual_seed(self.config.run.random_seed)
-        vqgan = open_model(self.config.vqgan).load_vqgan() if self.config.vqgan else VQGAN(plan.vqgan)
-        flag = self.config.perceptual_weights
-        perceptual = load_perceptual(perceptual_files(flag)) if flag else None
-        self.trainer = VQGANTrainer(vqgan.train(), self.config, self.worker, perceptual)
+        self.pictures = self._pictures(plan.train_table, 0)
+        self.valid = self._pictures(plan.valid_table, 1) if plan.valid_table else self.pictures
+        self.valid = self.valid[:VALIDATED]
+        self.trainer = VQGANTrainer(self._start_model(), self.config, self.worker, self._perceptual())
         self.best, self.is_best, self.found = -np.inf, False, dict[str, float]()
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.window = Window()
@@ -58,9 +59,27 @@ class _Run:
             output.loaded(found[0], self.worker)
         self.world_sizes = continued(world_sizes, self.trainer.step, worker.world_size)
 
-    def _pictures(self, table: str) -> np.ndarray:
+    def _start_model(self) -> VQGAN:
+        torch.manual_seed(self.config.run.random_seed)
+        if self.config.vqgan is None:
+            return VQGAN(self.plan.vqgan).train()
+        opened = open_model(self.config.vqgan)
+        vqgan = opened.load_vqgan().train()
+        check_pins(self.config.vqgan, {"start_sha256": opened.vqgan_sha256()}, self.plan.identity)
+        return vqgan
+
+    def _perceptual(self) -> PerceptualDistance | None:
+        if self.config.perceptual_weights is None:
+            return None
+        files = perceptual_files(self.config.perceptual_weights)
+        found = load_perceptual(files)
+        sums = {"perceptual_sha256": [file_sha256(file) for file in files]}
+        check_pins(self.config.perceptual_weights, sums, self.plan.identity)
+        return found
+
+    def _pictures(self, table: str, number: int) -> np.ndarray:
         config = self.config
-        return open_pictures(
+        pictures = open_pictures(
             table,
             self.plan.columns,
             image_size=self.plan.vqgan.image_size,
@@ -68,6 +87,9 @@ class _Run:
             alpha=config.alpha,
             max_reject_fraction=config.max_reject_fraction,
         )
+        planned = {"tables": self.plan.identity["tables"][number]}
+        check_pins(table, {"tables": recorded_files(find_files(table))}, planned)
+        return pictures
 
     def next_pictures(self) -> np.ndarray:
         """This rank's share of the next global batch."""

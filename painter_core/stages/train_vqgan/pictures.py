@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from painter_core.errors import Reject
+from painter_core.errors import Reject, Stop
 from painter_core.files.arrays import create_array, shorten_array
 from painter_core.files.cache import build_once
 from painter_core.files.storage import redact, sha256
@@ -19,6 +19,7 @@ from painter_core.images.isolate import CellDecoder, decoder
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import InputFile, find_files
 from painter_core.tables.reader import UnitReader
+from painter_core.tables.rejects import describe_warnings
 from painter_core.tables.units import plan_units
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def open_pictures(
     """The decoded pictures; builds the node's cache if it is not there.
 
     Raises:
-        ValueError: no table, or more pictures than the given share cannot be used.
+        ValueError: no table.
+        Stop: more pictures than the given share cannot be used.
     """
     files = find_files(table)
     key = sha256(repr((files, columns, image_size, resize, alpha)).encode())
@@ -42,11 +44,14 @@ def open_pictures(
     log.info(
         "%s: %d pictures, %d rows rejected %s", redact(table), rows - rejected, rejected, counts["rejected"]
     )
+    for line in describe_warnings(counts.get("warnings", {})):  # an older cache has none
+        log.warning("%s: kept, but noticed: %s", redact(table), line)
     if rejected > max_reject_fraction * rows or rejected == rows:
-        raise ValueError(
+        raise Stop(
+            3,
             f"--tables {redact(table)}: {rejected} of {rows} rows cannot be used "
             f"({counts['rejected']}), more than "
-            f"--max-reject-fraction {max_reject_fraction:g}; jobs/precompute_codes.py lists them, row by row"
+            f"--max-reject-fraction {max_reject_fraction:g}; jobs/precompute_codes.py lists them, row by row",
         )
     return np.load(directory / "pictures.npy", mmap_mode="r")
 
@@ -60,17 +65,20 @@ def _build(
     pictures = create_array(directory / "pictures.npy", np.uint8, (total, size, size, 3))
     kept = rows_in = 0
     rejected: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     # in a process of its own from the start: this one trains, and is not started again for a unit
     with decoder(CellDecoder(image_size=size, resize=resize, alpha=alpha), in_child=True) as decode:
         for unit in reader.read(units):
             rows_in += unit.rows_in
+            notes.update(unit.warnings)
             rejected.update(unit.rejects.column("reason").to_pylist())
             for row in unit.table.to_pylist():
                 try:
-                    pictures[kept] = decode(row["image"], Counter(), row=row["row"])
+                    pictures[kept] = decode(row["image"], notes, row=row["row"])
                     kept += 1
                 except Reject as error:
                     rejected[error.reason] += 1
     pictures.flush()
     shorten_array(directory / "pictures.npy", kept)
-    (directory / "counts.json").write_text(json.dumps({"rows_in": rows_in, "rejected": dict(rejected)}))
+    counts = {"rows_in": rows_in, "rejected": dict(rejected), "warnings": dict(notes)}
+    (directory / "counts.json").write_text(json.dumps(counts))

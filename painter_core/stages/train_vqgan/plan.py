@@ -109,12 +109,18 @@ def _identity(
     return {
         "stage": "train_vqgan",
         **bound_settings(config),
-        "tables": [[(f.path, f.size_bytes, f.version) for f in group] for group in files],
+        "tables": [recorded_files(group) for group in files],
         "geometry": geometry.to_json(),
         "start_sha256": start.vqgan_sha256() if start else None,
         "perceptual_sha256": perceptual_sha256,
         **({} if columns.text else {"reads": "pictures"}),
+        **({} if columns.encoding == "utf-8" else {"encoding": columns.encoding}),
     }
+
+
+def recorded_files(files: list[InputFile]) -> list[list[Any]]:
+    """The files of a table as a plan records them: a path may hold credentials."""
+    return [[redact(file.path), file.size_bytes, file.version] for file in files]
 
 
 def _for_workers(config: VQGANTrainConfig) -> VQGANTrainConfig:
@@ -174,5 +180,9 @@ def _columns(config: VQGANTrainConfig, stored: dict[str, Any] | None) -> Columns
     if stored is not None and "reads" not in stored["identity"]:
         return Columns(schema=parse_input_schema(config.input_schema), image=config.second_sequence)
     return Columns.of_flags(
-        config.input_schema, idx_column="row", first_sequence=None, second_sequence=config.second_sequence
+        config.input_schema,
+        idx_column="row",
+        first_sequence=None,
+        second_sequence=config.second_sequence,
+        encoding=config.encoding,
     )

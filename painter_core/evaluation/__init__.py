@@ -1,0 +1,1 @@
+"""How good pictures are: features, distances between tables, scores of rows, and the report on them."""

@@ -1,0 +1,1 @@
+"""The report on a score: one self-contained HTML page."""

@@ -1,0 +1,1 @@
+"""Tables of pictures -> their score: jobs/evaluate.py."""

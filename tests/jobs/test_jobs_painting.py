@@ -1,0 +1,37 @@
+"""generate.py's options on Ray: the same bytes as in one process."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from painter_core.runs.flags import PAIRS_SCHEMA, PromptFlags
+from tests.support.jobs import Jobs, table_bytes
+from tests.support.painting import config_of, paint_table, write_painter
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_all_options_at_once(jobs: Jobs, write_pairs, tmp_path: Path) -> None:
+    """Decoding, encoding, drawing, choosing, settings and codes in one table of two units, with a reject."""
+    model, pairs = write_painter(tmp_path / "model"), write_pairs(tmp_path / "pairs.tsv", 20)
+    lines = pairs.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines[17] = "r17\t红\tAAAA\n"
+    pairs.write_text("".join(lines), encoding="utf-8")
+    options = {"init_image": "imgbase64", "init_share": 0.25, "sweep": "temperature=0.7,1"}
+    options |= {"max_generated_num": 2, "keep_best": 1, "score_columns": True, "codes_column": True}
+    config = config_of(model, pairs, tmp_path / "here", micro_batch_size=4, **options)
+    paint_table(replace(config, input=PromptFlags(input_schema=PAIRS_SCHEMA)))
+    flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is True]
+    for name, value in options.items():
+        if value is not True:
+            flags += [f"--{name.replace('_', '-')}", str(value)]
+    jobs.run(
+        "generate", "--tables", pairs, "--input-schema", PAIRS_SCHEMA, "--checkpoint-dir", model,
+        "--outputs", tmp_path / "there", "--precision", "fp32", "--micro-batch-size", 4,
+        "--max-reject-fraction", 0.5, *flags,
+    )  # fmt: skip
+    assert len(table_bytes(tmp_path / "there")) == 2
+    assert table_bytes(tmp_path / "there") == table_bytes(tmp_path / "here")
+    found, expected = (table_bytes(tmp_path / name / "rejects") for name in ("there", "here"))
+    assert list(found) == list(expected) != []
