@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICKSTART ?= quickstart
 SAMPLE_FULL ?= sample-full
 
-.PHONY: help venv quickstart sample-full test-fast test test-all soak bench bench-gpu lint clean
+.PHONY: help venv quickstart sample-full test-fast test test-all soak bench bench-gpu gpu-check lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -45,6 +45,9 @@ bench: venv  ## speed of the parts and jobs beside baselines, on the CPU: benchm
 bench-gpu: venv  ## the same on the first GPU
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks --device cuda
+
+gpu-check: venv  ## whether the GPU path is right on this machine; gpu-check.json, a table, recommended flags
+	$(BIN)/python -m benchmarks.gpu_check
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -10,12 +10,13 @@ import torch
 from benchmarks import easynlp, huggingface, limits
 from benchmarks.measure import Row, Setup, Timing, Work, in_turns, rows
 from benchmarks.models import COMPILED, gpt_config, make_vqgans, precisions, random_ids
-from painter_core.compute.devices import DTYPES, set_tf32
+from painter_core.compute.devices import DTYPES, set_inference
 from painter_core.compute.memory import vqgan_most_rows
 from painter_core.images.pixels import to_uint8
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.painting.graphs import Capturer, Streams
 from painter_core.painting.sampling import SamplingConfig, sample_codes
 from painter_core.painting.static_sampling import StaticSampler
 
@@ -29,16 +30,18 @@ class _Ours:
 
     def __init__(self, model: GPT, vqgan: VQGAN, name: str, batch: int) -> None:
         self.precision, self.vqgan = name[:4], vqgan
-        self.gpt = CachedGPT(model, DTYPES[self.precision], pack=COMPILED not in name)
-        sampling = SamplingConfig(top_k=TOP_K)
-        self.static = StaticSampler(self.gpt, sampling, batch, compiled=True) if COMPILED in name else None
+        self.gpt = CachedGPT(model, DTYPES[self.precision], compiled=COMPILED in name)
         device, config = model.pos_emb.device, model.config
+        self.static = None
+        if COMPILED in name:
+            capture = Capturer(Streams(device).sampling)
+            self.static = StaticSampler(self.gpt, SamplingConfig(top_k=TOP_K), batch, capture=capture)
         self.text = random_ids(config, batch, device)
         self.uniforms = torch.rand(batch, config.image_len, device=device)
         self.codes = torch.zeros(batch, config.image_len, dtype=torch.int64, device=device)
 
     def sample(self) -> None:
-        set_tf32(self.precision)
+        set_inference(self.precision)
         if self.static is not None:
             self.codes = self.static.sample(self.text, self.uniforms)
         else:
@@ -46,7 +49,7 @@ class _Ours:
 
     @torch.inference_mode()
     def decode(self) -> None:
-        set_tf32(self.precision)
+        set_inference(self.precision)
         for codes in self.codes.split(vqgan_most_rows(self.vqgan.config, self.codes.device.type)):
             to_uint8(self.vqgan.decode(codes))
 
@@ -113,7 +116,7 @@ def generate_long(setup: Setup, peaks: limits.Peaks) -> Iterator[Row]:
 
 
 def _sample(gpt: CachedGPT, precision: str, text: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    set_tf32(precision)
+    set_inference(precision)
     return sample_codes(gpt, text, uniforms, SamplingConfig(top_k=TOP_K))
 
 

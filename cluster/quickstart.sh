@@ -55,6 +55,10 @@ if [ -e "$out/pictures.tsv" ]; then
 elif [ -e "$out/$marker" ]; then
   echo "quickstart: resuming in $out"
 fi
+gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l || true)
+if [ "$gpus" -gt 0 ]; then
+  echo "quickstart: computes on the GPU, in bf16 (NVIDIA GPUs here: $gpus); if it fails, make gpu-check says why"
+fi
 mkdir -p -- "$out"
 touch -- "$out/$marker"
 

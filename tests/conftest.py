@@ -1,5 +1,6 @@
 """Fixtures that several folders share. None starts Ray: those that do are in tests/jobs/conftest.py."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from painter_core.models.vqgan import VQGAN
 from painter_core.sample.pictures import sample_row
 from tests.support.fake_store import store  # noqa: F401  a fixture
 from tests.support.jobs import ROWS, TINY_VQGAN, sample_cell
+
+# on a machine with a GPU, heads, jobs and this process compute as in CI; tests marked `gpu` ask for it
+GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # whoever starts the tests in the background may have SIGINT ignored, and processes inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)

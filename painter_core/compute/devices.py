@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from painter_core.compute.cpus import cpu_has_amx, cpu_multiplies_bf16
+from painter_core.compute.gpu import PRETENDED, gpu_problem
 from painter_core.models.vqgan import VQGAN
 
 log = logging.getLogger(__name__)
@@ -15,46 +16,64 @@ Precision = Literal["auto", "fp32", "tf32", "bf16"]
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
-def worker_device() -> torch.device:
+def worker_device(*, gpu: bool) -> torch.device:
     """The GPU that Ray gave to this worker, or the CPU with one thread.
 
     One thread a worker: Ray runs as many workers as there are CPUs, and sums in another order on another
-    number of threads would change the last bits of a result.
+    number of threads would change the last bits of a result. A worker without a GPU may see one of the
+    machine's all the same.
+
+    Raises:
+        RuntimeError: the worker was given a GPU, and torch cannot use it.
     """
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
+    if gpu and not PRETENDED:
+        return usable_gpu()
     torch.set_num_threads(1)
     return torch.device("cpu")
 
 
-def resolve_precision(precision: Precision, *, gpu: bool) -> Literal["fp32", "tf32", "bf16"]:
-    """auto: bfloat16 on a GPU, float32 on a CPU."""
+def usable_gpu() -> torch.device:
+    """This process' GPU, made torch's current one; RuntimeError if torch cannot use it."""
+    if why := gpu_problem():
+        raise RuntimeError(why)
+    device = torch.device("cuda", torch.cuda.current_device())
+    torch.cuda.set_device(device)
+    return device
+
+
+def resolve_precision(
+    precision: Precision, *, gpu: bool, bf16: bool = True
+) -> Literal["fp32", "tf32", "bf16"]:
+    """auto: bfloat16 on a GPU whose hardware has it (`bf16`; from Ampere on), else float32."""
     if precision == "tf32" and not gpu:
         raise ValueError("--precision tf32: only GPUs compute in it; take fp32 or bf16")
     if precision != "auto":
         return precision
-    return "bf16" if gpu else "fp32"
+    return "bf16" if gpu and bf16 else "fp32"
 
 
-def painting_precision(precision: Precision, *, gpu: bool) -> Literal["fp32", "tf32", "bf16"]:
-    """auto: bfloat16 on a GPU, and on a CPU with AMX, since a drawn picture is one of many; else float32.
+def painting_precision(
+    precision: Precision, *, gpu: bool, bf16: bool = True
+) -> Literal["fp32", "tf32", "bf16"]:
+    """auto: bfloat16 on a GPU that has it, and on a CPU with AMX, since a drawn picture is one of many; else
+    float32.
 
     AVX512-BF16 alone is not enough: with 64 rows a step of the GPT is as fast as in float32, and the VQGAN's
     decoder takes 1.5 times as long (benchmarks/RESULTS.md).
     """
     if precision == "auto" and not gpu and cpu_has_amx():
         return "bf16"
-    return resolve_precision(precision, gpu=gpu)
+    return resolve_precision(precision, gpu=gpu, bf16=bf16)
 
 
 def model_settings(
-    precision: Precision, compile: Literal["auto", "on", "off"], *, gpu: bool
+    precision: Precision, compile: Literal["auto", "on", "off"], *, gpu: bool, bf16: bool = True
 ) -> dict[str, Any]:
     """`precision` and `compile` as they are put down in a plan and its manifest, and logged.
 
     compile auto is off: on a CPU it gains little (benchmarks/RESULTS.md), on a GPU it waits to be measured.
     """
-    found = {"precision": resolve_precision(precision, gpu=gpu), "compile": compile == "on"}
+    found = {"precision": resolve_precision(precision, gpu=gpu, bf16=bf16), "compile": compile == "on"}
     log.info("model on the %s, precision %s, compile %s", "GPU" if gpu else "CPU", *found.values())
     return found
 
@@ -68,15 +87,23 @@ def set_tf32(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
+def set_inference(precision: str) -> None:
+    """set_tf32, and no attention by cuDNN, which makes a plan for every length of the keys: a step's grow."""
+    set_tf32(precision)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def prepare_vqgan(model: VQGAN, device: torch.device, precision: str, *, compiled: bool = False) -> VQGAN:
     """A VQGAN for inference: on the device, its convolutions in this precision; the codebook stays float32.
 
     On a CPU the channels come last in memory, for which its convolutions and norms are written. On a GPU only
     if compiled: else each norm would copy there and back.
     """
-    set_tf32(precision)
+    set_inference(precision)
     model = model.requires_grad_(False).to(device)
-    if compiled or device.type == "cpu":
+    if not compiled and device.type != "cpu":
+        model.memory_format = torch.contiguous_format
+    else:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
     for part in (model.encoder, model.quant_conv, model.post_quant_conv, model.decoder):
         part.to(DTYPES[precision])

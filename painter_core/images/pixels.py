@@ -13,6 +13,14 @@ def to_pixels(batch: np.ndarray | Tensor) -> Tensor:
     return torch.as_tensor(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
+def sent_pixels(batch: np.ndarray, device: torch.device) -> Tensor:
+    """to_pixels() on a device, to which a quarter of the bytes is sent."""
+    whole = torch.from_numpy(np.ascontiguousarray(batch))
+    if device.type == "cuda":
+        whole = whole.pin_memory()
+    return to_pixels(whole.to(device, non_blocking=True))
+
+
 def quantize_pixels(pixels: Tensor) -> Tensor:
     """Float (B, 3, S, S) about [-1, 1] -> uint8 (B, S, S, 3): clipped and truncated, as EasyNLP does."""
     scaled = (pixels.float() + 1.0).mul_(127.5).clamp_(0, 255)

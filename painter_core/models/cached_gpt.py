@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from painter_core.models.compiled_block import CompiledBlock, linear
 from painter_core.models.gpt import GPT
 
 PACKED_FOR_ROWS = 16  # a hint: products of other sizes are right too
@@ -37,10 +38,10 @@ class _Linear:
         return cls(weight, bias, packed)
 
     def __call__(self, x: Tensor) -> Tensor:
-        x = x.to(self.weight.dtype)
         if self.packed:
+            x = x.to(self.weight.dtype)
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
 
 def _can_pack(weight: Tensor) -> bool:
@@ -59,6 +60,15 @@ class _Block:
     widen: _Linear
     narrow: _Linear
 
+    def before_attention(self, x: Tensor) -> Tensor:
+        """Queries, keys and values (B, T, 3 D)."""
+        return self.qkv(self.ln1(x))
+
+    def after_attention(self, x: Tensor, y: Tensor) -> Tensor:
+        """The stream behind the block, of the stream before it and what attention found, (B, T, D) each."""
+        x = x + self.proj(y)
+        return x + self.narrow(F.gelu(self.widen(self.ln2(x))))
+
 
 class CachedGPT:
     """A GPT that samples: prefill of the text once, then one position a step.
@@ -68,42 +78,52 @@ class CachedGPT:
     Args:
         model: in eval mode, on the device; its matrices are copied and not kept.
         dtype: float32 or bfloat16.
-        pack: on a CPU keep weights in the layout of its matrix products; not for torch.compile.
+        pack: on a CPU keep weights in the layout of its matrix products.
+        compiled: steps of one position by torch.compile, region by region (compiled_block.py).
     """
 
-    def __init__(self, model: GPT, dtype: torch.dtype, *, pack: bool = True) -> None:
+    def __init__(self, model: GPT, dtype: torch.dtype, *, pack: bool = True, compiled: bool = False) -> None:
         config = model.config
         self.config, self.dtype = config, dtype
         self.device = model.pos_emb.device
         self._tokens, self._positions = model.tok_emb.weight.detach(), model.pos_emb.detach()
         blocks: Any = model.blocks  # nn.ModuleList forgets what it holds
 
-        def linear(*parts: nn.Linear) -> _Linear:
-            return _Linear.of(list(parts), dtype, pack=pack)
+        def fused(*parts: nn.Linear) -> _Linear:
+            return _Linear.of(list(parts), dtype, pack=pack and not compiled)
 
         self._blocks = [
             _Block(
                 ln1=block.ln1,
-                qkv=linear(block.attn.query, block.attn.key, block.attn.value),
-                proj=linear(block.attn.proj),
+                qkv=fused(block.attn.query, block.attn.key, block.attn.value),
+                proj=fused(block.attn.proj),
                 ln2=block.ln2,
-                widen=linear(block.mlp[0]),
-                narrow=linear(block.mlp[2]),
+                widen=fused(block.mlp[0]),
+                narrow=fused(block.mlp[2]),
             )
             for block in blocks
         ]
-        self._ln_f, self._head = model.ln_f, linear(model.head)
-        self.num_positions = config.block_size - 1  # P: the last code is never an input
+        self._ln_f, self._head = model.ln_f, fused(model.head)
+        # P: the last code is never an input, but kernels read a multiple of 8 positions without a copy
+        self.num_positions = config.block_size
         self._cache = self._new_cache(0)
+        self._steps: list[Any] = [*self._blocks]  # of one position
+        if compiled:
+            self._steps = [CompiledBlock(block) for block in self._blocks]
 
-    def _new_cache(self, batch_size: int) -> Tensor:
-        """Keys and values: (n_layer, 2, B, H, P, D/H)."""
+    def _new_cache(self, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of each layer, (B, H, P, D/H) each: tensors of their own, since torch.compile would
+        copy all of a tensor into whose view a step writes."""
         config = self.config
-        shape = (config.n_layer, 2, batch_size, config.n_head, self.num_positions)
-        return torch.zeros(*shape, config.n_embd // config.n_head, device=self.device, dtype=self.dtype)
+        shape = (batch_size, config.n_head, self.num_positions, config.n_embd // config.n_head)
+
+        def empty() -> Tensor:
+            return torch.zeros(shape, device=self.device, dtype=self.dtype)
+
+        return [(empty(), empty()) for _ in range(config.n_layer)]
 
     def _make_room(self, batch_size: int) -> None:
-        if batch_size != self._cache.shape[2]:
+        if batch_size != len(self._cache[0][0]):
             self._cache = self._new_cache(0)  # frees the old one first
             self._cache = self._new_cache(batch_size)
 
@@ -141,8 +161,8 @@ class CachedGPT:
             codes: (B, L), whole pictures.
         """
         self._make_room(len(text_ids))
-        end = self.num_positions
-        stream = self._stream(torch.cat((text_ids, codes[:, :-1]), 1), slice(0, end), end, None)
+        idx = torch.cat((text_ids, codes[:, :-1]), 1)
+        stream = self._stream(idx, slice(0, idx.shape[1]), idx.shape[1], None)
         for row in stream[:, text_ids.shape[1] - 1 :]:  # (L, D); the logits of all pictures would not fit
             yield self._head(self._ln_f(row))
 
@@ -153,14 +173,14 @@ class CachedGPT:
         """What the last block leaves, (B, T, D)."""
         b, t = idx.shape
         x = F.embedding(idx, self._tokens) + self._positions[:, at]  # (B, T, D)
-        for block, (keys, values) in zip(self._blocks, self._cache, strict=True):  # each (B, H, P, D/H)
-            qkv = block.qkv(block.ln1(x)).view(b, t, 3, self.config.n_head, -1)
+        blocks = self._steps if t == 1 else self._blocks
+        for block, (keys, values) in zip(blocks, self._cache, strict=True):
+            qkv = block.before_attention(x).view(b, t, 3, self.config.n_head, -1)
             q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D/H)
             keys[:, :, at], values[:, :, at] = k, v
             # one new position may see everything that is cached; the text sees itself, causally
             y = F.scaled_dot_product_attention(
                 q, keys[:, :, :end], values[:, :, :end], mask, is_causal=mask is None and t > 1
             )
-            x = x + block.proj(y.transpose(1, 2).reshape(b, t, -1))
-            x = x + block.narrow(F.gelu(block.widen(block.ln2(x))))
+            x = block.after_attention(x, y.transpose(1, 2).reshape(b, t, -1))
         return x

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -250,6 +251,8 @@ class VQGAN(nn.Module):
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
         self.config = config
+        self.memory_format: torch.memory_format | None = None
+        """Layout that encoder and decoder are given, if not the one that comes."""
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quantize = Quantizer(config.codebook_size, config.embed_dim, config.quantizer)
@@ -258,7 +261,10 @@ class VQGAN(nn.Module):
 
     def latents(self, pixels: Tensor) -> Tensor:
         """What the quantizer sees: (B, 3, H, W) pixels in [-1, 1] -> (B, E, h, w)."""
-        return self.quant_conv(self.encoder(pixels.to(self.quant_conv.weight.dtype)))
+        return self.quant_conv(self.encoder(self._laid_out(pixels.to(self.quant_conv.weight.dtype))))
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return x if self.memory_format is None else x.contiguous(memory_format=self.memory_format)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Codes int64 (B, h * w) of pixels (B, 3, H, W) in [-1, 1]; NO_CODE where latents are not finite."""
@@ -269,7 +275,7 @@ class VQGAN(nn.Module):
 
     def decode_latents(self, z_q: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), not clipped, of quantised latents (B, E, h, w)."""
-        return self.decoder(self.post_quant_conv(z_q.to(self.post_quant_conv.weight.dtype)))
+        return self.decoder(self.post_quant_conv(self._laid_out(z_q.to(self.post_quant_conv.weight.dtype))))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), about [-1, 1] but not clipped, of codes (B, h * w)."""

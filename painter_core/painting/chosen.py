@@ -48,18 +48,23 @@ def paint_chosen(
     number, size = max_generated_num, painter.vqgan.config.image_size
     requests = [dataclasses.replace(c, sample=sample) for c in captions for sample in range(number)]
     codes = [np.empty((0, painter.gpt.config.image_len), np.uint16)]
-    pixels = [np.empty((0, size, size, 3), np.uint8)]
+    pixels = np.empty((0, size, size, 3), np.uint8)
     tell = progress or (lambda count: None)
     if decode and not choice.scores:  # then a GPU decodes one batch while it draws the next
+        pixels, done = np.empty((len(requests), size, size, 3), np.uint8), 0
         for found, batch in painter.paint(requests):
             codes.append(found.astype(np.uint16))
-            pixels.append(batch)
+            pixels[done : done + len(batch)] = batch
+            done += len(batch)
             tell(len(batch))
         kept = choice.choose({}, len(captions), number)
-        return Pictures(codes=np.concatenate(codes), pixels=np.concatenate(pixels), kept=kept, scores={})
+        return Pictures(codes=np.concatenate(codes), pixels=pixels, kept=kept, scores={})
     drawn = painter.draw(requests, choice.scores, progress=tell)
     kept = choice.choose(drawn.scores, len(captions), number, best_first=best_first)
     if decode:
-        pixels += painter.pictures(drawn.codes[kept.rows])
+        pixels, done = np.empty((len(kept.rows), size, size, 3), np.uint8), 0
+        for batch in painter.pictures(drawn.codes[kept.rows]):
+            pixels[done : done + len(batch)] = batch
+            done += len(batch)
     scores = {name: values[kept.rows] for name, values in drawn.scores.items()}
-    return Pictures(codes=drawn.codes[kept.rows], pixels=np.concatenate(pixels), kept=kept, scores=scores)
+    return Pictures(codes=drawn.codes[kept.rows], pixels=pixels, kept=kept, scores=scores)

@@ -15,13 +15,14 @@ from typing import Self
 import numpy as np
 import torch
 
-from painter_core.compute.devices import DTYPES, prepare_vqgan, set_tf32
+from painter_core.compute.devices import DTYPES, prepare_vqgan, set_inference
 from painter_core.compute.finite import check_pixels
 from painter_core.compute.memory import kv_cache_bytes, vqgan_most_rows
-from painter_core.compute.pieces import Pieces
+from painter_core.compute.pieces import Pieces, filled
 from painter_core.images.pixels import quantize_pixels
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.models.cached_gpt import CachedGPT
+from painter_core.painting.graphs import Capturer, Graphs, Streams, try_graphs
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
 from painter_core.painting.scores import Score, log_probabilities_untold, sums
 from painter_core.painting.static_sampling import StaticSampler
@@ -69,7 +70,8 @@ class Painter:
         sampling: how codes are drawn.
         seed: seed of the whole run.
         micro_batch_size: pictures a model call; fewer after a GPU ran out of memory.
-        compiled: steps and decoder by torch.compile, on a GPU as CUDA graphs.
+        compiled: the decoder by torch.compile, on a GPU the steps too.
+        graphs: on a GPU, steps as CUDA graphs (graphs.py); auto: if they work here.
         vqgan: VQGAN of the same codes that decodes instead of the model's own.
     """
 
@@ -83,14 +85,17 @@ class Painter:
         seed: int,
         micro_batch_size: int,
         compiled: bool = False,
+        graphs: Graphs = "off",
         vqgan: ModelDirectory | None = None,
     ) -> None:
         self.tokenizer = model.load_tokenizer()
-        self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], pack=not compiled)
+        # on a CPU steps with packed weights are faster than compiled ones, which cannot have them
+        in_regions = compiled and device.type == "cuda"
+        self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], compiled=in_regions)
         decoder = vqgan or model
         self.vqgan = prepare_vqgan(decoder.load_vqgan(), device, precision, compiled=compiled)
         self._vqgan_name = str(decoder.path)
-        self.device, self.precision, self.compiled = device, precision, compiled
+        self.device, self.precision = device, precision
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
         self._sampling_pieces = Pieces(micro_batch_size)
         self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config, device.type))
@@ -100,7 +105,14 @@ class Painter:
         log.info(
             "sampling: %d pictures a batch, %.1f MB of keys and values each", micro_batch_size, cached / 1e6
         )
-        self._beside = torch.cuda.Stream(device) if compiled and device.type == "cuda" else None
+        self._streams = Streams(device) if graphs != "off" and device.type == "cuda" else None
+        set_inference(precision)
+        wanted = graphs if self._streams else "off"
+        self.graphs = try_graphs(wanted, self._try_graphs, precision)
+        """What came of `graphs`."""
+        if not self.graphs.used:
+            self._streams = None
+            self._static.clear()
 
     def variant(self, *, sampling: SamplingConfig | None = None, micro_batch_size: int | None = None) -> Self:
         """The same models with other settings; they share memory and take turns."""
@@ -165,13 +177,14 @@ class Painter:
 
     def _begin_decoding(self, codes: torch.Tensor, rows: int) -> Callable[[], Painted]:
         """Starts decoding, and returns a function that waits for its end."""
-        if self._beside is None:
+        if self._streams is None:
             found, finite = self._pictures(codes)
             check_pixels(finite, self._vqgan_name)
             return lambda: (codes[:rows].cpu().numpy(), found[:rows].cpu().numpy())
-        self._beside.wait_stream(torch.cuda.current_stream())
-        codes.record_stream(self._beside)
-        with torch.cuda.stream(self._beside):
+        beside = self._streams.decoding
+        beside.wait_stream(torch.cuda.current_stream())
+        codes.record_stream(beside)
+        with torch.cuda.stream(beside):
             found, finite = self._pictures(codes)
             copied = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
             copied.copy_(found, non_blocking=True)
@@ -210,8 +223,12 @@ class Painter:
         if log_p is None:
             log_p = torch.empty(len(batch), 0, length, device=self.device)
         with self._lock:
-            set_tf32(self.precision)  # a setting of the whole process, which another painter may have changed
-            return self._sampling_pieces.run(self._sample, ids, drawn, begun, log_p)
+            # settings of the whole process, which another painter may have changed
+            set_inference(self.precision)
+            if self._streams is None:
+                return self._sampling_pieces.run(self._sample, ids, drawn, begun, log_p)
+            with self._streams.for_sampling():
+                return self._sampling_pieces.run(self._sample, ids, drawn, begun, log_p)
 
     def _sample(
         self, ids: torch.Tensor, uniforms: torch.Tensor, start: torch.Tensor, log_p: torch.Tensor
@@ -220,22 +237,54 @@ class Painter:
         rows = self.sampling.rows_per_picture
         begun = start if start.shape[1] else None
         kept = log_p[:, :rows] if log_p.shape[1] else None
-        if not self.compiled:
+        if self._streams is None:
             codes = sample_codes(self.gpt, ids, uniforms, self.sampling, start=begun, log_p=kept)
         else:
-            sampler = self._static_sampler(len(ids), scored=kept is not None)
-            codes = sampler.sample(ids, uniforms, start=begun, log_p=kept)
+            codes = self._sample_by_graphs(ids, uniforms, begun, kept)
         if log_p.shape[1] > rows:
             first = start.shape[1]
             log_p[:, 1, first:] = log_probabilities_untold(self.gpt, codes)[:, first:]
+        return codes
+
+    def _sample_by_graphs(
+        self,
+        ids: torch.Tensor,
+        uniforms: torch.Tensor,
+        start: torch.Tensor | None,
+        log_p: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The same, of a piece that is filled up to the number of rows for which the graphs are."""
+        count, rows = len(ids), max(len(ids), self._sampling_pieces.rows)
+        found = None if log_p is None else filled(log_p, rows)
+        begun = None if start is None else filled(start, rows)
+        sampler = self._static_sampler(rows, scored=log_p is not None)
+        codes = sampler.sample(filled(ids, rows), filled(uniforms, rows), start=begun, log_p=found)[:count]
+        if log_p is not None and found is not None:
+            log_p.copy_(found[:count])
         return codes
 
     def _static_sampler(self, pictures: int, *, scored: bool) -> StaticSampler:
         key = (pictures, self.sampling, scored)
         if key not in self._static:
             self._static.clear()  # for larger pieces, which did not fit, or for other settings
-            self._static[key] = StaticSampler(self.gpt, self.sampling, pictures, compiled=True, scored=scored)
+            capture = Capturer(self._streams.sampling) if self._streams else None
+            self._static[key] = StaticSampler(
+                self.gpt, self.sampling, pictures, scored=scored, capture=capture
+            )
         return self._static[key]
+
+    @torch.inference_mode()
+    def _try_graphs(self) -> float:
+        """Samples a batch of empty captions by graphs; how far one of their steps is from the plain one."""
+        config, rows = self.gpt.config, self.micro_batch_size
+        ids = torch.full((rows, config.text_len), config.codebook_size, device=self.device)
+        uniforms = torch.full((rows, config.image_len), 0.5, device=self.device)
+        nothing = torch.empty(rows, 0, config.image_len, device=self.device)
+        assert self._streams is not None
+        with self._streams.for_sampling():
+            self._sampling_pieces.run(self._sample, ids, uniforms, ids[:, :0], nothing)
+            fitting = self._sampling_pieces.rows
+            return self._static_sampler(fitting, scored=False).distance(ids[:fitting])
 
     @torch.inference_mode()
     def decode(self, codes: torch.Tensor) -> torch.Tensor:

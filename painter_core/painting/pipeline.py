@@ -2,9 +2,10 @@
 
 import base64
 import io
+import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,10 +18,13 @@ from painter_core.model_files import zoo
 from painter_core.model_files.caption_dropout import warn_of_gain
 from painter_core.model_files.open import open_model
 from painter_core.painting.chosen import Pictures, paint_chosen
+from painter_core.painting.graphs import Graphs
 from painter_core.painting.painter import CPU_ROWS, GPU_ROWS, Painter, Request
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.scores import ChoiceConfig
 from painter_core.painting.starting import SHARE, start_codes, start_rows
+
+log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -174,6 +178,8 @@ def pipeline(
     device: str | torch.device = "auto",
     precision: Precision = "auto",
     micro_batch_size: int | None = None,
+    compile: bool = False,
+    graphs: Graphs = "auto",
 ) -> Pipeline:
     """A model ready to paint, as EasyNLP's pipeline() makes it.
 
@@ -193,19 +199,28 @@ def pipeline(
         precision: auto is bf16 on a GPU and on a CPU with AMX, else fp32.
         micro_batch_size: pictures a model call, the last one filled up; by default all of a call's, at most
             256 on a GPU, 64 on a CPU, fewer where memory is short.
+        compile: the decoder, and on a GPU the sampling's steps, by torch.compile.
+        graphs: CUDA graphs of the sampling's steps; auto: on a GPU, if they work there.
 
     Raises:
         ValueError: no such model, or a wrong argument.
+        RuntimeError: graphs are on, and do not work here.
     """
+    if graphs not in get_args(Graphs):
+        raise ValueError(f"graphs: got {graphs!r}, expected one of {', '.join(get_args(Graphs))}")
     for argument, value in (("max_generated_num", max_generated_num), ("micro_batch_size", micro_batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{argument}: got {value}, expected 1 or more")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     gpu = torch.device(device).type == "cuda"
+    if graphs == "on" and not gpu:
+        raise ValueError(f"graphs on: only GPUs have CUDA graphs, and the device is {device}")
     choice = ChoiceConfig(keep_best=keep_best, rank_by=rank_by, score_columns=scores)
     choice.check(max_generated_num)
-    model, found = open_model(_model_name(task_or_model, model_path)), painting_precision(precision, gpu=gpu)
+    bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    found = painting_precision(precision, gpu=gpu, bf16=bf16)
+    model = open_model(_model_name(task_or_model, model_path))
     if "gain" in choice.scores:
         warn_of_gain(model)
     painter = Painter(
@@ -217,7 +232,11 @@ def pipeline(
         ),
         seed=seed,
         micro_batch_size=micro_batch_size or 1,
+        compiled=compile,
+        graphs=graphs,
     )
+    if painter.graphs.reason:
+        log.warning("CUDA graphs off: %s; painting is 2 to 3 times slower", painter.graphs.reason)
     most = None if micro_batch_size else _most_rows(painter, gpu=gpu)
     return Pipeline(painter, max_generated_num=max_generated_num, choice=choice, most_rows=most)
 

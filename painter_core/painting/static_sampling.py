@@ -1,10 +1,12 @@
-"""Sampling by steps whose shapes and addresses never change: compiled, and on a GPU each one CUDA graph.
+"""Sampling by steps whose shapes and addresses never change, so that a GPU can play each as one CUDA graph.
 
 It draws what sampling.sample_codes draws. There a GPU waits for the host, which launches some two hundred
 small kernels a step; here a step is one launch. The cache is read in buckets: up to the next multiple of
 BUCKET positions instead of all of them, with one graph a bucket.
 """
 
+import functools
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,17 +24,7 @@ from painter_core.painting.sampling import (
 from painter_core.painting.scores import log_probabilities
 
 BUCKET = 32  # positions
-# of the step: buckets (32 of 1,024 codes), times the numbers of pictures after a GPU ran out of memory
-MOST_VERSIONS = 512
-WARM_UP = 3  # runs before a capture, in which libraries allocate what they need
-
-
-def _compiled(step: Callable[[int], None]) -> Callable[[int], None]:
-    """A step that is compiled for each bucket; an error, instead of a slow step, if that cannot be done."""
-    # torch gives up on a function after eight versions: that is f16_16384's eight buckets of one sampler
-    torch._dynamo.config.recompile_limit = MOST_VERSIONS
-    torch._dynamo.config.accumulated_recompile_limit = MOST_VERSIONS
-    return torch.compile(step, dynamic=False, fullgraph=True)
+Capture = Callable[[Callable[[], object], Callable[[], object]], Callable[[], None]]
 
 
 class StaticSampler:
@@ -42,14 +34,21 @@ class StaticSampler:
         model: its cache is overwritten; nobody else may use it.
         config: how codes are drawn.
         pictures: B.
-        compiled: steps by torch.compile; on a GPU they are captured in any case.
         scored: whether log p of the codes is kept.
+        capture: makes of a step (and of what is to be done before each run of it) its graph's replay
+            (graphs.py); without it the steps run as they are.
     """
 
     def __init__(
-        self, model: CachedGPT, config: SamplingConfig, pictures: int, *, compiled: bool, scored: bool = False
+        self,
+        model: CachedGPT,
+        config: SamplingConfig,
+        pictures: int,
+        *,
+        scored: bool = False,
+        capture: Capture | None = None,
     ) -> None:
-        self._model, self._config = model, config
+        self._model, self._config, self._capture = model, config, capture
         shape = (pictures, model.config.image_len)
         self._codes = torch.zeros(shape, dtype=torch.int64, device=model.device)
         self._uniforms = torch.zeros(shape, device=model.device)
@@ -59,8 +58,7 @@ class StaticSampler:
         self._logits = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self._position = torch.zeros(1, dtype=torch.int64, device=model.device)
         self._sound = torch.ones((), dtype=torch.bool, device=model.device)
-        self._step = _compiled(self._plain_step) if compiled else self._plain_step
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._replays: dict[int, Callable[[], None]] = {}
 
     @torch.inference_mode()
     def sample(
@@ -77,8 +75,8 @@ class StaticSampler:
         self._uniforms.copy_(uniforms)
         rows = rows_of_text(text_ids, self._config, self._model.config.codebook_size, start)
         self._logits.copy_(self._model.prefill(rows))
-        if self._model.device.type == "cuda" and not self._graphs:
-            self._capture_all()
+        if self._capture is not None and not self._replays:
+            self._capture_all(self._capture)
             self._logits.copy_(self._model.prefill(rows))
         self._sound.fill_(True)
         first = rows.shape[1]
@@ -86,11 +84,7 @@ class StaticSampler:
             self._codes[:, : start.shape[1]] = start
         self._position.fill_(first)
         for position in range(first, text_len + length - 1):
-            end = self._end(position)
-            if end in self._graphs:
-                self._graphs[end].replay()
-            else:
-                self._step(end)
+            self._play(self._end(position))
         self._draw()
         if not self._sound:
             raise RuntimeError(NOT_SOUND)
@@ -113,29 +107,39 @@ class StaticSampler:
             self._log_p.index_copy_(2, column, log_probabilities(self._logits, drawn)[:, :, None])
         return drawn
 
-    def _plain_step(self, end: int) -> None:
+    def _step(self, end: int) -> None:
         """Draws a code, and computes the logits of the next."""
         rows = self._draw().repeat(self._config.rows_per_picture)
         self._logits.copy_(self._model.static_step(rows, self._position, end))
         self._position.add_(1)
 
-    def _capture_all(self) -> None:
-        """Captures a graph a bucket; the next prefill overwrites what that leaves in logits, codes, cache."""
-        first, length = self._model.config.text_len, self._model.config.image_len
-        for end in sorted({self._end(p) for p in range(first, first + length - 1)}):
-            self._graphs[end] = self._capture(end)
-
-    def _capture(self, end: int) -> torch.cuda.CUDAGraph:
-        first = max(end - BUCKET, self._model.config.text_len)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                self._position.fill_(first)
-                self._step(end)
-        torch.cuda.current_stream().wait_stream(side)
-        self._position.fill_(first)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+    def _play(self, end: int) -> None:
+        if end in self._replays:
+            self._replays[end]()
+        else:
             self._step(end)
-        return graph
+
+    def _capture_all(self, capture: Capture) -> None:
+        """Captures a graph a bucket; the next prefill overwrites what that leaves in logits, codes, cache."""
+        text_len, length = self._model.config.text_len, self._model.config.image_len
+        for end in sorted({self._end(p) for p in range(text_len, text_len + length - 1)}):
+            first = max(end - BUCKET, text_len)
+            self._replays[end] = capture(
+                functools.partial(self._step, end), functools.partial(self._position.fill_, first)
+            )
+
+    @torch.inference_mode()
+    def distance(self, text_ids: Tensor) -> float:
+        """How far the logits of a step are from those of the plain one, both after the same code, as a share
+        of the largest logit; inf if they are not finite. The graphs must have been captured."""
+        rows = rows_of_text(text_ids, self._config, self._model.config.codebook_size)
+        first = self._model.config.text_len
+        self._logits.copy_(self._model.prefill(rows))
+        self._uniforms.fill_(0.5)
+        self._position.fill_(first)
+        self._play(self._end(first))
+        found, drawn = self._logits.float(), self._codes[:, 0]
+        self._model.prefill(rows)
+        expected = self._model.step(drawn.repeat(self._config.rows_per_picture), first).float()
+        off = float((found - expected).abs().max() / expected.abs().max())
+        return off if math.isfinite(off) else math.inf

@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from painter_core.runs.steps import Parts, Step, run_here
+from painter_core.compute.gpu import gpu_problem
+from painter_core.runs.steps import Actors, Parts, Step, run_here
 from painter_core.tables.parquet import parquet_bytes
 from painter_core.tables.plan import Plan
 from painter_core.tables.reader import UnitReader
@@ -58,6 +59,22 @@ def run_sample(
         size * share / 1e6,
     )
     return size * share
+
+
+def on_this_node(steps: Sequence[Step]) -> list[Step]:
+    """The steps for this process, which may have no GPU where the workers have one: then on the CPU."""
+    why = gpu_problem()
+    if not why:
+        return list(steps)
+    log.info("dry run: this process has no GPU, so the sample is computed on its CPU, slower than in the run")
+    without = {"gpu": False, "graphs": "off"}
+    found: list[Step] = []
+    for step in steps:
+        if isinstance(step, Actors):
+            changed = {name: value for name, value in without.items() if name in step.arguments}
+            step = dataclasses.replace(step, arguments=step.arguments | changed)
+        found.append(step)
+    return found
 
 
 def _first_rows(units: list[Unit]) -> Iterator[Unit]:

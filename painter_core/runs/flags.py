@@ -119,7 +119,10 @@ class ModelFlags:
     """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU,
     but when painting bf16 on CPUs with AMX. Stated in the log and in the manifest."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of the model, on a GPU also CUDA graphs of the sampling; auto: off."""
+    """torch.compile of the model; auto: off."""
+    graphs: Literal["auto", "on", "off"] = "auto"
+    """CUDA graphs of the sampling's steps, with which a GPU waits less; auto: on a GPU, if they work there.
+    What came of it is in the log, the commit records and the manifest."""
 
     def __post_init__(self) -> None:
         check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)

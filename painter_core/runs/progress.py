@@ -43,6 +43,7 @@ class Progress:
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._line = self._added = time.monotonic()
+        self._told: set[str] = set()
 
     @contextmanager
     def of(self, units: list[Unit], files: list[InputFile]) -> Iterator[None]:
@@ -90,6 +91,7 @@ class Progress:
         del self._left[record["unit"]]
         self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
         self._rejected.update(json.loads(record["rejected"]))
+        self._tell(record.get("computed", ""))
         rows = self._counts["rows_in"]
         if rows < BREAKER_ROWS or rows - record["rows_in"] >= BREAKER_ROWS:
             return
@@ -101,6 +103,16 @@ class Progress:
                 f"{count:,} of the first {rows:,} rows were rejected as {reason}: this is not your data, or "
                 f"not these columns; see {self._rejects}. When that is mended, submit again: these units are "
                 "done anew",
+            )
+
+    def _tell(self, computed: str) -> None:
+        """Says once how a worker's model computes, if it could not compute as it should."""
+        if not computed or computed in self._told:
+            return
+        self._told.add(computed)
+        if reason := json.loads(computed).get("reason"):
+            log.warning(
+                "CUDA graphs off on a worker: %s; painting is 2 to 3 times slower; run make gpu-check", reason
             )
 
     def log(self, seconds: float, *, now: bool = False) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from painter_core.compute.cpus import usable_cpus
 from painter_core.compute.devices import resolve_training_precision
+from painter_core.compute.gpu import PRETENDED, gpu_problem
 from painter_core.errors import Stop
 from painter_core.files.storage import filesystem, is_local, join, read_json, remove, write_bytes
 from painter_core.runs.cluster import Cluster, wanted_workers
@@ -166,7 +167,13 @@ def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:
 
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
-    if device.type == "cpu":
+    if device.type == "cuda" and PRETENDED:
+        device = torch.device("cpu")
+    if device.type == "cuda":
+        if why := gpu_problem():
+            raise RuntimeError(why)
+        torch.cuda.set_device(device)
+    else:
         torch.set_num_threads(threads_of_a_worker(context.get_local_world_size()))
     return Worker(
         rank=context.get_world_rank(),

@@ -11,7 +11,7 @@ from painter_core.files.faults import failpoint
 from painter_core.files.storage import absolute, filesystem, redact
 from painter_core.runs import preflight
 from painter_core.runs.cluster import Cluster
-from painter_core.runs.dry_run import run_sample
+from painter_core.runs.dry_run import on_this_node, run_sample
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.runs.place import Kind, Place
 from painter_core.runs.progress import Progress, check_ceiling, drop_what_broke
@@ -63,6 +63,8 @@ class TableJob:
     """Bytes of one such picture, decoded."""
     gpu_rows: int = 128
     """Rows of a GPU's micro-batch."""
+    large_units: bool = False
+    """Whether units are large where a GPU computes."""
     cpu_rows: int = CPU_ROWS
     """Rows of a CPU's micro-batch, in a table that is large enough."""
     reads: tuple[str, ...] = ()
@@ -138,6 +140,7 @@ class TableRun:
             limit=flags.limit,
             pictures_a_row=job.pictures_a_row,
             picture_bytes=job.picture_bytes,
+            large=job.large_units and self.resources.uses_gpu,
         )
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")
@@ -206,7 +209,8 @@ class TableRun:
         """
         if self.job.flags.dry_run and self.pending:
             workers = self.resources.model_workers().most
-            needed = run_sample(self.plan, self.reader, steps, parts, num_workers=workers)
+            here = on_this_node(steps) if self.resources.uses_gpu else steps
+            needed = run_sample(self.plan, self.reader, here, parts, num_workers=workers)
             preflight.check_space(self.job.outputs_flag, self.directory.url, needed)
             log.info("dry run: nothing written; fingerprint %s", self.plan.fingerprint[:16])
         elif self.writes:

@@ -27,6 +27,7 @@ from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.vqgan import VQGAN
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
+from painter_core.runs.gpus import find_gpus
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -96,10 +97,12 @@ class EncodePictures:
     precision: str
     micro_batch_size: int
     compiled: bool = False
+    gpu: bool = False
+    """Whether Ray gives the worker a GPU."""
     _device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
-        self._device = worker_device()
+        self._device = worker_device(gpu=self.gpu)
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         opened = open_model(self.vqgan)
         model = opened.load_vqgan()
@@ -149,9 +152,8 @@ def table_job(
     config: PrecomputeConfig, model: ModelDirectory, cluster: Cluster, *, outputs_flag: str = "--outputs"
 ) -> TableJob:
     """The job that makes a codes table; ValueError if the VQGAN does not fit the flags."""
-    settings = model_settings(
-        config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)
-    )
+    gpus = find_gpus(config.model, cluster)
+    settings = model_settings(config.model.precision, config.model.compile, gpu=gpus.used, bf16=gpus.bf16)
     made_by = identity(config, model)
     assert model.vqgan is not None
     return TableJob(
@@ -190,6 +192,7 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
         "precision": job.settings["precision"],
         "compiled": job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
+        "gpu": table.resources.uses_gpu,
     }
     table.execute(
         Tasks(operator=config.decoder(model.vqgan.image_size)),

@@ -1,5 +1,6 @@
 """The end of a table: sums over all commit records, the single file, manifest.json; and reading it."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -55,6 +56,7 @@ def finish(
         "identity": plan.identity,
         "settings": plan.settings,
         **_sums(records),
+        **_computed(records),
         "parts": [
             {
                 "name": part_name(r["unit"]),
@@ -95,6 +97,14 @@ def _sums(records: list[dict[str, Any]]) -> dict[str, Any]:
         "rejected": dict(rejected),
         "warnings": dict(warnings),
     }
+
+
+def _computed(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the model computed, where that was decided on its worker: each way, and of how many units."""
+    ways = Counter(json.dumps(r["computed"], sort_keys=True) for r in records if "computed" in r)
+    if not ways:
+        return {}
+    return {"computed": [json.loads(way) | {"units": units} for way, units in sorted(ways.items())]}
 
 
 def _check_sizes(directory: RunDirectory, parts: list[dict[str, Any]]) -> None:

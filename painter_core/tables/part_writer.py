@@ -57,8 +57,10 @@ class PartWriter:
             "sha256": sha256(data),
             "model_s": round(float(row.payload.get("model_s", 0)), 3),
         }
+        if "computed" in row.payload:
+            record["computed"] = json.loads(row.payload["computed"])
         record["write_s"] = round(time.monotonic() - began, 3)
         self.directory.write_json(seal(record), "_run", "commits", f"{row.unit:06d}.json")
         failpoint("unit_committed", unit=row.unit)
         counted = {"unit": row.unit, "rows_in": row.rows_in, "rows_out": rows_out}
-        return counted | {"rejected": json.dumps(rejected)}
+        return counted | {"rejected": json.dumps(rejected), "computed": str(row.payload.get("computed", ""))}

@@ -23,6 +23,10 @@ from painter_core.tables.tsv import open_tsv
 from painter_core.tables.tsv_head import tsv_start
 
 UNIT_ROWS = 512
+GPU_UNIT_ROWS = (
+    2048  # where a GPU paints: it decodes one batch beside the next, and stands still between units
+)
+UNITS_OF_A_GPU_TABLE = 8
 UNIT_BYTES = 256 * 2**20  # of encoded rows: units of large pictures have fewer rows
 UNITS_OF_A_SMALL_TABLE = 32  # a table of fewer rows than 32 x 512 is cut finer, so that actors do not idle
 SPREAD_UNITS = 8  # into which a table can be cut, if model calls on a CPU are to be large
@@ -73,6 +77,7 @@ def plan_units(
     limit: int | None,
     pictures_a_row: int = 1,
     picture_bytes: int = 0,
+    large: bool = False,
 ) -> list[Unit]:
     """Cuts the files into units, in order.
 
@@ -85,6 +90,7 @@ def plan_units(
         limit: rows that are planned at most.
         pictures_a_row: that are made of a row.
         picture_bytes: of one such picture, decoded.
+        large: units of 2,048 rows and twice the bytes, and an eighth of a small table.
 
     Raises:
         ValueError: a file cannot be read, or lacks a column.
@@ -95,6 +101,7 @@ def plan_units(
         limit=limit,
         pictures_a_row=pictures_a_row,
         picture_bytes=picture_bytes,
+        large=large,
     )
 
 
@@ -117,12 +124,13 @@ def cut_units(
     limit: int | None,
     pictures_a_row: int = 1,
     picture_bytes: int = 0,
+    large: bool = False,
 ) -> list[Unit]:
     """The units of plan_units(), of what find_slices() found."""
     remaining = planned_rows(slices, limit)
     if remaining == 0:
         return []
-    size = _unit_size(remaining, micro_batch_size, pictures_a_row, picture_bytes)
+    size = _unit_size(remaining, micro_batch_size, pictures_a_row, picture_bytes, large=large)
     units: list[Unit] = []
     for number, slice_ in enumerate(slices):
         for found in slice_.cut(size):
@@ -134,12 +142,15 @@ def cut_units(
     return units
 
 
-def _unit_size(rows: int, micro_batch_size: int, pictures_a_row: int, picture_bytes: int) -> _Rows:
+def _unit_size(
+    rows: int, micro_batch_size: int, pictures_a_row: int, picture_bytes: int, *, large: bool
+) -> _Rows:
     """How many rows a unit has in a table of so many."""
-    most = max(UNIT_ROWS // pictures_a_row, micro_batch_size)
+    unit_rows, units = (GPU_UNIT_ROWS, UNITS_OF_A_GPU_TABLE) if large else (UNIT_ROWS, UNITS_OF_A_SMALL_TABLE)
+    most = max(unit_rows // pictures_a_row, micro_batch_size)
     if picture_bytes:
-        most = max(min(most, UNIT_BYTES // (pictures_a_row * picture_bytes)), 1)
-    wanted = min(-(-rows // UNITS_OF_A_SMALL_TABLE), most)
+        most = max(min(most, (1 + large) * UNIT_BYTES // (pictures_a_row * picture_bytes)), 1)
+    wanted = min(-(-rows // units), most)
     step = _step(micro_batch_size, pictures_a_row)
     if step <= most:
         return _Rows(step=step, most=min(-(-wanted // step), most // step) * step)

@@ -16,6 +16,7 @@ from painter_core.compute.devices import autocast
 from painter_core.models.gpt import GPT, INIT_STD, GPTConfig
 from painter_core.training.data_order import rank_share
 from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.optimizers import can_skip_on_device, step_if_finite
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import whole_tensor
 from painter_core.training.worker import Worker
@@ -82,8 +83,12 @@ def train_step(
             # DistributedDataParallel averages over ranks; world_size makes it the sum
             (loss * (worker.world_size / num_codes)).backward()
         total += loss.detach()
-    mean = float(worker.total(total)) / num_codes
-    norm = float(whole_tensor(nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)))
+    total = worker.total(total)
+    found = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    if worker.device.type == "cuda" and can_skip_on_device(optimizers, found):
+        step_if_finite(optimizers, total, found)  # the GPU goes on while the host waits for the loss below
+        return float(total) / num_codes, float(found)
+    mean, norm = float(total) / num_codes, float(whole_tensor(found))
     for optimizer in optimizers:
         if np.isfinite(mean) and np.isfinite(norm):
             optimizer.step()

@@ -65,6 +65,9 @@ class TrainConfig:
     gradient_accumulation_steps: int = 1
     """Forward passes an update; global batch = micro_batch_size x workers (the most, of MIN,MAX) x this. With
     fewer workers each does more passes."""
+    batch_size: int | None = None
+    """Global batch: samples an update, of all workers together, in as many forward passes as
+    --micro-batch-size makes of them; instead of --gradient-accumulation-steps."""
     activation_checkpointing: bool = False
     """Keep no activations of the blocks but compute them again in the backward pass: less memory, about a
     third more work, the same weights."""
@@ -92,6 +95,12 @@ class TrainConfig:
         check_range("--caption-dropout", self.caption_dropout, 0, 0.99)
         check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
         check_range("--gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65536)
+        check_range("--batch-size", self.batch_size, 1, 2**31 - 1)
+        if self.batch_size is not None and self.gradient_accumulation_steps > 1:
+            raise ValueError(
+                f"--batch-size {self.batch_size}: says already how many samples an update has; leave "
+                "--gradient-accumulation-steps out"
+            )
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         if self.parallel == "fsdp" and self.optimizer == "muon":
             raise ValueError(
@@ -110,6 +119,10 @@ class TrainConfig:
                 f"--{given[0].replace('_', '-')}: means nothing beside "
                 "--pretrained-model-name-or-path, whose geometry and vocabulary are taken; leave it out"
             )
+
+    def global_batch_size(self, num_workers: int) -> int:
+        """Samples an update."""
+        return self.batch_size or self.micro_batch_size * num_workers * self.gradient_accumulation_steps
 
     def new_gpt(self, *, text_vocab_size: int, codebook_size: int, image_len: int) -> GPTConfig:
         """Geometry of a model trained from scratch."""

@@ -48,6 +48,22 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
     return [muon, adamw]
 
 
+def can_skip_on_device(optimizers: list[torch.optim.Optimizer], norm: Tensor) -> bool:
+    """Whether a step can be left out without the host's word: by fused AdamW, of weights in one piece."""
+    return type(norm) is Tensor and all(isinstance(o, torch.optim.AdamW) for o in optimizers)
+
+
+def step_if_finite(optimizers: list[torch.optim.Optimizer], loss: Tensor, norm: Tensor) -> None:
+    """Updates the weights, and clears the gradients; weights and moments stay as they are if the loss or the
+    gradient norm, both (), is not finite. The device decides, and nobody waits for it."""
+    spoilt = (~(loss.isfinite() & norm.isfinite())).float()
+    for optimizer in optimizers:
+        optimizer.found_inf = spoilt  # type: ignore[attr-defined]  # as torch's GradScaler hands it on
+        optimizer.step()
+        del optimizer.found_inf  # type: ignore[attr-defined]
+        optimizer.zero_grad(set_to_none=True)
+
+
 def set_learning_rate(optimizers: list[torch.optim.Optimizer], learning_rate: float) -> None:
     """Sets the learning rate of the next update."""
     for optimizer in optimizers:

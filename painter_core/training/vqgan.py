@@ -12,11 +12,12 @@ import math
 
 import numpy as np
 import torch
+import torch._functorch.config as functorch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from painter_core.compute.devices import autocast
-from painter_core.images.pixels import to_pixels
+from painter_core.images.pixels import sent_pixels
 from painter_core.model_files.directory import DECODER
 from painter_core.models.discriminator import PatchDiscriminator
 from painter_core.models.perceptual import PerceptualDistance
@@ -38,9 +39,11 @@ class Autoencoder(nn.Module):
         self.vqgan = vqgan
         if compiled:
             # the adaptive weight goes through the decoder's backward pass more than once
-            torch._functorch.config.donated_buffer = False
-        self._encode = torch.compile(vqgan.latents) if compiled else vqgan.latents
-        self._decode = torch.compile(vqgan.decode_latents) if compiled else vqgan.decode_latents
+            functorch.donated_buffer = False
+        self._encode = torch.compile(vqgan.latents, dynamic=False) if compiled else vqgan.latents
+        self._decode = (
+            torch.compile(vqgan.decode_latents, dynamic=False) if compiled else vqgan.decode_latents
+        )
 
     def forward(self, pixels: Tensor, quantized: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Reconstruction (B, 3, S, S), codebook loss, latents (N, E) and codes (N,), all float32 or int64."""
@@ -135,9 +138,9 @@ class VQGANTrainer:
         """Sets the entries to latents of pictures uint8 (n, S, S, 3), the same ones on every rank."""
         latents = []
         for start in range(0, len(pictures), self.config.micro_batch_size):
-            pixels = to_pixels(pictures[start : start + self.config.micro_batch_size])
+            batch = pictures[start : start + self.config.micro_batch_size]
             with autocast(self.worker.device, self.worker.precision):
-                z = self.vqgan.latents(pixels.to(self.worker.device).contiguous())
+                z = self.vqgan.latents(sent_pixels(batch, self.worker.device).contiguous())
             latents.append(z.permute(0, 2, 3, 1).flatten(0, 2).float())  # (B * h * w, E)
         self.care.lay_out(torch.cat(latents), self.step)
 
@@ -148,7 +151,7 @@ class VQGANTrainer:
             Losses and gradient norms, the discriminator's too. If one is not finite no weight was changed.
         """
         config, worker = self.config, self.worker
-        pixels = to_pixels(pictures).to(worker.device).contiguous()
+        pixels = sent_pixels(pictures, worker.device).contiguous()
         quantized = bool(config.vqgan) or self.step >= config.quantize_after
         for group in self.optimizer.param_groups + self.disc_optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step)
@@ -164,7 +167,9 @@ class VQGANTrainer:
         )
         if self.step >= config.disc_start:
             values |= self._discriminator_gradients(pixels, rec.detach())
-        found = {name: float(value.detach()) for name, value in values.items()}
+        # all of them at once: a GPU is waited for once
+        numbers = torch.stack([value.detach().float() for value in values.values()]).tolist()
+        found = dict(zip(values, numbers, strict=True))
         if not np.isfinite(list(found.values())).all():
             return found
         self.optimizer.step()

@@ -5,7 +5,7 @@ import torch
 
 from painter_core.compute.finite import codes_on_host
 from painter_core.compute.memory import vqgan_most_rows
-from painter_core.images.pixels import to_pixels, to_uint8
+from painter_core.images.pixels import sent_pixels, to_uint8
 from painter_core.models.vqgan import VQGAN
 
 
@@ -21,7 +21,7 @@ def validate(vqgan: VQGAN, pictures: np.ndarray, batch_size: int = 32) -> dict[s
     errors, squares, counts = [], [], np.zeros(vqgan.config.codebook_size, np.int64)
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
-        codes = vqgan.encode(to_pixels(batch).to(device))
+        codes = vqgan.encode(sent_pixels(batch, device))
         counts += np.bincount(codes_on_host(codes, "training").ravel(), minlength=len(counts))
         error = to_uint8(vqgan.decode(codes)).astype(np.float64) - batch
         errors.append(np.abs(error).mean(axis=(1, 2, 3)) / 127.5)
@@ -39,5 +39,5 @@ def contact_sheet(vqgan: VQGAN, pictures: np.ndarray) -> np.ndarray:
     """Originals above reconstructions, uint8 (2 S, n S, 3)."""
     device = vqgan.quantize.embedding.weight.device
     with torch.inference_mode():
-        rec = to_uint8(vqgan.decode(vqgan.encode(to_pixels(pictures).to(device))))
+        rec = to_uint8(vqgan.decode(vqgan.encode(sent_pixels(pictures, device))))
     return np.concatenate([np.concatenate(list(row), axis=1) for row in (pictures, rec)])

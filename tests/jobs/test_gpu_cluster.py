@@ -1,6 +1,7 @@
 """Jobs on a cluster that says it has a GPU: the operators' other resources, not the GPU's arithmetic.
 
-Ray believes the number that a node is started with; torch finds no GPU, so its workers compute on the CPU.
+Ray believes the number that a node is started with. torch finds no GPU, which is an error that the driver
+shows before any work; PAINTER_PRETEND_GPU lets the workers compute on the CPU instead.
 """
 
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests.support.jobs import ROOT, Jobs, table_bytes
 
@@ -30,17 +32,18 @@ sys.exit(code)
 COMPUTED = ("--precision", "fp32", "--micro-batch-size", "16")
 
 
-def run_with_gpu(jobs: Jobs, name: str, *flags: object) -> str:
+def run_with_gpu(jobs: Jobs, name: str, *flags: object, code: int = 0, pretended: bool = True) -> str:
     """What a job printed that ran on a cluster of its own, of one node with one GPU."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
     clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PAINTER_CACHE": str(jobs.cache)}
+    clean |= {"PAINTER_PRETEND_GPU": "1"} if pretended else {}
     done = subprocess.run(
         [sys.executable, "-c", CLUSTER, ROOT / "jobs" / f"{name}.py", *map(str, flags)],
         env=clean, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
         check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == code, done.stdout
     return done.stdout
 
 
@@ -61,3 +64,13 @@ def test_precompute_and_generate(
     jobs.run("generate", *painted, "--outputs", tmp_path / "cpu")
     assert table_bytes(tmp_path / "gpu") == table_bytes(tmp_path / "cpu")
     assert sum(pq.read_metadata(p).num_rows for p in (tmp_path / "gpu").glob("*.parquet")) == 40
+
+
+@pytest.mark.slow
+def test_a_gpu_that_torch_cannot_use(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path) -> None:
+    made = ("--tables", pairs, "--vqgan", tiny_vqgan, *COMPUTED, "--outputs", tmp_path / "codes")
+    printed = run_with_gpu(jobs, "precompute_codes", *made, code=2, pretended=False)
+    for part in ("has a GPU, but torch cannot use", f"torch {torch.__version__}", "driver", "CUDA"):
+        assert part in printed
+    assert not (tmp_path / "codes").exists()
+    run_with_gpu(jobs, "precompute_codes", *made, "--gpus-per-actor", "0", pretended=False)

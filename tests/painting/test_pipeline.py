@@ -92,6 +92,8 @@ def test_texts_that_cannot_be_painted(paint: Pipeline, texts: list, message: str
         ({"max_generated_num": 0}, "max_generated_num: got 0"),
         ({"micro_batch_size": 0}, "micro_batch_size: got 0"),
         ({"top_k": -1}, "top-k: got -1"),
+        ({"graphs": "perhaps"}, "graphs: got 'perhaps', expected one of auto, on, off"),
+        ({"graphs": "on", "device": "cpu"}, "graphs on: only GPUs"),
     ],
 )
 def test_bad_arguments(model: str, arguments: dict, message: str) -> None:

@@ -79,6 +79,6 @@ def test_damaged_weights_are_an_error(value: float, guidance_scale: float, stati
     text, uniforms = torch.full((2, 4), 40), torch.zeros(2, 9)
     config = SamplingConfig(guidance_scale=guidance_scale, temperature=1e-6)
     cached = CachedGPT(model, torch.float32)
-    sampler = StaticSampler(cached, config, 2, compiled=False)
+    sampler = StaticSampler(cached, config, 2)
     with pytest.raises(RuntimeError, match="not finite"):
         sampler.sample(text, uniforms) if static else sample_codes(cached, text, uniforms, config)

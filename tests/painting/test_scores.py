@@ -81,7 +81,7 @@ def test_static_steps_keep_the_same_scores(config: SamplingConfig) -> None:
     text, uniforms = long_inputs(3, 1)
     shape = (3, config.rows_per_picture, LONG.image_len)
     plain, static = torch.zeros(shape), torch.zeros(shape)
-    sampler = StaticSampler(formula_gpt(LONG), config, 3, compiled=False, scored=True)
+    sampler = StaticSampler(formula_gpt(LONG), config, 3, scored=True)
     codes = sample_codes(formula_gpt(LONG), text, uniforms, config, log_p=plain)
     assert torch.equal(sampler.sample(text, uniforms, log_p=static), codes)
     torch.testing.assert_close(static, plain, atol=1e-5, rtol=1e-5)

@@ -25,7 +25,7 @@ def test_the_rest_is_drawn_behind_what_is_kept(config: SamplingConfig) -> None:
     assert torch.equal(codes[:, :FIRST], start)
     assert (log_p[:, :, :FIRST] == 0).all()
     assert (log_p[:, :, FIRST:] < 0).all()
-    sampler = StaticSampler(formula_gpt(LONG), config, 3, compiled=False, scored=True)
+    sampler = StaticSampler(formula_gpt(LONG), config, 3, scored=True)
     sampler.sample(text.flip(0), uniforms)  # leaves other codes
     assert torch.equal(sampler.sample(text, uniforms, start=start, log_p=static_log_p), codes)
     torch.testing.assert_close(static_log_p, log_p, atol=1e-5, rtol=1e-5)

@@ -10,7 +10,6 @@ from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
 from painter_core.painting.static_sampling import BUCKET, StaticSampler
 from tests.golden.formula import fill
-from tests.support.jobs import compiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,13 +19,13 @@ LONG = GPTConfig(
 GUIDED = SamplingConfig(top_k=10, guidance_scale=3.0)
 
 
-def formula_gpt(config: GPTConfig, dtype: torch.dtype = torch.float32, *, pack: bool = True) -> CachedGPT:
+def formula_gpt(config: GPTConfig, dtype: torch.dtype = torch.float32, **how: bool) -> CachedGPT:
     """Formula weights, for sampling."""
     model = GPT(config).eval()
     model.load_state_dict(
         {k: torch.from_numpy(fill(k, tuple(t.shape))) for k, t in model.state_dict().items()}
     )
-    return CachedGPT(model, dtype, pack=pack)
+    return CachedGPT(model, dtype, **how)
 
 
 def long_inputs(rows: int, salt: int) -> tuple[Tensor, Tensor]:
@@ -39,23 +38,13 @@ def long_inputs(rows: int, salt: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("config", [SamplingConfig(top_k=1), SamplingConfig(top_k=10), GUIDED])
 def test_static_steps_draw_the_same(config: SamplingConfig) -> None:
     assert LONG.block_size > 2 * BUCKET
-    sampler = StaticSampler(formula_gpt(LONG), config, 3, compiled=False)
+    sampler = StaticSampler(formula_gpt(LONG), config, 3)
     plain = formula_gpt(LONG)
     for salt in (1, 2):  # the second batch finds what the first one left in the cache
         text, uniforms = long_inputs(3, salt)
         expected = sample_codes(plain, text, uniforms, config)
         assert torch.equal(sampler.sample(text, uniforms), expected)
         assert len(expected.unique()) > 5
-
-
-@compiles
-@pytest.mark.slow
-def test_compiled_static_steps_draw_the_same() -> None:
-    text, uniforms = long_inputs(2, 5)
-    config = SamplingConfig(top_k=10)
-    sampler = StaticSampler(formula_gpt(LONG, pack=False), config, 2, compiled=True)
-    expected = sample_codes(formula_gpt(LONG), text, uniforms, config)
-    assert torch.equal(sampler.sample(text, uniforms), expected)
 
 
 @pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])

@@ -114,7 +114,7 @@ def test_what_is_cached_is_what_is_computed(gpt: GPT) -> None:
     uniforms = torch.zeros(2, 1024)
     cached, greedy = CachedGPT(gpt, torch.float32), SamplingConfig(top_k=1)
     codes = sample_codes(cached, text, uniforms, greedy)
-    static = StaticSampler(cached, greedy, 2, compiled=False)
+    static = StaticSampler(cached, greedy, 2)
     assert torch.equal(static.sample(text, uniforms), codes)
     with torch.inference_mode():
         logits = gpt(torch.cat((text, codes[:, :-1]), dim=1))  # (2, 1024, V)

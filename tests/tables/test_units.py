@@ -147,3 +147,11 @@ def test_a_gz_is_read_by_one_task_in_several_units(tmp_path: Path) -> None:
 def test_tsv_units_are_read_apart(tmp_path: Path) -> None:
     _, units = planned(write(tmp_path / "t.tsv", b"\n".join(table(300))))
     assert [len(group["units"]) for group in group_units(units)] == [1] * len(units)
+
+
+def test_units_are_large_where_a_gpu_paints(tmp_path: Path) -> None:
+    files = find_files(str(write(tmp_path / "t.tsv", b"\n".join(table(40_000)))))
+    made = {"micro_batch_size": 256, "limit": None, "picture_bytes": 3 * 256**2}
+    assert plan_units(files, COLUMNS, **made)[0].num_rows == 512
+    assert plan_units(files, COLUMNS, large=True, **made)[0].num_rows == 2048
+    assert plan_units(files, COLUMNS, large=True, **made | {"limit": 4096})[0].num_rows == 512

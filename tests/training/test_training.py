@@ -10,7 +10,12 @@ import torch
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.training.gpt import loss_sum, start_from_codebook, train_step
 from painter_core.training.gpt_config import TrainConfig
-from painter_core.training.optimizers import make_optimizers, set_learning_rate
+from painter_core.training.optimizers import (
+    can_skip_on_device,
+    make_optimizers,
+    set_learning_rate,
+    step_if_finite,
+)
 from painter_core.training.samples import Samples
 from painter_core.training.worker import Worker
 
@@ -124,3 +129,35 @@ def test_a_dropped_caption_is_the_empty_one() -> None:
     assert torch.equal(text, expected)
     assert codes.tolist() == data.codes[[0, 1, 3]].tolist()
     assert torch.isfinite(loss_sum(model, text, codes))
+
+
+def test_a_device_leaves_out_a_step_that_is_not_finite() -> None:
+    torch.manual_seed(0)
+    model, data, settings = GPT(TINY), samples(), config("adamw")
+    twin = copy.deepcopy(model)
+    optimizers, others = make_optimizers(model, settings), make_optimizers(twin, settings)
+    one = torch.ones(())
+    assert can_skip_on_device(optimizers, one)
+    assert not can_skip_on_device(make_optimizers(GPT(TINY), config("muon")), one)
+    for bad in (one * float("nan"), one * float("inf"), one):
+        for network in (model, twin):
+            loss_sum(network, *data.batch(np.arange(4), ALONE.device)).backward()
+        before = copy.deepcopy(model.state_dict())
+        step_if_finite(optimizers, bad, one)
+        if bad.isfinite():
+            others[0].step()
+        others[0].zero_grad()
+        same = all(
+            torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True)
+        )
+        assert same is not bool(bad.isfinite())
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+        assert all(p.grad is None for p in model.parameters())
+    assert {int(s["step"]) for s in optimizers[0].state.values()} == {1}
+
+
+def test_the_global_batch_stands_apart_from_what_is_done_at_once() -> None:
+    whole = TrainConfig(tables="-", checkpoint_dir="-", batch_size=100, micro_batch_size=8)
+    assert (whole.global_batch_size(3), config("adamw").global_batch_size(3)) == (100, 48)
+    with pytest.raises(ValueError, match=r"--batch-size 100: .*--gradient-accumulation-steps"):
+        TrainConfig(tables="-", checkpoint_dir="-", batch_size=100, gradient_accumulation_steps=2)

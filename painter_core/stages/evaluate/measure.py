@@ -64,10 +64,12 @@ class MeasurePictures:
 
     judging: Judging
     micro_batch_size: int
+    gpu: bool = False
+    """Whether Ray gives the worker a GPU."""
     _measures: list[Any] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        device, rows, judging = worker_device(), self.micro_batch_size, self.judging
+        device, rows, judging = worker_device(gpu=self.gpu), self.micro_batch_size, self.judging
         if judging.reconstruction:
             inception = judging.inception
             self._measures.append(_Reconstruction(judging.reconstruction, inception, device, rows))

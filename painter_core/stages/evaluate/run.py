@@ -39,7 +39,7 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
     runs = []
     for source in sources:
         table = TableRun(table_job(source, config), run, cluster)
-        steps, parts = steps_of(source, table.micro_batch_size)
+        steps, parts = steps_of(source, table.micro_batch_size, gpu=table.resources.uses_gpu)
         execute(table, *steps, parts=parts)
         run.ended()
         if table.writes:
@@ -72,7 +72,7 @@ def table_job(source: Source, config: EvaluateConfig) -> TableJob:
     )
 
 
-def steps_of(source: Source, micro_batch_size: int) -> tuple[list[Step], Parts]:
+def steps_of(source: Source, micro_batch_size: int, *, gpu: bool) -> tuple[list[Step], Parts]:
     """From a unit's cells to its part."""
     judging, keep = source.judging, source.table.keep_rejected
     prepare = (
@@ -82,7 +82,7 @@ def steps_of(source: Source, micro_batch_size: int) -> tuple[list[Step], Parts]:
     )
     steps: list[Step] = [Tasks(operator=prepare)]
     if judging.needs_model:
-        arguments = {"judging": judging, "micro_batch_size": micro_batch_size}
+        arguments = {"judging": judging, "micro_batch_size": micro_batch_size, "gpu": gpu}
         steps.append(Actors(operator=MeasurePictures, arguments=arguments))
     return steps, Parts(build=ScoresPart(judging=judging))
 

@@ -5,6 +5,7 @@ picture under the columns' names (schemas/outputs.py); a row's samples follow ea
 """
 
 import dataclasses
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from painter_core.errors import Reject
 from painter_core.files.faults import failpoint
 from painter_core.model_files.open import open_model
 from painter_core.painting.chosen import paint_chosen
+from painter_core.painting.graphs import Graphs
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.starting import start_codes
@@ -42,6 +44,9 @@ class PaintUnits:
     precision: str
     micro_batch_size: int
     compiled: bool = False
+    gpu: bool = False
+    """Whether Ray gives the worker a GPU."""
+    graphs: Graphs = "off"
 
     def __post_init__(self) -> None:
         config = self.config
@@ -49,12 +54,13 @@ class PaintUnits:
         decoder = open_model(config.vqgan) if config.vqgan else model
         self._painter = Painter(
             model,
-            device=worker_device(),
+            device=worker_device(gpu=self.gpu),
             precision=self.precision,
             sampling=self.config.sampling,
             seed=self.config.random_seed,
             micro_batch_size=self.micro_batch_size,
             compiled=self.compiled,
+            graphs=self.graphs,
             vqgan=decoder,
         )
         check_pins(str(model.path), model_pins(model), self.identity)
@@ -79,6 +85,8 @@ class PaintUnits:
             image_size=self._painter.vqgan.config.image_size,
             image_len=self._painter.gpt.config.image_len,
             model_s=time.monotonic() - began,
+            # not a word of it on a CPU, where records are what they were
+            **({"computed": json.dumps(self._painter.graphs.to_json())} if self.graphs != "off" else {}),
         )
 
     def _starts(self, row: UnitRow, kept: list[int]) -> Sequence[np.ndarray | None]:

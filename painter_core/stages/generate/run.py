@@ -1,6 +1,7 @@
 """prompts -> pictures: a pool of painters, then PNG encoding on CPUs (stages/parts.py)."""
 
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
+from painter_core.painting.graphs_probe import probe_graphs
 from painter_core.painting.painter import CPU_ROWS, GPU_ROWS
 from painter_core.runs.cluster import Cluster, start_ray
+from painter_core.runs.gpus import find_gpus
 from painter_core.runs.nodes import nodes_without_amx
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
@@ -48,9 +51,14 @@ def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig
 
 def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -> TableJob:
     """The job that paints a table; ValueError if the model does not fit the flags."""
-    made_by, gpu = identity(config, model), config.model.uses_gpu(cluster)
-    precision = _planned_precision(config, made_by) or painting_precision(config.model.precision, gpu=gpu)
-    settings = model_settings(precision, config.model.compile, gpu=gpu)
+    made_by = identity(config, model)
+    compiled = config.model.compile == "on"
+    gpus = find_gpus(config.model, cluster, functools.partial(probe_graphs, compiled=compiled))
+    planned = _planned_precision(config, made_by)
+    precision = planned or painting_precision(config.model.precision, gpu=gpus.used, bf16=gpus.bf16)
+    settings = model_settings(precision, config.model.compile, gpu=gpus.used)
+    if gpus.used and config.model.graphs != "auto":
+        settings["graphs"] = config.model.graphs
     settings["output_columns"] = list(config.output_columns)
     assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
     return TableJob(
@@ -67,6 +75,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         pictures_a_row=len(config.settings) * config.max_generated_num,
         picture_bytes=3 * model.vqgan.image_size**2,
         gpu_rows=GPU_ROWS,
+        large_units=True,
         cpu_rows=CPU_ROWS,
         reads=(config.checkpoint_dir, config.vqgan or ""),
         manifest={"image_len": model.vqgan.image_len} if config.codes_column else {},
@@ -112,6 +121,8 @@ def steps_of(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> 
         "precision": table.job.settings["precision"],
         "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
+        "gpu": table.resources.uses_gpu,
+        "graphs": config.model.graphs if table.resources.uses_gpu else "off",
     }
     paint = Actors(operator=PaintUnits, arguments=painter)
     if config.start.init_image is None:

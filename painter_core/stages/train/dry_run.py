@@ -31,6 +31,8 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     codes = generator.integers(0, gpt.codebook_size, (len(rows), gpt.image_len)).astype(np.uint16)
     samples = Samples(text_ids=text, codes=codes, pad_id=gpt.codebook_size)
     optimizers = make_optimizers(model, config)
+    if worker.device.type == "cuda":  # the first step loads kernels
+        train_step(model, optimizers, samples, rows, config, worker)
     began = time.monotonic()
     train_step(model, optimizers, samples, rows, config, worker)
     log_step(len(rows), time.monotonic() - began, worker)

@@ -105,7 +105,8 @@ class _Run:
         model: nn.Module = self.gpt
         wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
-            model = cast(nn.Module, torch.compile(model))
+            # a shorter last batch gets a graph of its own, and the others keep theirs
+            model = cast(nn.Module, torch.compile(model, dynamic=False))
         if self.worker.world_size > 1 and not self.is_sharded:
             devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(model, device_ids=devices)

@@ -18,6 +18,7 @@ from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.runs.cluster import Cluster
+from painter_core.runs.gpus import settle_compile
 from painter_core.runs.ray_train import Workers, find_workers
 from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun, split_tables
@@ -95,7 +96,8 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
     start = find_start(config, open_vqgan(tables[0]))
     samples = _count_samples(tables, manifests, start)
     workers = find_workers(config.run, cluster)
-    batch = config.micro_batch_size * workers.most * config.gradient_accumulation_steps
+    config = dataclasses.replace(config, run=settle_compile(config.run, use_gpu=workers.use_gpu))
+    batch = config.global_batch_size(workers.most)
     identity = _identity(config, manifests, start)
     stored = training.take_up(
         as_recorded_before(identity, training.stored(), config, tables),

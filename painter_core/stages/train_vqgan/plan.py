@@ -15,6 +15,7 @@ from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.perceptual import MIN_SIDE_PX
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.runs.cluster import Cluster
+from painter_core.runs.gpus import settle_compile
 from painter_core.runs.ray_train import Workers, find_workers
 from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun, split_tables
@@ -69,6 +70,7 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
     check_trainable(geometry, decoder_only=config.decoder_only)
     config, perceptual_sha256 = _find_perceptual(config, geometry)
     workers = find_workers(config.run, cluster)
+    config = dataclasses.replace(config, run=settle_compile(config.run, use_gpu=workers.use_gpu))
     batch = config.micro_batch_size * workers.most
     columns = _columns(config, training.stored())
     files = _find_rows(columns, tables, batch)

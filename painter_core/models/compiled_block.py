@@ -1,0 +1,79 @@
+"""The parts of a block on both sides of attention, by torch.compile: two graphs serve all layers.
+
+The writes into the cache and attention itself stay outside: they have kernels of their own, their shapes
+change from bucket to bucket, and a compiled write into a view of a cache would copy the whole cache.
+
+Shapes: B batch, T positions, D n_embd. Weights are arguments, so that layers of one shape share a graph.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# graphs a region: one for each number of rows, width and precision; torch itself gives up after eight
+MOST_GRAPHS = 64
+EPS = 1e-5  # of the GPT's norms, torch's default
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer in the precision of its weight."""
+    return F.linear(x.to(weight.dtype), weight, bias)
+
+
+def _before(x: Tensor, norm: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """ln1 and qkv: (B, T, D) -> (B, T, 3 D)."""
+    return linear(F.layer_norm(x, norm.shape, norm, norm_bias, EPS), weight, bias)
+
+
+def _after(
+    x: Tensor,
+    y: Tensor,
+    proj: Tensor,
+    proj_bias: Tensor,
+    norm: Tensor,
+    norm_bias: Tensor,
+    widen: Tensor,
+    widen_bias: Tensor,
+    narrow: Tensor,
+    narrow_bias: Tensor,
+) -> Tensor:
+    """proj, ln2 and the two layers behind it: two (B, T, D) -> (B, T, D)."""
+    x = x + linear(y, proj, proj_bias)
+    wide = linear(F.layer_norm(x, norm.shape, norm, norm_bias, EPS), widen, widen_bias)
+    return x + linear(F.gelu(wide), narrow, narrow_bias)
+
+
+@cache
+def _compiled(region: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Compiled when it is first called; an error, instead of a slow step, if that cannot be done."""
+    limit: dict[str, Any] = {"recompile_limit": MOST_GRAPHS}
+    if "recompile_limit" not in inspect.signature(torch.compile).parameters:  # before torch 2.13
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
+        limit = {}
+    return torch.compile(region, dynamic=False, fullgraph=True, **limit)
+
+
+@dataclass(frozen=True)
+class CompiledBlock:
+    """A block of CachedGPT whose weights are not packed."""
+
+    block: Any
+
+    def before_attention(self, x: Tensor) -> Tensor:
+        """As the block's own."""
+        b = self.block
+        return _compiled(_before)(x, b.ln1.weight, b.ln1.bias, b.qkv.weight, b.qkv.bias)
+
+    def after_attention(self, x: Tensor, y: Tensor) -> Tensor:
+        """As the block's own."""
+        b = self.block
+        return _compiled(_after)(
+            x, y, b.proj.weight, b.proj.bias, b.ln2.weight, b.ln2.bias,
+            b.widen.weight, b.widen.bias, b.narrow.weight, b.narrow.bias,
+        )  # fmt: skip

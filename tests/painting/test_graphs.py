@@ -1,0 +1,107 @@
+"""Graphs of the steps, with a recorder in place of CUDA's: what is captured when; when they are unused."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from torch._inductor.utils import run_and_get_code
+
+from painter_core.painting.graphs import GraphsUsed, try_graphs
+from painter_core.painting.sampling import SamplingConfig, sample_codes
+from painter_core.painting.static_sampling import BUCKET, StaticSampler
+from tests.painting.test_static_sampling import GUIDED, LONG, formula_gpt, long_inputs
+from tests.support.jobs import compiles
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Recorder:
+    """Captures as CUDA does: a step is run for warming up, and its replay is the same work again."""
+
+    def __init__(self, spoil: Callable[[], object] = lambda: None) -> None:
+        self.said: list[str] = []
+        self._spoil = spoil
+
+    def __call__(self, step: Callable[[], object], before: Callable[[], object]) -> Callable[[], None]:
+        number = sum(word.startswith("capture") for word in self.said)
+        self.said.append(f"capture {number}")
+        before()
+        step()
+
+        def replay() -> None:
+            self.said.append(f"replay {number}")
+            step()
+            self._spoil()
+
+        return replay
+
+
+@pytest.mark.parametrize("config", [SamplingConfig(top_k=10), GUIDED])
+def test_graphs_are_captured_once_and_replayed_in_order(config: SamplingConfig) -> None:
+    record = Recorder()
+    sampler = StaticSampler(formula_gpt(LONG), config, 3, capture=record)
+    plain = formula_gpt(LONG)
+    found = {}
+    for salt in (1, 2, 1):  # the second batch finds what the first left, and the first is drawn again
+        text, uniforms = long_inputs(3, salt)
+        codes = sampler.sample(text, uniforms)
+        assert torch.equal(codes, sample_codes(plain, text, uniforms, config))
+        assert torch.equal(codes, found.setdefault(salt, codes))
+    buckets = -(-LONG.block_size // BUCKET)
+    assert record.said[:buckets] == [f"capture {i}" for i in range(buckets)]
+    steps = [min(p // BUCKET, buckets - 1) for p in range(LONG.text_len, LONG.block_size - 1)]
+    assert record.said[buckets:] == [f"replay {i}" for i in steps] * 3
+
+
+def test_a_step_is_compared_with_the_plain_one() -> None:
+    text, uniforms = long_inputs(3, 1)
+    sampler = StaticSampler(formula_gpt(LONG), GUIDED, 3, capture=Recorder())
+    sampler.sample(text, uniforms)
+    assert sampler.distance(text) < 1e-5
+    wrong = StaticSampler(formula_gpt(LONG), GUIDED, 3, capture=None)
+    wrong._capture = Recorder(lambda: wrong._logits.mul_(1.1))
+    wrong.sample(text, uniforms)
+    assert wrong.distance(text) > 0.05
+
+
+def fails() -> float:
+    raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore of it")
+
+
+def test_what_comes_of_a_try() -> None:
+    assert try_graphs("auto", lambda: 1e-4, "fp32") == GraphsUsed(used=True)
+    assert try_graphs("off", fails, "fp32") == GraphsUsed(used=False)
+    off = try_graphs("auto", lambda: 0.02, "fp32")
+    assert (off.used, "differ by 0.02" in off.reason) == (False, True)
+    assert try_graphs("auto", lambda: 0.02, "bf16").used
+    assert not try_graphs("auto", lambda: float("inf"), "bf16").used
+    failed = try_graphs("auto", fails, "bf16")
+    assert failed.to_json() == {
+        "graphs": False,
+        "reason": "RuntimeError: CUDA error: operation not permitted when stream is capturing",
+    }
+    with pytest.raises(RuntimeError, match="--graphs on: RuntimeError: CUDA error: operation"):
+        try_graphs("on", fails, "bf16")
+
+
+def test_the_cache_ends_at_a_multiple_of_eight_positions() -> None:
+    model = formula_gpt(LONG)
+    model.prefill(long_inputs(2, 1)[0])
+    assert model.num_positions == LONG.block_size
+    keys = {t.data_ptr() for layer in model._cache for t in layer}
+    assert len(keys) == 2 * LONG.n_layer, "a tensor of keys and one of values for each layer"
+
+
+@compiles
+def test_two_graphs_serve_all_layers_and_buckets_and_none_copies_the_cache() -> None:
+    text, uniforms = long_inputs(2, 5)
+    config = SamplingConfig(top_k=10)
+    torch._dynamo.reset()
+    before = counters["stats"]["unique_graphs"]
+    sampler = StaticSampler(formula_gpt(LONG, compiled=True), config, 2)
+    codes, sources = run_and_get_code(sampler.sample, text, uniforms)
+    assert torch.equal(codes, sample_codes(formula_gpt(LONG), text, uniforms, config))
+    assert counters["stats"]["unique_graphs"] - before == len(sources) == 2
+    keys = 2 * LONG.block_size * LONG.n_embd
+    assert all(f"{LONG.block_size}, " not in source for source in sources), f"a buffer of {keys} values"
