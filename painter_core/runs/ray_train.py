@@ -17,7 +17,7 @@ from typing import Any, Literal
 from painter_core.compute.cpus import usable_cpus
 from painter_core.compute.devices import resolve_training_precision
 from painter_core.files.storage import filesystem, write_bytes, write_json
-from painter_core.runs.cluster import Cluster, wanted_workers
+from painter_core.runs.cluster import Cluster, GpuWait, parse_range, wanted_workers
 from painter_core.training.checkpoints import latest_checkpoint, publish, repair_published
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
@@ -34,6 +34,16 @@ class Workers:
     least: int
     most: int
     use_gpu: bool
+    unused: int = 0
+    """GPUs, or nodes where CPUs train, that no worker gets."""
+
+
+def gpu_wait(flags: TrainingRunFlags) -> GpuWait | None:
+    """What a cluster is given time for by --wait-for-gpus; None for nothing."""
+    if not flags.wait_for_gpus or flags.use_gpu == "no":
+        return None
+    least, _ = parse_range("--num-workers", flags.num_workers) or (1, 1)
+    return GpuWait(gpus=least, seconds=flags.wait_for_gpus)
 
 
 def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
@@ -47,7 +57,10 @@ def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     has = f"{room} {'GPUs' if on_gpu else 'CPUs'}"
     least, most = wanted_workers("--num-workers", flags.num_workers, room, has, default=(1, 1))
     # the global batch is made for so many workers, and stays: there must be room for them now
-    return Workers(least=least, most=min(most, room), use_gpu=on_gpu)
+    most = min(most, room)
+    # on CPUs a worker takes those of its node
+    unused = max(0, (room if on_gpu else cluster.nodes) - most)
+    return Workers(least=least, most=most, use_gpu=on_gpu, unused=unused)
 
 
 def run_workers(
@@ -67,6 +80,14 @@ def run_workers(
     import ray.train.torch
 
     log.info("%d..%d workers on %s", workers.least, workers.most, "GPUs" if workers.use_gpu else "CPUs")
+    if workers.unused:
+        log.warning(
+            "%d %s of the cluster are left unused; --num-workers %d takes them, and makes a new run's batches "
+            "larger by that",
+            workers.unused,
+            "GPUs" if workers.use_gpu else "nodes",
+            workers.most + workers.unused,
+        )
     (root / "_run" / "outcome.json").unlink(missing_ok=True)
     # (least, most) lets Ray go on with fewer; its annotation of num_workers lags behind
     number: Any = (workers.least, workers.most) if workers.least < workers.most else workers.most

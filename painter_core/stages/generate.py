@@ -260,7 +260,7 @@ class PaintUnits:
 
 def generate(config: GenerateConfig, run: Run) -> None:
     """prompts -> pictures."""
-    cluster = start_ray()
+    cluster = start_ray(config.model.gpu_wait())
     model = open_model(config.checkpoint_dir)
     settings = model_settings(
         config.model.precision, config.model.compile, gpu=config.model.uses_gpu(cluster)

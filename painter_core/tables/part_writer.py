@@ -60,5 +60,11 @@ class PartWriter:
         record["write_s"] = round(time.monotonic() - began, 3)
         self.directory.write_json(seal(record), "_run", "commits", f"{row.unit:06d}.json")
         failpoint("unit_committed", unit=row.unit)
-        counted = {"unit": row.unit, "rows_in": row.rows_in, "rows_out": rows_out}
-        return counted | {"rejected": json.dumps(rejected)}
+        return counted(record)
+
+
+def counted(record: dict[str, Any]) -> dict[str, Any]:
+    """What the driver counts of a commit record."""
+    return {name: record[name] for name in ("unit", "rows_in", "rows_out")} | {
+        "rejected": json.dumps(record["rejected"])
+    }

@@ -37,6 +37,8 @@ class TrainingRunFlags:
     """Training workers: N, or MIN,MAX."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     """One GPU a worker; auto: if the cluster has any."""
+    wait_for_gpus: float = 0.0
+    """Seconds in which a cluster that starts its nodes on demand may get the GPUs of --num-workers."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the model; auto: on a GPU."""
     overwrite: bool = False
@@ -48,4 +50,5 @@ class TrainingRunFlags:
         check_range("--logging-steps", self.logging_steps, 1, 10**9)
         check_range("--save-checkpoint-steps", self.save_checkpoint_steps, 1, 10**9)
         check_range("--keep-checkpoints", self.keep_checkpoints, 1, 10**6)
+        check_range("--wait-for-gpus", self.wait_for_gpus, 0, 7 * 86400)
         check_seed(self.random_seed)

@@ -4,7 +4,7 @@ import logging
 
 from painter_core.models.gpt import GPTConfig
 from painter_core.runs.cluster import start_ray
-from painter_core.runs.ray_train import Workers, run_workers
+from painter_core.runs.ray_train import Workers, gpu_wait, run_workers
 from painter_core.runs.run import Run
 from painter_core.stages.train.codes import TrainJobConfig, make_tables
 from painter_core.stages.train.dry_run import gpt_step
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def train(config: TrainJobConfig, run: Run) -> None:
     """codes tables, or pairs tables, -> model."""
-    cluster = start_ray()
+    cluster = start_ray(gpu_wait(config.train.run))
     made = make_tables(config, run, cluster)
     if made.sketch is not None:
         _dry_run(

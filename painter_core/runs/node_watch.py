@@ -1,0 +1,108 @@
+"""Which nodes of the cluster are lost or join while something runs on it.
+
+Ray's head calls a node dead 10 to 25 s after it stops to answer. Until then work is still sent to it, so
+whoever begins anew waits for that.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from painter_core.runs.address import problem
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 2.0  # between two looks at the nodes
+DEATH_S = 60.0  # in which the head finds out that a node does not answer
+ANSWER_S = 3.0  # for a node to take a connection
+
+
+class NodeWatch:
+    """Context: the nodes from its beginning on; each one that is lost or joins is a line of the log.
+
+    Args:
+        on_look: called in the watching thread after every look.
+    """
+
+    def __init__(self, on_look: Callable[[], None]) -> None:
+        self._on_look = on_look
+        self._began = _alive()
+        self._known = dict(self._began)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
+        self.lost_s: float | None = None
+        """When the last loss was seen, by time.monotonic(); None if no node was lost."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            self._look()
+            self._on_look()
+
+    def _look(self) -> None:
+        found = _alive()
+        for node in self._known.keys() - found.keys():
+            self.lost_s = time.monotonic()
+            log.warning(
+                "%s is lost%s; %d nodes are left, and what it was doing is done again",
+                _describe(self._known[node]),
+                _reason(node),
+                len(found),
+            )
+        for node in found.keys() - self._known.keys():
+            log.info("%s joined; there are %d nodes", _describe(found[node]), len(found))
+        self._known = found
+
+    def wait_for_loss(self) -> bool:
+        """After the context, and after a failure: whether a node of its beginning is lost.
+
+        A node that takes no connection is waited for until the head calls it dead, or until it answers.
+        """
+        silent = ""
+        deadline = time.monotonic() + DEATH_S
+        while time.monotonic() < deadline:
+            found = _alive()
+            if self._began.keys() - found.keys():
+                self._look()
+                return True
+            mute = [_describe(node) for node in found.values() if _is_silent(node)]
+            if not mute:
+                return False
+            if mute[0] != silent:
+                log.warning("%s does not answer", silent := mute[0])
+            time.sleep(LOOK_S / 4)
+        return True
+
+
+def _alive() -> dict[str, dict[str, Any]]:
+    """The nodes by id."""
+    import ray
+
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def _describe(node: dict[str, Any]) -> str:
+    return f"node {node['NodeManagerAddress']} ({node['NodeManagerHostname']}, {node['NodeID'][:8]})"
+
+
+def _reason(node_id: str) -> str:
+    """What the head says of a node's end, if it says something."""
+    import ray
+
+    for node in ray.nodes():
+        if node["NodeID"] == node_id and (said := node.get("DeathReasonMessage")):
+            return f" ({said})"
+    return ""
+
+
+def _is_silent(node: dict[str, Any]) -> bool:
+    return bool(problem(node["NodeManagerAddress"], node["NodeManagerPort"], ANSWER_S))
