@@ -1,13 +1,14 @@
 """Which nodes of the cluster are lost or join while something runs on it.
 
-Ray's head calls a node dead 10 to 25 s after it stops to answer. Until then work is still sent to it, so
-whoever begins anew waits for that.
+Ray's head calls a node dead when it has missed some looks at it, 10 to 70 s after its end. Until then work is
+still sent to it, so whoever begins anew waits for that.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from painter_core.runs.address import problem
@@ -15,7 +16,8 @@ from painter_core.runs.address import problem
 log = logging.getLogger(__name__)
 
 LOOK_S = 2.0  # between two looks at the nodes
-DEATH_S = 60.0  # in which the head finds out that a node does not answer
+DEATH_S = 120.0  # in which the head finds out that a node does not answer
+QUIET_S = 15.0  # without progress, then the nodes are asked whether they live
 ANSWER_S = 3.0  # for a node to take a connection
 
 
@@ -23,13 +25,14 @@ class NodeWatch:
     """Context: the nodes from its beginning on; each one that is lost or joins is a line of the log.
 
     Args:
+        idle_s: for how long nothing was done.
         on_look: called in the watching thread after every look.
     """
 
-    def __init__(self, on_look: Callable[[], None]) -> None:
-        self._on_look = on_look
-        self._began = _alive()
-        self._known = dict(self._began)
+    def __init__(self, idle_s: Callable[[], float], on_look: Callable[[], None]) -> None:
+        self._idle_s, self._on_look = idle_s, on_look
+        self._silent: set[str] = set()  # of these the log has said so
+        self._known = _alive()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
         self.lost_s: float | None = None
@@ -46,6 +49,8 @@ class NodeWatch:
     def _watch(self) -> None:
         while not self._ended.wait(LOOK_S):
             self._look()
+            if self._idle_s() > QUIET_S:
+                self._name_silent()
             self._on_look()
 
     def _look(self) -> None:
@@ -63,24 +68,30 @@ class NodeWatch:
         self._known = found
 
     def wait_for_loss(self) -> bool:
-        """After the context, and after a failure: whether a node of its beginning is lost.
+        """After the context, and after a failure: whether a node was lost.
 
         A node that takes no connection is waited for until the head calls it dead, or until it answers.
         """
-        silent = ""
         deadline = time.monotonic() + DEATH_S
         while time.monotonic() < deadline:
-            found = _alive()
-            if self._began.keys() - found.keys():
-                self._look()
+            self._look()
+            if self.lost_s is not None:
                 return True
-            mute = [_describe(node) for node in found.values() if _is_silent(node)]
-            if not mute:
+            if not self._name_silent():
                 return False
-            if mute[0] != silent:
-                log.warning("%s does not answer", silent := mute[0])
             time.sleep(LOOK_S / 4)
         return True
+
+    def _name_silent(self) -> int:
+        """How many nodes do not answer; the log names each once."""
+        nodes = list(self._known.values())
+        with ThreadPoolExecutor(16) as pool:
+            mute = [node for node, is_mute in zip(nodes, pool.map(_is_silent, nodes), strict=True) if is_mute]
+        for node in mute:
+            if node["NodeID"] not in self._silent:
+                self._silent.add(node["NodeID"])
+                log.warning("%s does not answer; the cluster's head has not given it up yet", _describe(node))
+        return len(mute)
 
 
 def _alive() -> dict[str, dict[str, Any]]:

@@ -19,7 +19,8 @@ from painter_core.tables.units import Unit
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 30.0  # without a unit after a loss; or twice the longest time between two units so far
+PATIENCE_S = 30.0  # without a unit, if a node was lost; or twice the longest time between two units so far
+RECOVERY_S = 10.0  # in any case after the loss
 MOST_BARREN = 3  # passes in a row in which no unit came out
 _WAKE = signal.SIGUSR1
 _MAIN_THREAD = threading.main_thread().ident or 0
@@ -51,7 +52,7 @@ def in_passes(
     patience = _Patience()
     while left:
         before, failed = len(left), None
-        nodes = NodeWatch(lambda: patience.check(nodes.lost_s))  # noqa: B023  joined within this pass
+        nodes = NodeWatch(patience.idle_s, lambda: patience.check(nodes.lost_s))  # noqa: B023  ends in this pass
         try:
             with nodes:
                 for record in patience.waiting(one_pass(list(left.values()))):
@@ -86,11 +87,12 @@ class _Patience:
     def waiting(self, records: Iterator[Record]) -> Iterator[Record]:
         """The records; _StoodStillError while the next one is waited for."""
         before = signal.signal(_WAKE, self._woken)
-        self._last, self._is_over = time.monotonic(), False
+        self._last, self._is_over, is_first = time.monotonic(), False, True
         try:
             while (record := self._next(records)) is not None:
-                now = time.monotonic()
-                self._longest, self._last = max(self._longest, now - self._last), now
+                # before the first one workers start
+                self._longest = max(self._longest, 0.0 if is_first else self.idle_s())
+                self._last, is_first = time.monotonic(), False
                 yield record
         finally:
             signal.signal(_WAKE, before)
@@ -102,6 +104,10 @@ class _Patience:
         finally:
             self._is_waiting = False
 
+    def idle_s(self) -> float:
+        """How long the next unit is waited for."""
+        return time.monotonic() - self._last
+
     def check(self, lost_s: float | None) -> None:
         """In the watching thread.
 
@@ -110,7 +116,8 @@ class _Patience:
         """
         if lost_s is None or not self._is_waiting:
             return
-        if time.monotonic() - max(lost_s, self._last) > max(PATIENCE_S, 2 * self._longest):
+        had_time = time.monotonic() - lost_s > RECOVERY_S
+        if had_time and self.idle_s() > max(PATIENCE_S, 2 * self._longest):
             self._is_over = True
             signal.pthread_kill(_MAIN_THREAD, _WAKE)
 

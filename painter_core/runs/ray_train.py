@@ -82,8 +82,8 @@ def run_workers(
     log.info("%d..%d workers on %s", workers.least, workers.most, "GPUs" if workers.use_gpu else "CPUs")
     if workers.unused:
         log.warning(
-            "%d %s of the cluster are left unused; --num-workers %d takes them, and makes a new run's batches "
-            "larger by that",
+            "%d %s of the cluster are left unused; --num-workers %d takes them, and makes the batches of a "
+            "new run larger by that",
             workers.unused,
             "GPUs" if workers.use_gpu else "nodes",
             workers.most + workers.unused,

@@ -1,9 +1,9 @@
 """python -m tests.support.nodes NODES OUT ACTION@COMMITS,... COMMAND: a job on a cluster of several nodes of
 this machine, to which something happens when OUT has so many commits.
 
-The head has no CPUs, every other node two. `kill` ends all processes of the first node at once, `freeze` stops
-them without closing a connection, as a node does whose power or network is gone; `add` starts one more node.
-Ends with the job's exit code.
+The head has no CPUs, every other node two. `kill` ends all processes of the first node at once, `freeze`
+stops them without closing a connection, as a node does whose power or network is gone; `add` starts one more
+node. Ends with the job's exit code.
 """
 
 import os
@@ -27,9 +27,7 @@ def start(nodes: int, out: Path, actions: str, command: list[object], **environm
     return printed
 
 
-def run(
-    nodes: int, out: Path, actions: str, command: list[object], **environment: str
-) -> tuple[int, str]:
+def run(nodes: int, out: Path, actions: str, command: list[object], **environment: str) -> tuple[int, str]:
     """Exit code of a job that ran so, and what it printed."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
     clean |= {

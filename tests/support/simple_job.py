@@ -26,8 +26,10 @@ class Wait:
     poison: int
 
     def __call__(self, row: UnitRow) -> UnitRow:
+        import ray
+
         time.sleep(self.seconds)
-        failpoint("unit_computed", unit=row.unit)
+        failpoint("unit_computed", unit=row.unit, node=ray.get_runtime_context().get_node_id())
         if row.unit == self.poison:
             os._exit(1)
         return row
