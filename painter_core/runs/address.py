@@ -64,8 +64,9 @@ def _host_and_port(where: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def problem(host: str, port: int, timeout_s: float = TIMEOUT_S) -> str:
+def problem(host: str, port: int, timeout_s: float | None = None) -> str:
     """Why no service of Ray's answers; empty if one does."""
+    timeout_s = timeout_s or TIMEOUT_S
     try:
         with socket.create_connection((host, port), timeout_s) as connection:
             if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):

@@ -26,10 +26,10 @@ class NodeWatch:
 
     Args:
         idle_s: for how long nothing was done.
-        on_look: called in the watching thread after every look.
+        on_look: called with this in the watching thread after every look.
     """
 
-    def __init__(self, idle_s: Callable[[], float], on_look: Callable[[], None]) -> None:
+    def __init__(self, idle_s: Callable[[], float], on_look: Callable[["NodeWatch"], None]) -> None:
         self._idle_s, self._on_look = idle_s, on_look
         self._silent: set[str] = set()  # of these the log has said so
         self._known = _alive()
@@ -37,6 +37,11 @@ class NodeWatch:
         self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
         self.lost_s: float | None = None
         """When the last loss was seen, by time.monotonic(); None if no node was lost."""
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether a node was lost or silent."""
+        return self.lost_s is not None or bool(self._silent)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -51,7 +56,7 @@ class NodeWatch:
             self._look()
             if self._idle_s() > QUIET_S:
                 self._name_silent()
-            self._on_look()
+            self._on_look(self)
 
     def _look(self) -> None:
         found = _alive()

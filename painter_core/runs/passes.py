@@ -19,7 +19,7 @@ from painter_core.tables.units import Unit
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 30.0  # without a unit, if a node was lost; or twice the longest time between two units so far
+PATIENCE_S = 30.0  # without a unit, if a node was lost; or twice the longest time between two units before
 RECOVERY_S = 10.0  # in any case after the loss
 MOST_BARREN = 3  # passes in a row in which no unit came out
 _WAKE = signal.SIGUSR1
@@ -52,7 +52,7 @@ def in_passes(
     patience = _Patience()
     while left:
         before, failed = len(left), None
-        nodes = NodeWatch(patience.idle_s, lambda: patience.check(nodes.lost_s))  # noqa: B023  ends in this pass
+        nodes = NodeWatch(patience.idle_s, patience.check)
         try:
             with nodes:
                 for record in patience.waiting(one_pass(list(left.values()))):
@@ -82,7 +82,7 @@ class _Patience:
     def __init__(self) -> None:
         self._longest = 0.0  # between two units
         self._last = time.monotonic()
-        self._is_waiting = self._is_over = False
+        self._is_waiting = self._is_over = self._is_disturbed = False
 
     def waiting(self, records: Iterator[Record]) -> Iterator[Record]:
         """The records; _StoodStillError while the next one is waited for."""
@@ -90,8 +90,8 @@ class _Patience:
         self._last, self._is_over, is_first = time.monotonic(), False, True
         try:
             while (record := self._next(records)) is not None:
-                # before the first one workers start
-                self._longest = max(self._longest, 0.0 if is_first else self.idle_s())
+                if not is_first and not self._is_disturbed:  # before the first one workers start
+                    self._longest = max(self._longest, self.idle_s())
                 self._last, is_first = time.monotonic(), False
                 yield record
         finally:
@@ -108,15 +108,12 @@ class _Patience:
         """How long the next unit is waited for."""
         return time.monotonic() - self._last
 
-    def check(self, lost_s: float | None) -> None:
-        """In the watching thread.
-
-        Args:
-            lost_s: when a node was lost in this pass.
-        """
-        if lost_s is None or not self._is_waiting:
+    def check(self, nodes: NodeWatch) -> None:
+        """In the watching thread, after a look at the nodes."""
+        self._is_disturbed = nodes.is_disturbed
+        if nodes.lost_s is None or not self._is_waiting:
             return
-        had_time = time.monotonic() - lost_s > RECOVERY_S
+        had_time = time.monotonic() - nodes.lost_s > RECOVERY_S
         if had_time and self.idle_s() > max(PATIENCE_S, 2 * self._longest):
             self._is_over = True
             signal.pthread_kill(_MAIN_THREAD, _WAKE)
