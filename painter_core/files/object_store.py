@@ -1,56 +1,63 @@
 """An object store through fsspec, with bounded retries: a request may fail and the next one succeed."""
 
-import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
 from fsspec.spec import AbstractFileSystem
 
+from painter_core.files.store_errors import as_store_error, describe, is_transient
+
 log = logging.getLogger(__name__)
 
-TRIES = 6
-FIRST_WAIT_S = 0.2  # doubled after every try: 6 s in all, beside what the store's own client waits
+TRIES = 14
+FEW_TRIES = 6
+FIRST_WAIT_S = 0.2  # doubled after every try up to LONGEST_WAIT_S: 83 s in all, 6 s for few tries, beside
+LONGEST_WAIT_S = 10.0  # what the store's own client waits
 
 _REQUESTS = frozenset(
-    {"info", "ls", "find", "glob", "cat_file", "pipe_file", "cp_file", "get_file", "put_file"}
+    {"info", "ls", "find", "glob", "size", "cat_file", "pipe_file", "cp_file", "get_file", "put_file"}
 )
-_BUSY = (429, 500, 502, 503, 504)  # HTTP
-# an OSError without a number is what clients make of an answer that they do not know
-_TRANSIENT = (None, errno.EAGAIN, errno.EBUSY, errno.EIO, errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT)
-_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+_tries: ContextVar[int] = ContextVar("tries", default=TRIES)
 
 Result = TypeVar("Result")
+
+
+@contextmanager
+def few_tries() -> Iterator[None]:
+    """While nothing is lost by giving up: requests of this thread are tried for seconds, not for a minute."""
+    before = _tries.set(FEW_TRIES)
+    try:
+        yield
+    finally:
+        _tries.reset(before)
 
 
 def retried(call: Callable[..., Result], *args: Any, **options: Any) -> Result:
     """Makes a call, and repeats it after an error that may pass, at most TRIES times in all.
 
     Raises:
-        Exception: the call's own, the last one if all tries fail.
+        StoreError: the store refuses, or is out of reach in all tries.
+        Exception: the call's own.
     """
-    for number in range(1, TRIES + 1):
+    most = _tries.get()
+    for number in range(1, most + 1):
         try:
             return call(*args, **options)
         except Exception as error:
             # every client has errors of its own, so what counts is what they say
-            if number == TRIES or not is_transient(error):
-                raise
-            log.info("object store: %s: %s; try %d of %d", type(error).__name__, error, number + 1, TRIES)
-            time.sleep(FIRST_WAIT_S * 2 ** (number - 1))
+            if number == most or not is_transient(error):
+                found = as_store_error(error)
+                if found is error:
+                    raise
+                raise found from error
+            log.info("object store: %s; try %d of %d", describe(error), number + 1, most)
+            time.sleep(min(FIRST_WAIT_S * 2 ** (number - 1), LONGEST_WAIT_S))
     raise AssertionError
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed a moment later."""
-    for name in ("status", "code"):  # as aiohttp's errors have it, and gcsfs'
-        if str(getattr(error, name, "")).isdigit():
-            return int(getattr(error, name)) in _BUSY
-    if isinstance(error, ConnectionError | TimeoutError):
-        return True
-    return isinstance(error, OSError) and not isinstance(error, _FINAL) and error.errno in _TRANSIENT
 
 
 class ObjectStore:

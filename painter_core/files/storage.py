@@ -25,6 +25,7 @@ from painter_core.files.faults import failpoint
 from painter_core.files.object_store import ObjectStore
 
 SCHEMES = ("file", "local", "s3", "s3a", "gs", "gcs", "oss", "hdfs", "abfs", "abfss", "az", "memory")
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "oss": "oss"}  # pyproject.toml's
 
 FULL_BYTES = 2**20  # with less free space, a write that fails is taken to fail for it
 
@@ -53,7 +54,11 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         fs, path = fsspec.core.url_to_fs(plain, use_listings_cache=False)
     except ImportError as error:
-        raise ValueError(f"{redact(url)}: a package is missing: {error}") from None
+        extra = EXTRAS.get(scheme[1].lower())
+        fix = f"pip install 'painter[{extra}]'" if extra else str(error)
+        raise ValueError(
+            f"{redact(url)}: a package for {scheme[1]}:// is missing on this node; {fix}"
+        ) from None
     return fs if _is_local_fs(fs) else cast(AbstractFileSystem, ObjectStore(fs)), path
 
 

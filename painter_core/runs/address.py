@@ -41,7 +41,7 @@ def check_address(address: str) -> None:
         host, port = _host_and_port(where)
     except ValueError:
         raise ValueError(f"{said}, expected HOST:PORT, ray://HOST:PORT, auto or local; or {UNSET}") from None
-    if why := _problem(host, port):
+    if why := problem(host, port):
         raise ValueError(
             f"{said}, and no Ray cluster answers there: {where}: {why}. Start that cluster, name another "
             f"one, or {UNSET}"
@@ -64,16 +64,17 @@ def _host_and_port(where: str) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def _problem(host: str, port: int) -> str:
-    """Why no cluster answers; empty if one does."""
+def problem(host: str, port: int, timeout_s: float | None = None) -> str:
+    """Why no service of Ray's answers; empty if one does."""
+    timeout_s = timeout_s or TIMEOUT_S
     try:
-        with socket.create_connection((host, port), TIMEOUT_S) as connection:
+        with socket.create_connection((host, port), timeout_s) as connection:
             if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
                 return ""  # its answer would need a handshake with the cluster's certificates
             connection.sendall(PREFACE + EMPTY_SETTINGS)
             answer = connection.recv(len(EMPTY_SETTINGS))
     except TimeoutError:
-        return f"no answer within {TIMEOUT_S:g} s"
+        return f"no answer within {timeout_s:g} s"
     except OSError as error:
         return error.strerror or str(error)
     if not answer:

@@ -2,16 +2,20 @@
 
 import atexit
 import logging
+import math
 import os
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 
 from painter_core.compute.cpus import usable_cpus
 from painter_core.runs.address import check_address
+
+log = logging.getLogger(__name__)
 
 # glibc gives a large tensor back to the system when it is freed and takes new pages, all zeroed, for the next
 # one: up to half of a model's time on a CPU (benchmarks/RESULTS.md). It reads this when a process starts.
@@ -25,6 +29,18 @@ class Cluster:
     cpus: float
     gpus: float
     memory_bytes: float
+    nodes: int = 1
+    """Nodes with CPUs."""
+    can_grow: bool = False
+    """Whether nodes may join: not to a local Ray."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuWait:
+    """GPUs that a job waits for, where the cluster makes its nodes when they are wanted."""
+
+    gpus: float
+    seconds: float
 
 
 def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
@@ -41,7 +57,13 @@ def parse_range(flag: str, text: str | None) -> tuple[int, int] | None:
 
 
 def wanted_workers(
-    flag: str, text: str | None, room: int, has: str, *, default: tuple[int, int]
+    flag: str,
+    text: str | None,
+    room: int,
+    has: str,
+    *,
+    default: tuple[int, int],
+    takes_less: bool = False,
 ) -> tuple[int, int]:
     """How many workers there are to be, at least and at most.
 
@@ -51,21 +73,27 @@ def wanted_workers(
         room: how many the cluster takes now.
         has: what the cluster has, for the message.
         default: without the flag.
+        takes_less: one worker will do.
 
     Raises:
         ValueError: there is no room for the least. The most may exceed it: a cluster can grow.
     """
     least, most = parse_range(flag, text) or default
+    if takes_less:
+        least = max(1, min(least, room))
     if least > room:
         raise ValueError(f"{flag} {least}: the cluster has {has}")
     return least, most
 
 
-def start_ray() -> Cluster:
+def start_ray(wait: GpuWait | None = None) -> Cluster:
     """Connects to the cluster that the job was submitted to, or starts a local one on the loopback.
 
     Ray reads these variables when it is imported, so it is imported after they are set, here and nowhere
     before.
+
+    Args:
+        wait: GPUs that a cluster is given time to get; None waits for none.
 
     Raises:
         ValueError: no cluster answers where RAY_ADDRESS says.
@@ -100,8 +128,44 @@ def start_ray() -> Cluster:
         )
     # `ray job stop` sends SIGTERM, and SIGKILL 3 s later; a handler from before ray.init() would never run
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    cluster = present_cluster(can_grow=submitted)
+    return cluster if wait is None else wait_for(cluster, wait)
+
+
+def present_cluster(*, can_grow: bool) -> Cluster:
+    """What the nodes that are alive have."""
+    import ray
+
     found = ray.cluster_resources()
-    return Cluster(cpus=found.get("CPU", 0), gpus=found.get("GPU", 0), memory_bytes=found.get("memory", 0))
+    return Cluster(
+        cpus=found.get("CPU", 0),
+        gpus=found.get("GPU", 0),
+        memory_bytes=found.get("memory", 0),
+        nodes=sum(node["Resources"].get("CPU", 0) > 0 for node in ray.nodes() if node["Alive"]),
+        can_grow=can_grow,
+    )
+
+
+def wait_for(cluster: Cluster, wait: GpuWait) -> Cluster:
+    """The cluster as soon as it has the GPUs that are waited for, or when the time is over.
+
+    The cluster's autoscaler, if it has one, is asked for them.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    if cluster.gpus >= wait.gpus or not cluster.can_grow:
+        return cluster
+    log.info("waiting up to %.0f s for %g GPUs; the cluster has %g", wait.seconds, wait.gpus, cluster.gpus)
+    request_resources(bundles=[{"GPU": 1}] * math.ceil(wait.gpus))
+    try:
+        deadline = time.monotonic() + wait.seconds
+        while cluster.gpus < wait.gpus and time.monotonic() < deadline:
+            time.sleep(1.0)
+            cluster = present_cluster(can_grow=True)
+    finally:
+        request_resources(bundles=[])  # else it would keep them when the job is done
+    log.info("the cluster has %g GPUs", cluster.gpus)
+    return cluster
 
 
 def _set_variables() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from painter_core.flag_checks import check_range
-from painter_core.runs.cluster import Cluster, parse_range
+from painter_core.runs.cluster import Cluster, GpuWait, parse_range
 from painter_core.tables.columns import Columns, Encoding, Quoting
 
 PROMPTS_SCHEMA = "idx:str:1,text:str:1"
@@ -115,6 +115,9 @@ class ModelFlags:
     """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
     gpus_per_actor: float | None = None
     """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
+    wait_for_gpus: float = 0.0
+    """Seconds in which a cluster may get the GPUs that --num-actors and --gpus-per-actor want (one, without
+    them), for clusters that start their nodes on demand; then, and in a run that lost its last GPU."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU,
     but when painting bf16 on CPUs with AMX. Stated in the log and in the manifest."""
@@ -128,6 +131,15 @@ class ModelFlags:
         check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
         check_range("--gpus-per-actor", self.gpus_per_actor, 0, 64)
         parse_range("--num-actors", self.num_actors)
+        check_range("--wait-for-gpus", self.wait_for_gpus, 0, 7 * 86400)
+
+    def gpu_wait(self) -> GpuWait | None:
+        """What the cluster is given time for; None for nothing."""
+        least, _ = parse_range("--num-actors", self.num_actors) or (1, 1)
+        wanted = 1.0 if self.gpus_per_actor is None else self.gpus_per_actor
+        if not (self.wait_for_gpus and wanted):
+            return None
+        return GpuWait(gpus=least * wanted, seconds=self.wait_for_gpus)
 
     def uses_gpu(self, cluster: Cluster) -> bool:
         """Whether model workers get a GPU; ValueError if there is none for them."""

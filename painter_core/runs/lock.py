@@ -19,12 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from painter_core.errors import Refused
+from painter_core.files.object_store import few_tries
 from painter_core.files.storage import filesystem, is_local, redact, write_json
+from painter_core.files.store_errors import StoreError
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0
-STALE_S = 60.0
+PROOF_S = 65.0  # without a heartbeat that was written, then a driver stops: another could soon take over
+STALE_S = 90.0  # without a heartbeat that was seen to move, then another one does
+GUARD_S = 1.0
+RELEASE_S = 10.0  # for a heartbeat that is under way at the end
 SETTLE_S = 1.0  # an object store cannot create exclusively: the last of two that write within this time wins
 BEGINNING = b'{"run_id"'  # of what _create() writes, which a kill may cut
 FOREIGN = {"foreign": True}
@@ -36,18 +41,22 @@ class RunLock:
 
     Args:
         url: of the output, as given to the job; the lock stands beside it.
-        on_lost: called with a message, from another thread, if another driver took the lock: this one was
-            stopped for so long that it was taken for dead.
+        on_lost: called from another thread with Refused if another driver took the lock, since this one was
+            stopped for so long that it was taken for dead; with StoreError if the lock cannot be reached for
+            so long that another one could do that.
     """
 
-    def __init__(self, url: str, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, url: str, on_lost: Callable[[Exception], None]) -> None:
         # a link to an output is the same output
         place = os.path.realpath(filesystem(url)[1]) if is_local(url) else url.rstrip("/")
         self.url = place + ".lock"
         self._on_lost = on_lost
         self._output = redact(url)
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._unproven_s = 0.0
+        """How long no heartbeat was written, in this process' own time: a driver that is stopped and goes on
+        has the time of a heartbeat to find out whose the lock is."""
         self._record: dict[str, Any] = {
             "run_id": uuid.uuid4().hex,
             "host": socket.gethostname(),
@@ -87,18 +96,30 @@ class RunLock:
             held = self.check()  # what was judged, not what may stand there a moment later
             if held is not None and self._remove(held):
                 log.warning("%s: took over the lock of a run that died: %s", self._output, _describe(held))
-        self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
-        self._thread.start()
+        # the guard does not wait for the store, as a heartbeat may for minutes
+        self._threads = [
+            threading.Thread(target=target, name="lock", daemon=True) for target in (self._beat, self._guard)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def release(self) -> None:
-        """Gives the lock back, if it is still ours."""
+        """Gives the lock back, if it is still ours; the log says if that cannot be done."""
         self._ended.set()
-        if self._thread is None:
+        if not self._threads:
             return
-        self._thread.join()
-        if self._is_ours(self._read()):
-            fs, path = filesystem(self.url)
-            fs.rm(path)
+        try:
+            for thread in self._threads:
+                thread.join(RELEASE_S)
+                if thread.is_alive():  # what it writes would come after we removed the file
+                    raise StoreError("a heartbeat is still under way")
+            with few_tries():
+                if self._is_ours(self._read()):
+                    fs, path = filesystem(self.url)
+                    fs.rm(path)
+        except OSError as error:
+            what = f"{error}; the next run takes it over after {STALE_S:.0f} s"
+            log.warning("%s: the lock could not be removed: %s", redact(self.url), what)
 
     def _is_ours(self, held: dict[str, Any] | None) -> bool:
         return held is not None and held.get("run_id") == self._record["run_id"]
@@ -143,11 +164,10 @@ class RunLock:
             # a process number is used again after a while
             return held["process_started"] == _process_started(held["pid"])
         # of another machine, which may have another clock: a lock that is alive moves. A job that is tried
-        # again at once after its node died should not be refused, so a fresh one is watched for longer
-        fresh = abs(time.time() - held["heartbeat_s"]) < STALE_S
-        patience = STALE_S if fresh else 2 * HEARTBEAT_S
-        log.info("%s: up to %.0f s to see whether it lives: %s", self._output, patience, _describe(held))
-        deadline = time.monotonic() + patience
+        # again at once after its node died should not be refused, and its driver may be out of the store's
+        # reach and still at work, so it is watched for as long as that may be
+        log.info("%s: up to %.0f s to see whether it lives: %s", self._output, STALE_S, _describe(held))
+        deadline = time.monotonic() + STALE_S
         while time.monotonic() < deadline:
             if (found := self._read()) != held:
                 return found is not None
@@ -173,16 +193,38 @@ class RunLock:
             return False
 
     def _beat(self) -> None:
-        fs, path = filesystem(self.url)
         while not self._ended.wait(HEARTBEAT_S):
             try:
-                held = self._read()
-                if held is not None and not self._is_ours(held):
-                    self._on_lost(f"{self._output}: another run took over: {_describe(held)}; this one stops")
-                    return
-                write_json(fs, path, self._record | {"heartbeat_s": time.time()})
-            except OSError as error:
-                log.warning("%s: no heartbeat: %s", redact(self.url), error)
+                with few_tries():
+                    if not self._beat_once():
+                        return
+            except Exception as error:
+                # whatever it is, the next heartbeat may succeed; the guard ends the run if none does
+                log.warning("%s: no heartbeat: %s: %s", redact(self.url), type(error).__name__, error)
+
+    def _beat_once(self) -> bool:
+        """Whether the lock is still ours."""
+        fs, path = filesystem(self.url)
+        held = self._read()
+        if held is not None and not self._is_ours(held):
+            what = f"{self._output}: another run took over: {_describe(held)}; this one stops"
+            self._on_lost(Refused(what))
+            return False
+        write_json(fs, path, self._record | {"heartbeat_s": time.time()})
+        self._unproven_s = 0.0
+        return True
+
+    def _guard(self) -> None:
+        before = time.monotonic()
+        while not self._ended.wait(GUARD_S):
+            now = time.monotonic()
+            self._unproven_s += min(now - before, 2 * GUARD_S)
+            before = now
+            if self._unproven_s > PROOF_S:
+                what = f"no heartbeat reached the lock for {self._unproven_s:.0f} s, and another run may take"
+                what += " it over; this one stops, and writes no summary.json. Submit it again"
+                self._on_lost(StoreError(f"{self._output}: {what}"))
+                return
 
 
 def _describe(held: dict[str, Any]) -> str:

@@ -1,12 +1,14 @@
 """Steps as a Ray Data pipeline over units: the one place that knows how a table job runs on a cluster."""
 
+import dataclasses
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from painter_core.runs.cluster import Cluster, wanted_workers
+from painter_core.runs.cluster import Cluster, GpuWait, present_cluster, wait_for, wanted_workers
 from painter_core.runs.flags import ModelFlags
 from painter_core.runs.steps import Actors, Step
 from painter_core.tables.part_writer import PartWriter
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 
 TASK_CPUS = 0.2  # of what a CPU task asks for, where models need CPUs too
 READ_CPUS = 0.25
+REPLACEMENT_S = 60.0  # in which a node that was the last of its kind may be replaced, without --wait-for-gpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class ModelWorkers:
     """CPUs of each worker."""
     num_gpus: float
     """GPUs of each worker."""
+    grows: bool
+    """Whether nodes that join get workers too, without an upper bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +45,33 @@ class Resources:
     flags: ModelFlags
     worker_bytes: int = 0
     """Memory of a model worker that runs on CPUs; 0 if no model is run."""
+    takes_less: bool = False
+    """Whether fewer workers than --num-actors says will do, since nodes were lost."""
 
     @property
     def uses_gpu(self) -> bool:
         """Whether model workers get a GPU."""
         return self.flags.uses_gpu(self.cluster)
+
+    def after_loss(self) -> "Resources":
+        """The same on the nodes that are left, which may have to be waited for.
+
+        Model workers stay on what they began on: another kind of device would round otherwise.
+
+        Raises:
+            ValueError: there is no room for one.
+        """
+        gpus = (self.flags.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
+        seconds = max(REPLACEMENT_S, self.flags.wait_for_gpus)
+        cluster = present_cluster(can_grow=self.cluster.can_grow)
+        if gpus:
+            cluster = wait_for(cluster, GpuWait(gpus=gpus, seconds=seconds))
+        deadline = time.monotonic() + seconds
+        while cluster.cpus < 1 and time.monotonic() < deadline:
+            time.sleep(1.0)
+            cluster = present_cluster(can_grow=self.cluster.can_grow)
+        flags = dataclasses.replace(self.flags, gpus_per_actor=gpus)
+        return dataclasses.replace(self, cluster=cluster, flags=flags, takes_less=True)
 
     def model_workers(self) -> ModelWorkers:
         """As many as CPUs or GPUs and memory have room for, or as --num-actors says.
@@ -65,8 +92,11 @@ class Resources:
             room,
             f"room for {room} model workers",
             default=(default, default),
+            takes_less=self.takes_less,
         )
-        return ModelWorkers(least=least, most=most, num_cpus=num_cpus, num_gpus=gpus)
+        fits = gpus > 0 or default == int(cluster.cpus)  # else memory is what bounds their number
+        grows = cluster.can_grow and self.flags.num_actors is None and fits
+        return ModelWorkers(least=least, most=most, num_cpus=num_cpus, num_gpus=gpus, grows=grows)
 
     def tasks(self, num_cpus: float) -> dict[str, Any]:
         """Options of a CPU operator.
@@ -95,18 +125,22 @@ class Resources:
 
         found = self.model_workers()
         least, most = min(found.least, num_units), min(found.most, num_units)
-        log.info("%d..%d model workers, %g GPUs each", least, most, found.num_gpus)
+        joining = ", and more on nodes that join" if found.grows else ""
+        log.info("%d..%d model workers, %g GPUs each%s", least, most, found.num_gpus, joining)
         # a second call unpacks the next unit, and packs the last one, beside the model's own
         calls = 2 if found.num_gpus else 1
         return {
             "compute": ray.data.ActorPoolStrategy(
-                min_size=least, max_size=most, max_concurrent_calls_per_actor=calls
+                min_size=least,
+                max_size=num_units if found.grows else most,
+                max_concurrent_calls_per_actor=calls,
             ),
             "num_cpus": found.num_cpus,
             "num_gpus": found.num_gpus,
-            # bounded, or a unit that kills its worker would run for ever
+            # a unit that kills its worker each time uses up the restarts, and so ends. Tries are used up by a
+            # node that is lost too, every few seconds until it is called dead
             "max_restarts": 4,
-            "max_task_retries": 2,
+            "max_task_retries": 20,
         }
 
 

@@ -19,7 +19,7 @@ from painter_core.compute.devices import resolve_training_precision
 from painter_core.compute.gpu import PRETENDED, gpu_problem
 from painter_core.errors import Stop
 from painter_core.files.storage import filesystem, is_local, join, read_json, remove, write_bytes
-from painter_core.runs.cluster import Cluster, wanted_workers
+from painter_core.runs.cluster import Cluster, GpuWait, parse_range, wanted_workers
 from painter_core.runs.training_progress import TrainingProgress
 from painter_core.runs.worker_log import log_directory
 from painter_core.runs.worker_process import in_worker
@@ -42,6 +42,8 @@ class Workers:
     use_gpu: bool
     resize_interval_s: float
     """Between two looks for room for more, if there are fewer than the most."""
+    unused: int = 0
+    """GPUs, or nodes where CPUs train, that no worker gets."""
 
     @property
     def are_elastic(self) -> bool:
@@ -57,6 +59,14 @@ class Workers:
         return {"CPU": 1 if self.are_elastic else 0.75}
 
 
+def gpu_wait(flags: TrainingRunFlags) -> GpuWait | None:
+    """What a cluster is given time for by --wait-for-gpus; None for nothing."""
+    if not flags.wait_for_gpus or flags.use_gpu == "no":
+        return None
+    least, _ = parse_range("--num-workers", flags.num_workers) or (1, 1)
+    return GpuWait(gpus=least, seconds=flags.wait_for_gpus)
+
+
 def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     """From --num-workers and --use-gpu and what the cluster has.
 
@@ -67,11 +77,14 @@ def find_workers(flags: TrainingRunFlags, cluster: Cluster) -> Workers:
     room = int(cluster.gpus if on_gpu else cluster.cpus)
     has = f"{room} {'GPUs' if on_gpu else 'CPUs'}"
     least, most = wanted_workers("--num-workers", flags.num_workers, room, has, default=(1, 1))
+    # on CPUs a worker takes those of its node
+    unused = max(0, (room if on_gpu else cluster.nodes) - most)
     # the global batch is made for so many workers, and stays, however many there is room for at the start
     return Workers(
         least=least,
         most=most,
         use_gpu=on_gpu,
+        unused=unused,
         resize_interval_s=RESIZE_S if flags.resize_interval is None else flags.resize_interval,
     )
 
@@ -93,6 +106,14 @@ def run_workers(
     import ray.train.torch
 
     log.info("%d..%d workers on %s", workers.least, workers.most, "GPUs" if workers.use_gpu else "CPUs")
+    if workers.unused:
+        log.warning(
+            "%d %s of the cluster are left unused; --num-workers %d takes them, and makes the batches of a "
+            "new run larger by that",
+            workers.unused,
+            "GPUs" if workers.use_gpu else "nodes",
+            workers.most + workers.unused,
+        )
     remove(*filesystem(join(root, "_run", "outcome.json")))
     remove(*filesystem(log_directory(root)))  # of another attempt to run
     # a URL is not for Ray, which asks for it with a client of its own, and keeps nothing of ours there

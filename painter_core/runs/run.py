@@ -1,17 +1,23 @@
 """Ending a job: its summary, its lock, its exit code (painter_core.runs.command_line lists them)."""
 
+import logging
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn, Self
 
 from painter_core.errors import Refused, Stop
+from painter_core.files.object_store import few_tries
 from painter_core.files.storage import redact_text
+from painter_core.files.store_errors import StoreError
 from painter_core.runs.command_line import check_path, fail
 from painter_core.runs.lock import RunLock
+
+log = logging.getLogger(__name__)
 
 _MAIN_THREAD = threading.main_thread().ident or 0
 INTERRUPTED = "interrupted; submit the same command again to resume"
@@ -29,11 +35,13 @@ class Run:
         self._paths = paths
         self._write: Callable[[int, str, float], None] | None = None
         self._lock: RunLock | None = None
-        self._lost = ""
+        self._lost: Exception | None = None
+        self._hasty = ExitStack()
         self._handlers: dict[int, Any] = {}
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._hasty.enter_context(few_tries())  # as long as a wrong address or key is the likelier reason
         try:
             for flag, path in self._paths.items():
                 if path is not None:
@@ -50,10 +58,12 @@ class Run:
         """
         lock = RunLock(url, self._stop)
         lock.acquire()
+        self._hasty.close()
         self._lock = lock
 
-    def _stop(self, message: str) -> None:
-        self._lost, self._write = message, None
+    def _stop(self, error: Exception) -> None:
+        # nothing is written from here on: the place is another run's, or may soon be
+        self._lost, self._write = error, None
         # a real signal: it wakes the main thread, whatever that waits for
         signal.pthread_kill(_MAIN_THREAD, signal.SIGINT)
 
@@ -66,14 +76,22 @@ class Run:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
         # at once: what follows, Ray's own end too, may take longer than the sender of the signal waits
-        if self._write is not None:
-            self._write(130, INTERRUPTED, self.seconds)
+        self._summarise(130, INTERRUPTED)
         raise KeyboardInterrupt
+
+    def _summarise(self, code: int, message: str) -> None:
+        """Writes how the run ended; what hinders that is said, and hides nothing."""
+        if self._write is None:
+            return
+        try:
+            with few_tries():
+                self._write(code, message[:2000], self.seconds)
+        except OSError as error:
+            log.error("summary.json could not be written: %s; the run ended with code %d", error, code)
 
     def ended(self) -> None:
         """Ends a part of the run (codes before training); the process continues with the next one."""
-        if self._write is not None:
-            self._write(0, "", self.seconds)
+        self._summarise(0, "")
         self._write, self._began = None, time.monotonic()
         self._unlock()
 
@@ -96,19 +114,18 @@ class Run:
         code, message = self._code(error)
         message = redact_text(message)
         try:
-            if self._write is not None:
-                self._write(code, message[:2000], self.seconds)
+            self._summarise(code, message)
         finally:
             if "ray" in sys.modules:
                 sys.modules["ray"].shutdown()
             self._unlock()  # last: until here our workers may write
-        if code not in (0, 1) or isinstance(error, Stop):
+            self._hasty.close()
+        if code not in (0, 1) or self._lost or isinstance(error, Stop):
             fail(code, message)
         return False  # code 1: the traceback is the message
 
     def _code(self, error: BaseException | None) -> tuple[int, str]:
-        if self._lost:
-            return 4, self._lost
+        error = self._lost or error
         if error is None:
             return 0, ""
         if isinstance(error, Stop):
@@ -119,7 +136,7 @@ class Run:
             return 130, INTERRUPTED
         if isinstance(error, Refused):
             return 4, str(error)
-        if isinstance(error, ValueError) and self._write is None:
+        if isinstance(error, ValueError | StoreError) and self._write is None and not self._lost:
             return 2, str(error)
         cause = getattr(error, "cause", None) or error  # of an error that Ray hands on from a worker
         return 1, f"{type(cause).__name__}: {cause}"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from painter_core.runs import preflight
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.dry_run import on_this_node, run_sample
 from painter_core.runs.flags import ModelFlags, TableFlags
+from painter_core.runs.passes import OnePass, in_passes
 from painter_core.runs.place import Kind, Place
 from painter_core.runs.progress import Progress, check_ceiling, drop_what_broke
 from painter_core.runs.ray_data import Resources, counted_units
@@ -21,7 +22,7 @@ from painter_core.runs.steps import Parts, Step, run_here
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import finish, joined_path, read_records
-from painter_core.tables.part_writer import PartWriter
+from painter_core.tables.part_writer import PartWriter, counted
 from painter_core.tables.plan import Plan, stored_units
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.rejects import describe_warnings
@@ -214,15 +215,27 @@ class TableRun:
             preflight.check_space(self.job.outputs_flag, self.directory.url, needed)
             log.info("dry run: nothing written; fingerprint %s", self.plan.fingerprint[:16])
         elif self.writes:
-            writer = PartWriter(directory=self.directory, build=parts.build)
             if self.pending:
-                self._count(
-                    counted_units(
-                        self.pending, self.reader, steps, writer,
-                        part_cpus=parts.cpus, resources=self.resources,
-                    )
-                )  # fmt: skip
+                self._count(in_passes(self.pending, self._pass(steps, parts), self._committed_of))
             self._finish()
+
+    def _pass(self, steps: Sequence[Step], parts: Parts) -> OnePass:
+        """Does units on the cluster; from the second call on, on what is left of it."""
+        writer, reader = PartWriter(directory=self.directory, build=parts.build), self.reader
+        found: list[Resources] = []
+
+        def one_pass(units: list[Unit]) -> Iterator[dict[str, Any]]:
+            found.append(found[-1].after_loss() if found else self.resources)
+            return counted_units(
+                units, reader, steps, writer, part_cpus=parts.cpus, resources=found[-1]
+            )  # fmt: skip
+
+        return one_pass
+
+    def _committed_of(self, units: list[Unit]) -> list[dict[str, Any]]:
+        """Those of these units that have a commit."""
+        done = self.directory.committed()
+        return [counted(self.directory.read_record(u.number)) for u in units if u.number in done]
 
     def execute_here(self, *steps: Step, parts: Parts) -> None:
         """The same, in this process, one unit after the other."""

@@ -7,11 +7,14 @@ and of the tokenizer, so that it is built once a node and never mistaken for ano
 import dataclasses
 import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from painter_core.files.arrays import create_array
 from painter_core.files.cache import build_once
@@ -30,6 +33,7 @@ from painter_core.training.samples import Samples
 log = logging.getLogger(__name__)
 
 CHECKED_BYTES = 2**30
+READ_AHEAD = 16  # parts
 COUNTED_PARTS = 32  # of a larger table: about 16,000 captions
 MOST_UNKNOWN = 0.5  # of the tokens
 
@@ -144,16 +148,14 @@ def _build(
     texts = create_array(directory / "text_ids.npy", np.int32, (rows, text_len))
     codes = create_array(directory / "codes.npy", np.uint16, (rows, image_len))
     start, counts = 0, CaptionCounts()
-    for part in manifest["parts"]:
-        path = join(table, part["name"])
-        content = read_table(read_part(path, part["sha256"]), path)
+    for path, content in _contents(table, manifest["parts"]):
         flat = content.column("codes").combine_chunks().flatten().to_numpy(zero_copy_only=False)
         if len(flat) and flat.max() >= codebook_size:
             row = int(flat.argmax()) // image_len
             raise ValueError(
                 f"{redact(path)} row {row + 1}: code {flat.max()} is outside the codebook of {codebook_size}"
             )
-        stop = start + part["rows"]
+        stop = start + len(content)
         found = text_ids(
             tokenizer, content.column("text").to_pylist(), text_len=text_len, codebook_size=codebook_size
         )
@@ -164,6 +166,27 @@ def _build(
     texts.flush()
     codes.flush()
     (directory / "counts.json").write_text(json.dumps(dataclasses.asdict(counts)))
+
+
+def _contents(table: str, parts: list[dict[str, Any]]) -> Iterator[tuple[str, pa.Table]]:
+    """Path and content of each part, in order; some are read ahead, since a store answers slowly."""
+
+    def read(part: dict[str, Any]) -> tuple[str, pa.Table]:
+        path = join(table, part["name"])
+        return path, read_table(read_part(path, part["sha256"]), path)
+
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        waiting: deque[Future[tuple[str, pa.Table]]] = deque()
+        try:
+            for part in parts:
+                waiting.append(pool.submit(read, part))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def check_captions(table: str, tokenizer: Tokenizer, *, text_len: int) -> None:

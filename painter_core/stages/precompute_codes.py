@@ -203,4 +203,4 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
 
 def precompute_codes(config: PrecomputeConfig, run: Run) -> None:
     """pairs -> codes."""
-    make_codes(config, run, start_ray(), outputs_flag="--outputs")
+    make_codes(config, run, start_ray(config.model.gpu_wait()), outputs_flag="--outputs")

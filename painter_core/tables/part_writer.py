@@ -62,5 +62,11 @@ class PartWriter:
         record["write_s"] = round(time.monotonic() - began, 3)
         self.directory.write_json(seal(record), "_run", "commits", f"{row.unit:06d}.json")
         failpoint("unit_committed", unit=row.unit)
-        counted = {"unit": row.unit, "rows_in": row.rows_in, "rows_out": rows_out}
-        return counted | {"rejected": json.dumps(rejected), "computed": str(row.payload.get("computed", ""))}
+        return counted(record)
+
+
+def counted(record: dict[str, Any]) -> dict[str, Any]:
+    """What the driver counts of a commit record."""
+    found = {name: record[name] for name in ("unit", "rows_in", "rows_out")}
+    computed = json.dumps(record["computed"]) if "computed" in record else ""
+    return found | {"rejected": json.dumps(record["rejected"]), "computed": computed}

@@ -64,9 +64,10 @@ def read_sealed(fs: AbstractFileSystem, path: str) -> dict[str, Any]:
 def read_part(path: str, expected: str) -> bytes:
     """The bytes of a table's file; ValueError if it is missing or its sha256 is not the expected one."""
     fs, inner = filesystem(path)
-    if not fs.exists(inner):
-        raise ValueError(f"{redact(path)}: missing, though the manifest names it")
-    data = fs.cat_file(inner)
+    try:
+        data = fs.cat_file(inner)
+    except FileNotFoundError:
+        raise ValueError(f"{redact(path)}: missing, though the manifest names it") from None
     if sha256(data) != expected:
         raise ValueError(
             f"{redact(path)}: sha256 differs from the manifest; the part was changed or damaged; {MAKE_AGAIN}"

@@ -63,13 +63,17 @@ class RunDirectory:
 
     def read_json(self, *parts: str) -> Any:
         """A JSON file of the directory; None if there is none."""
-        fs, path = self.path(*parts)
-        return read_json(fs, path) if fs.exists(path) else None
+        try:
+            return read_json(*self.path(*parts))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def read_record(self, unit: int) -> Any:
         """A unit's commit record; None if there is none. ValueError if it was changed."""
-        fs, path = self.path("_run", "commits", f"{unit:06d}.json")
-        return read_sealed(fs, path) if fs.exists(path) else None
+        try:  # one request, where asking for it first would be three
+            return read_sealed(*self.path("_run", "commits", f"{unit:06d}.json"))
+        except FileNotFoundError:
+            return None
 
     def uncommit(self, unit: int) -> None:
         """Marks a unit as not done; its record is removed first, so that a kill leaves nothing half done."""

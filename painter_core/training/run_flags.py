@@ -41,6 +41,8 @@ class TrainingRunFlags:
     workers begin at the last checkpoint: what was done since is done again."""
     use_gpu: Literal["auto", "yes", "no"] = "auto"
     """One GPU a worker; auto: if the cluster has any."""
+    wait_for_gpus: float = 0.0
+    """Seconds in which a cluster that starts its nodes on demand may get the GPUs of --num-workers."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile of the model; auto: on a GPU."""
     overwrite: bool = False
@@ -58,4 +60,5 @@ class TrainingRunFlags:
                 f"--resize-interval {self.resize_interval}: means nothing beside --num-workers "
                 f"{self.num_workers}; give --num-workers MIN,MAX, or leave it out"
             )
+        check_range("--wait-for-gpus", self.wait_for_gpus, 0, 7 * 86400)
         check_seed(self.random_seed)

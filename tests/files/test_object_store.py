@@ -1,15 +1,17 @@
 """Output and input on an object store that has no rename and answers every tenth request with 503 (T21)."""
 
-import errno
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from painter_core.files import object_store
-from painter_core.files.object_store import is_transient
+from painter_core.files.object_store import few_tries
 from painter_core.files.storage import filesystem, read_json, write_bytes
+from painter_core.files.store_errors import StoreError
 from painter_core.tables.inputs import find_files
-from tests.support.fake_store import FakeStore
+from painter_core.tables.part_writer import PartWriter
+from tests.support.fake_store import FakeStore, no_store
 from tests.support.local_run import code_of, contents, rows_of, run_here, write_input
 
 
@@ -93,10 +95,89 @@ def test_retries_are_bounded(store: type[FakeStore]) -> None:
     FakeStore.failing = 1.0
     fs, path = filesystem("s3://bucket/x")
     for call in (lambda: fs.pipe_file(path, b"x"), lambda: fs.exists(path), lambda: fs.open(path)):
+        for tries, context in ((object_store.TRIES, nullcontext()), (object_store.FEW_TRIES, few_tries())):
+            FakeStore.requests = 0
+            with (
+                context,
+                pytest.raises(OSError, match=r"closed|timeout|internal error|reduce your request rate"),
+            ):
+                call()
+            assert FakeStore.requests == tries
+
+
+def test_requests_are_tried_for_more_than_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(object_store.time, "sleep", waited.append)
+
+    def away() -> None:
+        raise no_store()
+
+    with pytest.raises(StoreError, match="Could not connect"):
+        object_store.retried(away)
+    assert 60 < sum(waited) < 120
+    waited.clear()
+    with few_tries(), pytest.raises(StoreError, match="Could not connect"):
+        object_store.retried(away)
+    assert 5 < sum(waited) < 10
+
+
+@pytest.mark.parametrize("request_number", [20, 35, 50])
+def test_an_outage_within_a_run_is_sat_out(
+    request_number: int, store: type[FakeStore], table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dozen tries in a row find no store."""
+    run_here(table, tmp_path / "local")
+    request, begun = FakeStore._request, [False]
+
+    def begins(self: FakeStore, path: str) -> None:
+        if FakeStore.requests == request_number:
+            FakeStore.away, begun[:] = 12, [True]
+        request(self, path)
+
+    monkeypatch.setattr(FakeStore, "_request", begins)
+    run_here(table, "s3://bucket/out")
+    assert (begun, FakeStore.away) == ([True], 0)
+    assert rows_of(tmp_path / "local") == {
+        n: d for n, d in objects("bucket/out").items() if n.endswith(".parquet")
+    }
+
+
+@pytest.mark.parametrize("fault", ["no store", "no credentials"])
+def test_a_store_that_cannot_be_used_is_preflight(
+    fault: str, store: type[FakeStore], table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As input and as output: code 2, one line, after a few tries."""
+    FakeStore.away, FakeStore.no_credentials = 10**9 * (fault == "no store"), fault == "no credentials"
+    said = {"no store": "AWS_ENDPOINT_URL", "no credentials": "AWS_ACCESS_KEY_ID"}[fault]
+    for tables, outputs in ((table, "s3://bucket/out"), ("s3://bucket/in.tsv", tmp_path / "out")):
+        caplog.clear()
         FakeStore.requests = 0
-        with pytest.raises(OSError, match="503 SlowDown"):
-            call()
-        assert FakeStore.requests == object_store.TRIES
+        assert code_of(lambda t=tables, o=outputs: run_here(t, o)) == 2
+        assert said in caplog.records[-1].message
+        assert FakeStore.requests <= object_store.FEW_TRIES
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.tsv"]
+
+
+def test_a_package_that_is_missing_is_named(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert code_of(lambda: run_here(table, "gs://bucket/out")) == 2
+    assert "a package for gs:// is missing on this node; pip install 'painter[gs]'" in caplog.text
+
+
+def test_what_ended_a_run_is_said_when_its_summary_cannot_be_written(
+    store: type[FakeStore], table: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(PartWriter, "__call__", lambda *_: go_away())
+    with pytest.raises(RuntimeError, match="the first error"):
+        run_here(table, "s3://bucket/out")
+    assert "summary.json could not be written: Could not connect" in caplog.text
+    assert "the run ended with code 1" in caplog.text
+    assert "the lock could not be removed" in caplog.text
+
+
+def go_away() -> None:
+    """From now on there is no store."""
+    FakeStore.away = 10**9
+    raise RuntimeError("the first error")
 
 
 def test_an_output_that_is_denied_is_preflight(
@@ -110,30 +191,3 @@ def test_an_output_that_is_denied_is_preflight(
     assert "--outputs s3://bucket/out: cannot be written" in caplog.text
     assert not FakeStore.store
     assert FakeStore.requests < 20, "a denied request is not tried again"
-
-
-class HttpError(Exception):
-    """As gcsfs raises it."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"HTTP {code}")
-        self.code = code
-
-
-@pytest.mark.parametrize(
-    ("error", "again"),
-    [
-        (OSError("SlowDown"), True),
-        (OSError(errno.EBUSY, "busy"), True),
-        (ConnectionResetError(), True),
-        (TimeoutError(), True),
-        (HttpError(503), True),
-        (HttpError(403), False),
-        (FileNotFoundError("x"), False),
-        (PermissionError(13, "expired key"), False),
-        (OSError(errno.ENOSPC, "full"), False),
-        (ValueError("a bug"), False),
-    ],
-)
-def test_what_is_tried_again(error: Exception, again: bool) -> None:
-    assert is_transient(error) is again

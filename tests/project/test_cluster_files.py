@@ -55,7 +55,7 @@ def test_runtime_env_is_valid() -> None:
     assert constraint == "-c ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"
     in_the_image = {"ray", "pyarrow", "numpy", "fsspec"}
     wanted = [line for line in declared if re.split(r"[^\w-]", line)[0] not in in_the_image]
-    assert packages == wanted, "runtime_env.yaml must follow pyproject.toml"
+    assert packages == [*wanted, "s3fs"], "runtime_env.yaml must follow pyproject.toml"
 
 
 def test_ray_cluster_is_valid() -> None:
@@ -184,6 +184,7 @@ def test_dockerfile_and_manifests_agree() -> None:
     assert version == [ray.__version__] == [job["spec"]["rayClusterSpec"]["rayVersion"]]
     assert re.findall(r"^USER (.+)$", dockerfile, flags=re.MULTILINE) == ["1000:100"]
     assert "-c constraints.txt" in dockerfile
+    assert '".[s3,gs,oss]"' in dockerfile, "the headers' s3:// commands need it"
     for name, value in KEEP_MEMORY.items():
         assert f"{name}={value}" in dockerfile
         assert Head.unlaunched("/tmp").variables[name] == value

@@ -188,6 +188,8 @@ def test_other_schemes_are_refused_without_their_secrets(url: str) -> None:
 
 def test_a_missing_package_is_named() -> None:
     """adlfs is none of the packages that the project installs."""
-    with pytest.raises(ValueError, match=r"^abfs://box/a: a package is missing: .*adlfs") as caught:
+    with pytest.raises(
+        ValueError, match=r"^abfs://box/a: a package for abfs:// is missing .*adlfs"
+    ) as caught:
         find_files("abfs://key:secret@box/a")
     assert "secret" not in str(caught.value)

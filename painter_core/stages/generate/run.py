@@ -140,7 +140,7 @@ def steps_of(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> 
 
 def generate(config: GenerateConfig, run: Run) -> None:
     """prompts -> pictures."""
-    cluster = start_ray()
+    cluster = start_ray(config.model.gpu_wait())
     model = open_model(config.checkpoint_dir)
     config = for_workers(config, model)
     job = table_job(config, model, cluster)

@@ -5,7 +5,7 @@ import logging
 
 from painter_core.models.gpt import GPTConfig
 from painter_core.runs.cluster import start_ray
-from painter_core.runs.ray_train import Workers, run_workers
+from painter_core.runs.ray_train import Workers, gpu_wait, run_workers
 from painter_core.runs.run import Run
 from painter_core.stages.train.codes import TrainJobConfig, make_tables
 from painter_core.stages.train.dry_run import gpt_step
@@ -21,7 +21,7 @@ def train(config: TrainJobConfig, run: Run) -> None:
     """codes tables, or pairs tables, -> model."""
     flags = config.train.run
     previews = plan_previews(config.previews, every=flags.save_checkpoint_steps, seed=flags.random_seed)
-    cluster = start_ray()
+    cluster = start_ray(gpu_wait(flags))
     made = make_tables(config, run, cluster)
     if made.sketch is not None:
         _dry_run(
