@@ -26,11 +26,13 @@ def test_without_a_gpu_gate_0_ends_it(tmp_path: Path) -> None:
     assert "torch cannot use a GPU here" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", [gates.environment, gates.encode, gates.training])
 def test_a_cpu_is_like_a_cpu(gate) -> None:
     assert gate(CPU)
 
 
+@pytest.mark.slow
 def test_graphs_that_keep_something_back_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         gates, "GPT_CHECKED", gates.GPTConfig(
