@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from painter_core.compute.gpu import gpu_problem
 from painter_core.runs.steps import Actors, Parts, Step, run_here
 from painter_core.tables.parquet import parquet_bytes
 from painter_core.tables.plan import Plan
@@ -63,8 +62,9 @@ def run_sample(
 
 def on_this_node(steps: Sequence[Step]) -> list[Step]:
     """The steps for this process, which may have no GPU where the workers have one: then on the CPU."""
-    why = gpu_problem()
-    if not why:
+    from painter_core.compute.gpu import gpu_problem  # loads torch, which a job on CPUs does not need here
+
+    if not gpu_problem():
         return list(steps)
     log.info("dry run: this process has no GPU, so the sample is computed on its CPU, slower than in the run")
     without = {"gpu": False, "graphs": "off"}

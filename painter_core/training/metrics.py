@@ -59,10 +59,6 @@ class MetricsLog:
         self._events.add(image(tag, picture, dataformats="HWC"), step)
         self._events.flush()
 
-    def flush(self) -> None:
-        """Brings the event files to the disk."""
-        self._events.flush()
-
     def close(self) -> None:
         """Closes the event file."""
         self._events.close()

@@ -157,7 +157,6 @@ class Output:
             return
         if not everything and time.monotonic() - self._uploaded < UPLOAD_S:
             return
-        self._metrics.flush()
         files = [self._directory / FILE]
         if everything:
             files += sorted((self._directory / TENSORBOARD).iterdir())
