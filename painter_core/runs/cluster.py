@@ -104,16 +104,20 @@ def start_ray(wait: GpuWait | None = None) -> Cluster:
         _set_variables()
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     # what Ray says of its own affairs between our lines; its errors reach us as exceptions
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    for name in ("ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # one line says that it is so: nothing hides that
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # it sets its logger's level when it is imported
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
     import ray
 
     if submitted:
         check_address(os.environ.get("RAY_ADDRESS", ""))
         ours = {name: value for name, value in os.environ.items() if name.startswith("PAINTER_")}
         # workers on other nodes know nothing of this process' environment
-        ray.init(log_to_driver=False, runtime_env={"env_vars": ours} if ours else None)
+        ray.init(
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            runtime_env={"env_vars": ours} if ours else None,
+        )
     else:
         ray.init(
             address="local",
