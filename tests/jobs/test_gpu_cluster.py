@@ -37,6 +37,7 @@ def run_with_gpu(jobs: Jobs, name: str, *flags: object, code: int = 0, pretended
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
     clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PAINTER_CACHE": str(jobs.cache)}
+    clean |= {"CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names, torch finds no such GPU
     clean |= {"PAINTER_PRETEND_GPU": "1"} if pretended else {}
     done = subprocess.run(
         [sys.executable, "-c", CLUSTER, ROOT / "jobs" / f"{name}.py", *map(str, flags)],
