@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 QUICKSTART ?= quickstart
 SAMPLE_FULL ?= sample-full
 
-.PHONY: help venv quickstart sample-full test-fast test test-all soak bench bench-gpu gpu-check lint clean
+.PHONY: help venv quickstart sample-full test-fast test-jobs test test-all soak bench bench-gpu gpu-check lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -26,11 +26,14 @@ quickstart: venv  ## sample table -> codes -> model -> pictures, through `ray jo
 sample-full: venv  ## the same with 8,000 pictures and 3,000 updates: a better model in ten minutes
 	ROWS=8000 EPOCHS=6 $(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_FULL)")"
 
-test-fast: venv  ## the tests that need no Ray, in less than two minutes on two cores
-	$(BIN)/python -m pytest -m 'not slow' --ignore tests/jobs --ignore tests/project
+test-fast: venv  ## the tests that need no Ray, in some minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' --ignore tests/jobs --ignore tests/project
 
-test: venv  ## the tests that CI runs
-	$(BIN)/python -m pytest -m 'not slow'
+test-jobs: venv  ## the jobs on Ray, and the project's own files
+	$(BIN)/python -m pytest -m 'not slow' tests/jobs tests/project
+
+test: venv  ## the tests that CI runs: test-fast and test-jobs side by side
+	+$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-fast test-jobs
 
 test-all: venv  ## all tests, the slow ones too
 	$(BIN)/python -m pytest

@@ -116,7 +116,7 @@ def read_all(table: Path) -> None:
     list(reader.read(plan_units(files, columns, micro_batch_size=16, limit=None)))
 
 
-@pytest.mark.parametrize("name", DAMAGE.keys() - HARMLESS)
+@pytest.mark.parametrize("name", sorted(DAMAGE.keys() - HARMLESS))
 def test_damage_is_refused_by_the_next_stage(name: str, copy: Path) -> None:
     file, damage = DAMAGE[name]
     damage(copy / file)
