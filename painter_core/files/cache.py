@@ -27,6 +27,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 MAKE_ROOM = "remove entries that no job uses, or name a directory on another disk by PAINTER_CACHE"
 BUILDING = ".building"
+LOCK = ".lock"
 
 
 def cache_root() -> Path:
@@ -97,11 +98,12 @@ def sync_files(directory: Path) -> None:
 def _remove_leftovers(final: Path) -> None:
     """Removes what killed builds left; we hold the entry's lock, and builds at work hold theirs."""
     shutil.rmtree(_building(final), ignore_errors=True)
-    for left in final.parent.glob(f".*{BUILDING}"):
-        other = left.with_name(left.name[1 : -len(BUILDING)])
-        if (lock := _take_lock(other, wait=False)) is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            _give_back(other, lock)
+    for suffix in (BUILDING, LOCK):  # one that is killed at its beginning or end leaves its lock alone
+        for left in final.parent.glob(f".*{suffix}"):
+            other = left.with_name(left.name[1 : -len(suffix)])
+            if other != final and (lock := _take_lock(other, wait=False)) is not None:
+                shutil.rmtree(_building(other), ignore_errors=True)
+                _give_back(other, lock)
 
 
 def _building(final: Path) -> Path:
@@ -109,7 +111,7 @@ def _building(final: Path) -> Path:
 
 
 def _lock_file(final: Path) -> Path:
-    return final.with_name(f".{final.name}.lock")
+    return final.with_name(f".{final.name}{LOCK}")
 
 
 def _take_lock(final: Path, *, wait: bool) -> int | None:

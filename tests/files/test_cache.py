@@ -181,3 +181,10 @@ def test_a_workplace_is_empty_and_ones_own(root: Path) -> None:
         build_once("zoo/b", fill)  # does not take it for a leftover
         assert directory.is_dir()
     assert [p.name for p in (root / "zoo").iterdir()] == ["b"]
+
+
+def test_a_lock_that_a_killed_build_left_alone_is_removed(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / ".gone.lock").touch()
+    build_once("other", lambda directory: None)
+    assert [path.name for path in root.iterdir()] == ["other"]
