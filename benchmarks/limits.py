@@ -91,7 +91,7 @@ def generation_flops(config: GPTConfig) -> float:
 
 
 def attention_flops(config: GPTConfig) -> float:
-    """Of these, the products with keys and values."""
+    """Operations of a picture's sampling that are products with keys and values."""
     contexts = sum(range(config.text_len + 1, config.block_size)) + config.text_len**2 / 2
     return 4.0 * config.n_layer * config.n_embd * contexts
 

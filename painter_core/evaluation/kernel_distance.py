@@ -49,7 +49,7 @@ def kernel_distance(x: Rows, num_x: int, y: Rows, num_y: int) -> KernelDistance:
 
 
 def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    """Of two sets (k, D)."""
+    """Distance of two sets (k, D)."""
     k = len(x)
     within = sum((kernel.sum() - kernel.trace()) / (k * (k - 1)) for kernel in (_kernel(x, x), _kernel(y, y)))
     return float(within - 2 * _kernel(x, y).mean())

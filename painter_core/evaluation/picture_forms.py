@@ -34,7 +34,7 @@ class PictureForms:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of a record."""
+        """The fields of a picture's record, as numpy's type."""
         fields: list[tuple] = [("format", "u1"), ("width", "<i4"), ("height", "<i4")]
         if self.goods:
             fields.append(("goods", "u1", (GOODS_PX, GOODS_PX, 3)))

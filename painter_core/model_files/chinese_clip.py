@@ -75,7 +75,7 @@ class ClipDirectory:
         return tokenizer
 
     def sha256(self) -> str:
-        """Of the weights' file."""
+        """sha256 of the weights' file."""
         return file_sha256(self.weights)
 
 

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-INPUT_PX = 299
 FEATURES = 2048
 CLASSES = 1008
 Conv = tuple[str, int, int, int]

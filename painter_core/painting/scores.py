@@ -32,7 +32,7 @@ class ChoiceConfig:
     """Which pictures of a caption are kept, and which scores are told."""
 
     keep_best: int | None = None
-    """Of the --max-generated-num pictures of a prompt keep so many, the best by --rank-by; only these are
+    """Keep so many of a prompt's --max-generated-num pictures, the best by --rank-by; only these are
     decoded. A column `sample` says which they are, `rank` how good (0 is the best)."""
     rank_by: str | None = None
     """logp (the default): how likely a picture's codes are with the caption; gain: how much likelier than

@@ -28,7 +28,7 @@ class Columns:
     quoting: Quoting = "none"
     """`csv`: cells of a TSV may stand in quotes, as spreadsheets and pandas write them."""
     encoding: Encoding = "utf-8"
-    """Of a TSV's text; gb18030 reads GBK and GB2312 too."""
+    """Encoding of a TSV's text; gb18030 reads GBK and GB2312 too."""
 
     def __post_init__(self) -> None:
         taken = {*PLACE, *(["image"] if self.image else [])}

@@ -69,7 +69,7 @@ def own_codes(pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Of processes that know no cluster."""
+    """The environment of processes that know no cluster."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
     return clean | {
         "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT),

@@ -40,7 +40,7 @@ def cn_clip_state() -> dict[str, Tensor]:
 
 
 def vision_name(name: str) -> str:
-    """Of a tensor of the picture tower, written out apart from the converter's tables."""
+    """cn_clip's name of a tensor of the picture tower, written out apart from the converter's tables."""
     for ours, theirs in (
         ("vision_model.embeddings.patch_embedding.", "visual.conv1."),
         ("vision_model.embeddings.class_embedding", "visual.class_embedding"),

@@ -200,7 +200,7 @@ def test_bad_settings_are_named(bad: dict[str, float], flag: str) -> None:
     ],
 )
 def test_row_uniforms_are_uncorrelated(one, other) -> None:
-    """Of rows, samples, seeds and steps that are neighbours: z of 128,000 pairs, and of 63 steps apart."""
+    """Neighbouring rows, samples, seeds and steps: z of 128,000 pairs, and of 63 steps apart."""
     a, b = (np.stack([row_uniforms(*key(i), 64) for i in range(2000)]) - 0.5 for key in (one, other))
     for left, right in ((a, b), (a[:, :-1], a[:, 1:]), (a[:, :-1], b[:, 1:])):
         z = (left * right).sum() / (np.sqrt(left.size) / 12)  # 1/12: variance of a uniform

@@ -91,7 +91,7 @@ def test_codes_train_and_paint(tmp_path: Path, vqgan: Path, gpt: GPT, write_pair
 
 
 def test_a_picture_is_painted_on_below_its_own_rows(tmp_path: Path, vqgan: Path, gpt: GPT) -> None:
-    """Of 32 rows of 32 codes the first 14 are the picture's own."""
+    """The first 14 of 32 rows of 32 codes are the picture's own."""
     write_model(tmp_path / "model", vqgan=vqgan, gpt=gpt, tokenizer=builtin_tokenizer(), card="test")
     painter = Painter(
         open_model(str(tmp_path / "model")), device=torch.device("cpu"), precision="fp32",

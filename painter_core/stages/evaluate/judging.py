@@ -36,7 +36,7 @@ class ClipJudge:
     """Sums of weights and tokenizer."""
     image_size: int
     width: int
-    """Of a vector."""
+    """Numbers of a vector."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class Judging:
         return made
 
     def schema(self) -> Any:
-        """Of the scores table (a pyarrow.Schema)."""
+        """Schema of the scores table (a pyarrow.Schema)."""
         vectors: dict[str, int] = {}
         numbers: list[str] = []
         if self.inception:

@@ -116,7 +116,7 @@ def _judged(config: EvaluateConfig, name: str, flags: TableFlags, judging: Judgi
 
 
 def _kind(table: str) -> str:
-    """What kind of table of ours stands there, as its manifest says; empty for others."""
+    """Which kind of our tables it is, as its manifest says; empty for others."""
     if RunDirectory(table_url(table)).read_json("_run", "plan.json") is None:
         return ""
     return str(read_manifest(table_url(table)).get("table", ""))

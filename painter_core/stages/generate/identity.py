@@ -10,7 +10,7 @@ from painter_core.model_files.open import open_model
 from painter_core.stages.generate.config import GenerateConfig
 
 PREPROCESSING: dict[str, Any] = {"resize": "bilinear", "alpha": "white"}
-"""Of pictures that are painted on: the defaults of jobs/precompute_codes.py."""
+"""How pictures that are painted on are prepared: the defaults of jobs/precompute_codes.py."""
 
 
 def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirectory:

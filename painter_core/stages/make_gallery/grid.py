@@ -48,7 +48,7 @@ class _Row:
 
 
 def swept(identity: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of every setting what distinguishes it from the others, by name."""
+    """What distinguishes each setting from the others, by name."""
     settings = identity["sweep"]
     changing = [name for name in settings[0] if len({s[name] for s in settings}) > 1]
     return [{name: setting[name] for name in changing} for setting in settings]

@@ -23,13 +23,13 @@ class MakeTableConfig:
     JSON lines (.jsonl) and CSV with paths or base64, image folders and Parquet of Hugging Face, the
     SPLIT_texts.jsonl beside SPLIT_imgs.tsv of Chinese-CLIP, and its LMDB."""
     idx_column: str = "idx"
-    """Of --source: column of the row's key, or `row` for row numbers; without a column `idx` it is the
+    """With --source, column of the row's key, or `row` for row numbers; without a column `idx` it is the
     picture's path, a tar's key, or file and number."""
     first_sequence: str | None = None
-    """Of --source: column, key or member of the caption; A.B is the field B of a structure A. By default
+    """With --source, column, key or member of the caption; A.B is the field B of a structure A. By default
     text, caption or captions; of a tar the .txt or these keys of the .json."""
     second_sequence: str | None = None
-    """Of --source: column, key or member of the picture. By default image, imgbase64, img, file_name, file,
+    """With --source, column, key or member of the picture. By default image, imgbase64, img, file_name, file,
     image_path or path; of a tar the member with a picture's suffix."""
     encoding: Encoding = "utf-8"
     """Encoding of captions, and of names in tars: utf-8, or gb18030, which reads GBK and GB2312 too."""

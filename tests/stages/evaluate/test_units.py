@@ -16,7 +16,7 @@ VECTORS = ("inception", "clip_image", "clip_text", "bits_per_code")
 
 @pytest.fixture(scope="module")
 def flags(clip: Path, model: Path) -> dict[str, object]:
-    """Of what takes no time."""
+    """Flags of the judges that take little time."""
     return {"clip": str(clip), "checkpoint_dir": str(model), "micro_batch_size": 2}
 
 
