@@ -22,6 +22,7 @@ from tests.support.gallery import facts, page_of
 from tests.support.jobs import TINY_VQGAN
 from tests.support.local_run import ALONE
 from tests.support.painting import CAPTIONS, config_of, paint_table, write_painter, write_prompts
+from tests.support.training import planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 
@@ -77,13 +78,7 @@ def test_codes_alone_are_a_codes_table(name: str, model: Path, prompts: Path, tm
 def test_painted_codes_are_trained_on(model: Path, prompts: Path, tmp_path: Path) -> None:
     table = paint(model, prompts, tmp_path / "painted")
     config = TrainConfig(tables=str(tmp_path / "painted"), checkpoint_dir=str(tmp_path / "m"), n_layer=1)
-    run = Run({})
-    try:
-        planned = make_plan(config, run, ALONE)
-    finally:
-        run.ended()
-    assert planned is not None
-    assert planned[0].num_samples == len(CAPTIONS)
+    assert planned(config).num_samples == len(CAPTIONS)
     tokenizer = open_model(str(model)).load_tokenizer()
     samples = open_samples(str(tmp_path / "painted"), tokenizer, text_len=8, codebook_size=64)
     np.testing.assert_array_equal(samples.codes, codes_of(table))

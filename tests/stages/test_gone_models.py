@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from painter_core.model_files.sums import write_sums
-from painter_core.runs.run import Run
 from painter_core.stages.train import loop
-from painter_core.stages.train.plan import TrainPlan, make_plan
+from painter_core.stages.train.plan import TrainPlan
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
 from tests.support.codes_table import make_codes
-from tests.support.local_run import ALONE, contents
+from tests.support.local_run import contents
+from tests.support.training import planned
 
 ONE = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
 
@@ -40,12 +40,7 @@ def plan(out: Path) -> TrainPlan | None:
         model="tiny", n_layer=1, n_head=1, n_embd=16, text_len=8, learning_rate=1e-3,
         run=TrainingRunFlags(save_checkpoint_steps=1, logging_steps=1),
     )  # fmt: skip
-    run = Run({})
-    try:
-        planned = make_plan(config, run, ALONE)
-    finally:
-        run.ended()
-    return planned and planned[0]
+    return planned(config)
 
 
 @pytest.mark.parametrize("gone", [["last"], ["best"], ["best", "last"], ["best/config.json"]])

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from painter_core.errors import Refused
-from painter_core.runs.run import Run
-from painter_core.stages.train_vqgan.plan import VQGANPlan, make_plan
+from painter_core.stages.train_vqgan.plan import VQGANPlan
 from painter_core.training.vqgan_config import VQGANTrainConfig
 from tests.support.jobs import TINY_VQGAN
-from tests.support.local_run import ALONE, code_of, faults, killed, rows_of, run_here, write_input
+from tests.support.local_run import code_of, faults, killed, rows_of, run_here, write_input
+from tests.support.training import planned
 
 TABLE = """{
  "files": [{"kind": "tsv", "path": "PATH", "sha256": "", "size_bytes": 921, "version": "1000.0"}],
@@ -97,13 +97,9 @@ def vqgan_plan(table: Path, out: Path, **changed: object) -> VQGANPlan:
         tables=str(table), outputs=str(out), geometry=TINY_VQGAN, micro_batch_size=4, max_steps=2,
         quantize_after=1, precision="fp32",
     )  # fmt: skip
-    run = Run({})
-    try:
-        planned = make_plan(dataclasses.replace(config, **changed), run, ALONE)  # type: ignore[arg-type]
-    finally:
-        run.ended()
-    assert planned is not None
-    return planned[0]
+    found = planned(dataclasses.replace(config, **changed))
+    assert found is not None
+    return found
 
 
 def test_a_vqgan_goes_on_with_the_pictures_that_it_began_with(tmp_path: Path) -> None:

@@ -17,18 +17,17 @@ from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN
 from painter_core.runs.flags import TableFlags
-from painter_core.runs.run import Run
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.generate.identity import identity
 from painter_core.stages.generate.paint import PaintUnits
 from painter_core.stages.precompute_codes import EncodePictures
-from painter_core.stages.train.plan import TrainPlan, as_recorded_before, make_plan
+from painter_core.stages.train.plan import TrainPlan, as_recorded_before
 from painter_core.text.tokenizer import builtin_tokenizer
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.codes_table import make_codes
 from tests.support.jobs import TINY_VQGAN
-from tests.support.local_run import ALONE
+from tests.support.training import planned
 from tests.support.units import unit_row
 
 TINY = {"model": "tiny", "n_layer": 1, "n_head": 1, "n_embd": 16, "text_len": 8}
@@ -48,13 +47,9 @@ def plan(tables: list[Path], out: Path, *, precision: str = "fp32", **flags: boo
         tables=",".join(map(str, tables)), checkpoint_dir=str(out), precision=precision,
         run=TrainingRunFlags(**flags), **TINY,
     )  # type: ignore[arg-type]  # fmt: skip
-    run = Run({})
-    try:
-        planned = make_plan(config, run, ALONE)
-    finally:
-        run.ended()
-    assert planned is not None
-    return planned[0]
+    found = planned(config)
+    assert found is not None
+    return found
 
 
 def test_a_training_knows_its_data(tables: list[Path], tmp_path: Path) -> None:

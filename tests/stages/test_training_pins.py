@@ -20,7 +20,7 @@ from painter_core.stages.train import loop as gpt_loop
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.stages.train.plan import make_plan as gpt_make_plan
 from painter_core.stages.train_vqgan import loop as vqgan_loop
-from painter_core.stages.train_vqgan.plan import VQGANPlan, make_plan
+from painter_core.stages.train_vqgan.plan import VQGANPlan
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.output import open_output
 from painter_core.training.run_flags import TrainingRunFlags
@@ -32,6 +32,7 @@ from tests.stages.test_pins import write as gpt_model
 from tests.support.codes_table import make_codes
 from tests.support.jobs import TINY_VQGAN
 from tests.support.local_run import ALONE, code_of
+from tests.support.training import planned
 
 ONE = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
 
@@ -51,13 +52,9 @@ def vqgan_plan(tables: Path | str, out: Path, **flags: object) -> VQGANPlan:
         run=TrainingRunFlags(keep_checkpoints=1, save_checkpoint_steps=1, logging_steps=1),
         **({"quantize_after": 1, "geometry": TINY_VQGAN} | flags),
     )  # type: ignore[arg-type]  # fmt: skip
-    run = Run({})
-    try:
-        planned = make_plan(config, run, ALONE)
-    finally:
-        run.ended()
-    assert planned is not None
-    return planned[0]
+    found = planned(config)
+    assert found is not None
+    return found
 
 
 def test_pictures_and_weights_that_change_under_a_training_stop_its_workers(

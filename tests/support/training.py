@@ -48,6 +48,17 @@ def vqgan_config(tables: object, out: object, **run: Any) -> VQGANTrainConfig:
     )  # fmt: skip
 
 
+def planned(config: TrainConfig | VQGANTrainConfig) -> Any:
+    """The plan that a job would give its workers, its lock given back; None if the run is complete."""
+    make_plan: Any = gpt_plan.make_plan if isinstance(config, TrainConfig) else vqgan_plan.make_plan
+    run = Run({})
+    try:
+        found = make_plan(config, run, ALONE)
+    finally:
+        run.ended()
+    return found and found[0]
+
+
 def train_here(config: TrainConfig | VQGANTrainConfig) -> bool:
     """Trains to the end in this process; False if the run was complete before. Fails as the job does."""
     loop: Any = gpt_loop if isinstance(config, TrainConfig) else vqgan_loop
