@@ -23,7 +23,7 @@ from painter_core.runs.cluster import Cluster, GpuWait, parse_range, wanted_work
 from painter_core.runs.training_progress import TrainingProgress
 from painter_core.runs.worker_log import log_directory
 from painter_core.runs.worker_process import in_worker
-from painter_core.training.output import Output
+from painter_core.training.output import Output, write_outcome
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.worker import Worker
 from painter_core.training.world_sizes import told
@@ -233,4 +233,4 @@ def stop_training(output: Output, worker: Worker, message: str) -> None:
     Every rank calls it and returns; rank 0 leaves the message for the driver.
     """
     if worker.rank == 0:
-        output.write_outcome({"error": message})
+        write_outcome(output.root, {"error": message})

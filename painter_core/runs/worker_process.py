@@ -9,8 +9,9 @@ from typing import Any
 
 from painter_core.errors import Changed, Stop
 from painter_core.files.cache import NO_ROOM
-from painter_core.files.storage import filesystem, join, read_json, write_json
+from painter_core.files.storage import filesystem, join, read_json
 from painter_core.runs.worker_log import heard
+from painter_core.training.output import write_outcome
 
 Loop = Callable[[dict[str, Any]], None]
 
@@ -47,8 +48,7 @@ def end_at_once(loop: Loop, config: dict[str, Any]) -> None:
                 raise
             message += ". Make room and submit again: it goes on from the last checkpoint"
         traceback.print_exc()  # to Ray's own log of this worker
-        outcome = {"error": message, "code": error.code if isinstance(error, Stop) else 1}
-        write_json(*filesystem(join(plan.root, "_run", "outcome.json")), outcome)
+        write_outcome(plan.root, {"error": message, "code": error.code if isinstance(error, Stop) else 1})
         if plan.workers.most > 1:
             raise
 

@@ -169,8 +169,9 @@ class Output:
         """Rank 0 at the end: last/ is the newest checkpoint, and the driver hears `values`."""
         self._upload_metrics(everything=True)
         self._publish("last", self._newest)
-        self.write_outcome(values)
+        write_outcome(self.root, values)
 
-    def write_outcome(self, values: dict[str, Any]) -> None:
-        """outcome.json, which the driver reads when the workers have ended."""
-        write_json(*filesystem(join(self.root, "_run", "outcome.json")), values)
+
+def write_outcome(root: str, values: dict[str, Any]) -> None:
+    """outcome.json, which the driver reads when the workers have ended."""
+    write_json(*filesystem(join(root, "_run", "outcome.json")), values)
