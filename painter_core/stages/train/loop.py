@@ -287,6 +287,8 @@ def _finish(run: _Run, metrics: MetricsLog | None) -> None:
         return
     assert metrics is not None
     metrics.close()
+    if run.step < run.plan.num_steps:
+        log.info("stopped at step %d: %d validations were no better than the best", run.step, run.since_best)
     outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
     finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
     run.output.end(finite | {"world_sizes": run.world_sizes})
