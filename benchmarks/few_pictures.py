@@ -32,8 +32,9 @@ from painter_core.text.ids import text_ids
 from painter_core.text.tokenizer import builtin_tokenizer
 from painter_core.training.data_order import epoch_order, steps_per_epoch
 from painter_core.training.gpt import start_from_codebook, train_step, validate
+from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
-from painter_core.training.regularisation import draws_of
+from painter_core.training.regularisation import Draws, draws_of
 from painter_core.training.samples import Samples
 from painter_core.training.weight_average import WeightAverage
 from painter_core.training.worker import Worker
@@ -85,17 +86,19 @@ def encode(job: tuple[str, str, str, int, int, int, str]) -> None:
     np.savez(file_of(cache, form, split, seed, start, variants), texts=texts, codes=shaped)
 
 
-def samples_of(task: Task, split: str, count: int, variants: int, gpt: GPTConfig) -> list[Samples]:
-    """The first rows of a split, a table a variant."""
+def samples_of(task: Task, split: str, count: int, variants: int, gpt: GPTConfig) -> Samples:
+    """The first rows of a split."""
     starts = range(0, count, CHUNK) if split == "train" else range(1)
     files = [np.load(file_of(task.cache, task.form, split, task.seed, s, variants)) for s in starts]
     texts = np.concatenate([file["texts"] for file in files])[:count].tolist()
-    codes = np.concatenate([file["codes"] for file in files])[:count]
+    codes = np.concatenate([file["codes"] for file in files])[:count]  # (n, variants, image_len)
     ids = text_ids(builtin_tokenizer(), texts, text_len=gpt.text_len, codebook_size=gpt.codebook_size).ids
-    return [
-        Samples(text_ids=ids.astype(np.int32), codes=codes[:, v], pad_id=gpt.codebook_size)
-        for v in range(variants)
-    ]
+    return Samples(
+        text_ids=ids.astype(np.int32),
+        codes=codes[:, 0],
+        views=codes[:, 1:] if variants > 1 else None,
+        pad_id=gpt.codebook_size,
+    )
 
 
 def new_gpt(task: Task, recipe: Recipe) -> GPT:
@@ -116,18 +119,14 @@ def new_gpt(task: Task, recipe: Recipe) -> GPT:
     return gpt.to(task.device)
 
 
-def epochs(task: Task, recipe: Recipe, tables: list[Samples]) -> Iterator[tuple[Samples, np.ndarray, Any]]:
-    """Table, rows and draws of each step, without end."""
-    config = recipe.config(task.seed)
-    flags, share = config.regularisation, config.caption_dropout
+def steps_of(task: Task, config: TrainConfig, samples: Samples) -> Iterator[tuple[np.ndarray, Draws]]:
+    """Rows and draws of each step, without end."""
+    flags, share, batch = config.regularisation, config.caption_dropout, config.micro_batch_size
     for epoch in range(10**9):
         order = epoch_order(task.seed, epoch, task.size)
-        draws = draws_of(flags, seed=task.seed, epoch=epoch, num_samples=task.size, caption_dropout=share)
-        picks = np.random.default_rng((task.seed, epoch)).integers(len(tables), size=task.size)
-        codes = np.stack([table.codes for table in tables], 1)[np.arange(task.size), picks]
-        table = dataclasses.replace(tables[0], codes=codes)
-        for step in range(steps_per_epoch(task.size, config.micro_batch_size)):
-            yield table, order[step * config.micro_batch_size :][: config.micro_batch_size], draws
+        draws = draws_of(flags, samples, seed=task.seed, epoch=epoch, caption_dropout=share)
+        for step in range(steps_per_epoch(task.size, batch)):
+            yield order[step * batch : (step + 1) * batch], draws
 
 
 def run(task: Task) -> dict[str, Any]:
@@ -137,17 +136,17 @@ def run(task: Task) -> dict[str, Any]:
     worker = Worker(rank=0, world_size=1, device=device, precision=resolve_training_precision("auto", device))
     gpt = new_gpt(task, recipe)
     train = samples_of(task, "train", task.size, recipe.variants, gpt.config)
-    valid = samples_of(task, "valid", VALID_ROWS, 1, gpt.config)[0]
+    valid = samples_of(task, "valid", VALID_ROWS, 1, gpt.config)
     optimizers, decay = make_optimizers(gpt, config), config.regularisation.ema_decay
     average = WeightAverage(gpt, decay) if decay else None
     saved, num_steps = average.gpt if average else gpt, max(1, round(task.steps * recipe.share / recipe.cost))
     every, losses, curve, best, seconds = max(1, num_steps // VALIDATIONS), [], [], (9e9, 0, {}), 0.0
-    data = epochs(task, recipe, train)
+    data = steps_of(task, config, train)
     for step in range(num_steps):
         set_learning_rate(optimizers, learning_rate(config, step, num_steps))
         began = time.perf_counter()
-        table, rows, draws = next(data)
-        losses.append(train_step(gpt, optimizers, table, rows, config, worker, draws)[0])
+        rows, draws = next(data)
+        losses.append(train_step(gpt, optimizers, train, rows, config, worker, draws)[0])
         if average:
             average.follow(gpt, step + 1)
         seconds += time.perf_counter() - began

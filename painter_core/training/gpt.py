@@ -104,7 +104,7 @@ def train_step(
                 stack.enter_context(model.no_sync())
             weight = 1.0 if len(micro) else 0.0  # an empty share still takes part in the reduction
             taken = np.sort(micro if len(micro) else rows[:1])
-            text, codes = samples.batch(taken, worker.device, draws.dropped)
+            text, codes = samples.batch(taken, worker.device, draws.dropped, draws.variants)
             keys = draws.keys_of(taken, worker.device)
             with autocast(worker.device, worker.precision):
                 loss = weight * noisy_loss_sum(

@@ -135,7 +135,7 @@ def norms_of(model: GPT, idx: torch.Tensor) -> list[float]:
 @pytest.mark.parametrize("micro", [16, 5, 1])
 def test_the_noise_of_a_batch_does_not_depend_on_how_it_is_cut(micro: int) -> None:
     settings = dataclasses.replace(config("adamw"), micro_batch_size=micro, regularisation=NOISE)
-    draws = draws_of(NOISE, seed=3, epoch=1, num_samples=16, caption_dropout=0.3)
+    draws = draws_of(NOISE, samples(), seed=3, epoch=1, caption_dropout=0.3)
     model, rows = gpt(), np.random.default_rng(0).permutation(16)
     loss, norm = train_step(model, make_optimizers(model, settings), samples(), rows, settings, ALONE, draws)
     assert (loss, norm) == pytest.approx((LOSS, NORM), rel=1e-5)
@@ -148,8 +148,7 @@ LOSS, NORM = 3.460675345526801, 1.8315355777740479
 
 def test_draws_are_of_seed_epoch_and_row_and_cost_nothing_if_off() -> None:
     def drawn(**more: Any) -> Draws:
-        flags = {"seed": 3, "epoch": 1, "num_samples": 9, "caption_dropout": 0.0} | more
-        return draws_of(NOISE, **flags)  # type: ignore[arg-type]
+        return draws_of(NOISE, samples(9), **({"seed": 3, "epoch": 1, "caption_dropout": 0.0} | more))
 
     first = drawn().keys
     assert first is not None
@@ -157,7 +156,7 @@ def test_draws_are_of_seed_epoch_and_row_and_cost_nothing_if_off() -> None:
     others = [drawn(seed=4).keys, drawn(epoch=2).keys]
     assert all(not np.array_equal(first, other) for other in others)  # type: ignore[arg-type]
     off = RegularisationFlags(ema_decay=0.9, label_smoothing=0.1)
-    assert draws_of(off, seed=3, epoch=1, num_samples=9, caption_dropout=0.0) == NOTHING_DRAWN
+    assert draws_of(off, samples(9), seed=3, epoch=1, caption_dropout=0.0) == NOTHING_DRAWN
 
 
 def test_what_is_off_is_in_no_identity() -> None:

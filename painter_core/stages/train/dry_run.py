@@ -33,9 +33,8 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     codes = generator.integers(0, gpt.codebook_size, (len(rows), gpt.image_len)).astype(np.uint16)
     samples = Samples(text_ids=text, codes=codes, pad_id=gpt.codebook_size)
     optimizers = make_optimizers(model, config)
-    draws = draws_of(
-        config.regularisation, seed=config.run.random_seed, epoch=0, num_samples=len(rows), caption_dropout=0
-    )
+    seed = config.run.random_seed
+    draws = draws_of(config.regularisation, samples, seed=seed, epoch=0, caption_dropout=0)
     if worker.device.type == "cuda":  # the first step loads kernels
         train_step(model, optimizers, samples, rows, config, worker, draws)
     began = time.monotonic()

@@ -129,9 +129,8 @@ class _Run:
                 self.config.regularisation,
                 self.config.caption_dropout,
             )
-            count = len(self.train)
-            self.order = (epoch, epoch_order(seed, epoch, count))
-            self.draws = draws_of(flags, seed=seed, epoch=epoch, num_samples=count, caption_dropout=share)
+            self.order = (epoch, epoch_order(seed, epoch, len(self.train)))
+            self.draws = draws_of(flags, self.train, seed=seed, epoch=epoch, caption_dropout=share)
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
