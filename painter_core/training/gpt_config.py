@@ -6,6 +6,7 @@ from typing import Literal
 from painter_core.files.storage import is_local, redact
 from painter_core.flag_checks import check_range
 from painter_core.models.gpt import GPTConfig
+from painter_core.training.fine_tuning import FineTuningFlags
 from painter_core.training.regularisation import RegularisationFlags
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
@@ -62,6 +63,7 @@ class TrainConfig:
     """Share of the samples, in each epoch others, that are learned without their caption; 0.1 makes
     --guidance-scale of generate.py work."""
     regularisation: RegularisationFlags = field(default_factory=RegularisationFlags)
+    fine_tuning: FineTuningFlags = field(default_factory=FineTuningFlags)
     micro_batch_size: int = 16
     """Samples a forward pass of one worker."""
     gradient_accumulation_steps: int = 1
@@ -108,6 +110,7 @@ class TrainConfig:
                 f"--batch-size {self.batch_size}: says already how many samples an update has; leave "
                 "--gradient-accumulation-steps out"
             )
+        self._check_lora()
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         if self.parallel == "fsdp" and self.optimizer == "muon":
             raise ValueError(
@@ -126,6 +129,24 @@ class TrainConfig:
                 f"--{given[0].replace('_', '-')}: means nothing beside "
                 "--pretrained-model-name-or-path, whose geometry and vocabulary are taken; leave it out"
             )
+
+    def _check_lora(self) -> None:
+        rank = self.fine_tuning.lora_rank
+        if rank is None:
+            return
+        if self.pretrained_model_name_or_path is None:
+            raise ValueError(
+                f"--lora-rank {rank}: adapters stand beside a trained model; give "
+                "--pretrained-model-name-or-path"
+            )
+        for flag, value, other in (
+            ("optimizer", self.optimizer, "adamw"),
+            ("parallel", self.parallel, "ddp"),
+        ):
+            if value != other:
+                raise ValueError(
+                    f"--{flag} {value}: not with --lora-rank, whose adapters are small; use {other}"
+                )
 
     def global_batch_size(self, num_workers: int) -> int:
         """Samples an update."""

@@ -73,7 +73,7 @@ def test_the_average_is_what_is_saved_and_the_weights_go_on(alone: Path) -> None
 
 @pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_workers_see_the_same_noise(parallel: str, codes: Path, alone: Path, tmp_path: Path) -> None:
-    config = config_for(codes, tmp_path / "model", batch=16, gradient_accumulation_steps=1, parallel=parallel)
+    config = config_for(codes, tmp_path / "model", batch=16, gradient_accumulation_steps=2, parallel=parallel)
     train_ranks(config, 2, tmp_path)
     close_to(tmp_path / "model", alone, steps=STEPS)
     weights_close(tmp_path / "model", alone)

@@ -30,8 +30,8 @@ from painter_core.training.optimizers import learning_rate, make_optimizers, set
 from painter_core.training.output import Output, open_output
 from painter_core.training.regularisation import NOTHING_DRAWN, draws_of
 from painter_core.training.samples import Samples
-from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
-from painter_core.training.weight_average import WeightAverage
+from painter_core.training.sharding import load_optimizer, save_moments, without_moments
+from painter_core.training.trained import Trained
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
 from painter_core.training.world_sizes import continued
@@ -49,12 +49,8 @@ class _Run:
         check_pins(plan.tokenizer_dir, {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
-        self.gpt = self._start_model()
-        self.gpt.activation_checkpointing = self.config.activation_checkpointing
-        self.gpt.dropout = self.config.regularisation.dropout
-        decay = self.config.regularisation.ema_decay
-        self.average = WeightAverage(self.gpt, decay) if decay else None
-        self.is_sharded = self.config.parallel == "fsdp" and worker.world_size > 1
+        self.trained = Trained(self._start_model(), self.config, worker)
+        self.is_sharded = self.trained.is_sharded
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.draws, self.since_best = NOTHING_DRAWN, 0
@@ -86,15 +82,9 @@ class _Run:
     def _resume(self) -> None:
         found = resume_from(self.output, self.worker)
         if found is not None:
-            self.saved_gpt.load_state_dict(open_model(str(found[0])).load_gpt().state_dict())
-            if self.average:
-                self.gpt.load_state_dict(found[1]["weights"])
-        for gpt in (self.gpt, self.average.gpt) if self.average else (self.gpt,):
-            if self.is_sharded:
-                shard(gpt, self.worker)
-            else:
-                gpt.to(self.worker.device)
-        self.optimizers = make_optimizers(self.gpt, self.config)
+            self.trained.load(*found)
+        self.trained.spread()
+        self.optimizers = make_optimizers(self.trained.gpt, self.config)
         if found is None:
             return
         path, state = found
@@ -110,7 +100,7 @@ class _Run:
         self.output.loaded(path, self.worker)
 
     def _wrapped(self) -> nn.Module:
-        model: nn.Module = self.gpt
+        model: nn.Module = self.trained.gpt
         wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
             # a shorter last batch gets a graph of its own, and the others keep theirs
@@ -139,16 +129,16 @@ class _Run:
         rate = learning_rate(self.config, self.step, self.plan.num_steps)
         set_learning_rate(self.optimizers, rate)
         if failpoint("train_forward", step=self.step + 1):
-            self.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
+            self.trained.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
         args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.draws)
         loss, norm = train_step(*args)
-        if self.average and np.isfinite(loss) and np.isfinite(norm):
-            self.average.follow(self.gpt, self.step + 1)
+        if np.isfinite(loss) and np.isfinite(norm):
+            self.trained.follow(self.step + 1)
         return rate, loss, norm
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
-        gpt = self.saved_gpt.eval()
+        gpt = self.trained.saved.eval()
         if self.valid is not None:
             self.valid_loss = validate(gpt, self.valid, self.worker, self.config.micro_batch_size)
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
@@ -159,20 +149,14 @@ class _Run:
         self.since_best = 0 if self.is_best else self.since_best + 1
         if self.is_best and self.valid is not None:
             self.best_loss = self.valid_loss
-        whole = self.whole_gpt()
-        self.weights = self._whole(self.gpt).state_dict() if self.average else {}
+        whole, more = self.trained.whole(), self.trained.state()
         if self.worker.rank == 0:
             keep = self.config.run.keep_checkpoints
-            write = functools.partial(self._write, whole)
+            write = functools.partial(self._write, whole, more)
             self.output.save(self.step, write, keep=keep, is_best=self.is_best)
         elif self.is_sharded:
             save_moments(self.optimizers[0], None, self.worker)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
-
-    @property
-    def saved_gpt(self) -> GPT:
-        """The GPT that is validated and saved."""
-        return self.average.gpt if self.average else self.gpt
 
     @property
     def is_done(self) -> bool:
@@ -180,16 +164,10 @@ class _Run:
         patience = self.config.regularisation.patience
         return self.step >= self.plan.num_steps or (patience is not None and self.since_best >= patience)
 
-    def whole_gpt(self) -> GPT:
-        """That GPT with whole weights, on rank 0; all workers call it together."""
-        return self._whole(self.saved_gpt)
-
-    def _whole(self, gpt: GPT) -> GPT:
-        return gathered(gpt, self.worker) if self.is_sharded else gpt
-
-    def _write(self, gpt: GPT, directory: Path) -> None:
+    def _write(self, gpt: GPT, more: dict[str, Any], directory: Path) -> None:
         vqgan = open_vqgan(self.plan.train_table).path  # as the manifest of the codes names it, still
         write_model(directory, vqgan=vqgan, gpt=gpt, tokenizer=self.tokenizer, card=self._card())
+        self.trained.write_adapter(directory, str(self.plan.identity["pretrained_sha256"]))
         (directory / "training").mkdir()
         if self.is_sharded:
             save_moments(self.optimizers[0], directory, self.worker)
@@ -206,16 +184,10 @@ class _Run:
                 "world_sizes": self.world_sizes,
                 "optimizers": [without_moments(optimizer) for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
-                **self._regularised(),
+                **more,
+                **({} if self.config.regularisation.patience is None else {"since_best": self.since_best}),
             },
             directory / "training" / "state.pt",
-        )
-
-    def _regularised(self) -> dict[str, Any]:
-        """What the checkpoint holds besides, of what is on."""
-        found: dict[str, Any] = {"weights": self.weights} if self.average else {}
-        return (
-            found if self.config.regularisation.patience is None else found | {"since_best": self.since_best}
         )
 
     def _card(self) -> str:
@@ -266,7 +238,7 @@ def _all_steps(run: _Run) -> None:
         failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
         last = run.step == plan.num_steps
         if plan.previews and plan.previews.is_due(run.step, is_last=last):
-            gpt = run.whole_gpt()
+            gpt = run.trained.whole()
             if previews:
                 previews.paint(gpt.to(worker.device), run.step, metrics)
             run.window.restart()
