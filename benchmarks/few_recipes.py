@@ -67,5 +67,7 @@ RECIPES = {
     "strong+crops": Recipe(
         regular={"pkeep": 0.8, "dropout": 0.2}, train={"weight_decay": 0.1}, variants=8, cost=_DROPOUT
     ),
+    "crops+pkeep": Recipe(regular={"pkeep": 0.9}, variants=8),
+    "crops+pkeep+ema": Recipe(regular={"pkeep": 0.9, "ema_decay": 0.99}, variants=8, cost=1.03),
     "noise+ema": _with(_NOISE, ema_decay=0.99),
 }  # fmt: skip

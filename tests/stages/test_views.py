@@ -134,5 +134,5 @@ def test_other_flags_are_refused(given: dict, message: str) -> None:
 
 
 def test_a_seed_without_views_does_nothing() -> None:
-    with pytest.raises(ValueError, match="--random-seed 7: does nothing without --variants and --augment"):
+    with pytest.raises(ValueError, match="--random-seed: does nothing without --variants and --augment"):
         PrecomputeConfig(table=TableFlags(tables="a", outputs="b"), random_seed=7)
