@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from painter_core.models.gpt import GPT
 
 SCALE = 2.0  # of what an adapter adds
-ATTENTION, MLP = ("key", "query", "value", "proj"), (0, 2)
+# not the key: it meets the query in a product, which an adapter of the query changes as well
+ATTENTION, MLP = ("query", "value", "proj"), (0, 2)
 
 
 class LowRankLinear(nn.Module):
@@ -49,7 +50,7 @@ class LowRankLinear(nn.Module):
 
 
 def add_adapters(gpt: GPT, rank: int, seed: int) -> None:
-    """Puts adapters beside the matrices of all blocks; nothing else of the GPT is trained from then on."""
+    """Puts adapters beside the matrices of all blocks but the keys'; nothing else is trained from then on."""
     generator = torch.Generator().manual_seed(seed)
     gpt.requires_grad_(requires_grad=False)
     for block in gpt.blocks:

@@ -24,8 +24,8 @@ class FineTuningFlags:
     """Learning rate of a block, times that of the next one; the embeddings' is that of a block before the
     first."""
     lora_rank: int | None = field(default=None, metadata=BOUND_IF_SET)
-    """Train adapters of this rank beside the matrices of the blocks, and nothing else; they are merged into
-    the models that are written, and stand beside them as adapter.safetensors."""
+    """Train adapters of this rank beside the matrices of the blocks (not the keys'), and nothing else; they
+    are merged into the models that are written, and stand beside them as adapter.safetensors."""
 
     def __post_init__(self) -> None:
         check_range("--layer-decay", self.layer_decay, 0, 1, above=True)

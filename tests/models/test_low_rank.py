@@ -68,5 +68,5 @@ def test_adapters_of_rank_8_are_few(geometry: tuple[int, int, int], most: float)
     config = GPTConfig(n_layer=n_layer, n_head=n_head, n_embd=n_embd)
     with torch.device("meta"):
         total = sum(p.numel() for p in GPT(config).parameters())
-    widths = 4 * [(n_embd, n_embd)] + 2 * [(n_embd, 4 * n_embd)]
+    widths = 3 * [(n_embd, n_embd)] + 2 * [(n_embd, 4 * n_embd)]
     assert n_layer * sum(8 * (a + b) for a, b in widths) / total < most
