@@ -57,7 +57,7 @@ def _with(recipe: Recipe, **more: Any) -> Recipe:
     return dataclasses.replace(recipe, regular=recipe.regular | more)
 
 
-_DROPOUT = 1.2  # cost
+_DROPOUT = 1.3  # cost
 _NOISE = Recipe(regular={"pkeep": 0.9, "dropout": 0.1}, cost=_DROPOUT)
 RECIPES = {
     BASE: Recipe(),

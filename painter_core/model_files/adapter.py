@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.directory import ModelDirectory, write_model
 from painter_core.model_files.safetensors_file import compare_tensors, open_safetensors, read_metadata
 from painter_core.models.gpt import GPT
 from painter_core.models.low_rank import adapter_state, add_adapters, merged
@@ -64,6 +64,20 @@ def with_adapter(base: ModelDirectory, file: Path) -> GPT:
     add_adapters(gpt, rank, seed=0)
     load_adapter(gpt, file)
     return merged(gpt)
+
+
+def merge_adapter(base: ModelDirectory, file: Path, target: Path) -> list[str]:
+    """Writes the model directory of a base model with an adapter, and returns the report.
+
+    Raises:
+        ValueError: the adapter is of another base, or damaged; or the base holds no VQGAN.
+    """
+    gpt, rank = with_adapter(base, file), _facts(file)[0]
+    if base.vqgan is None:
+        raise ValueError(f"{base.path}: holds no VQGAN; give a directory that jobs/train.py wrote")
+    about = f"# Text-to-image model\n\n{base.path.name} with the adapter {file.name} (rank {rank}) merged.\n"
+    write_model(target, vqgan=base.path, gpt=gpt, tokenizer=base.load_tokenizer(), card=about)
+    return [f"{file}: rank {rank}, merged into {base.path}"]
 
 
 def _facts(file: Path) -> tuple[int, str]:

@@ -4,6 +4,7 @@ Shapes: R rank, I and O the width of a layer's input and output.
 """
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,11 +54,12 @@ def add_adapters(gpt: GPT, rank: int, seed: int) -> None:
     """Puts adapters beside the matrices of all blocks but the keys'; nothing else is trained from then on."""
     generator = torch.Generator().manual_seed(seed)
     gpt.requires_grad_(requires_grad=False)
-    for block in gpt.blocks:
+    blocks: Any = gpt.blocks  # nn.ModuleList forgets what it holds
+    for block in blocks:
         for name in ATTENTION:
             setattr(block.attn, name, LowRankLinear(getattr(block.attn, name), rank, generator))
         for number in MLP:
-            block.mlp[number] = LowRankLinear(block.mlp[number], rank, generator)  # type: ignore[operator,index]
+            block.mlp[number] = LowRankLinear(block.mlp[number], rank, generator)
 
 
 def has_adapters(gpt: GPT) -> bool:

@@ -74,6 +74,6 @@ def _freeze(gpt: GPT, names: str | None) -> None:
                 f"to blocks.{gpt.config.n_layer - 1}, ln_f, head"
             )
         for parameter in found:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
     if not any(p.requires_grad for p in gpt.parameters()):
         raise ValueError(f"--freeze {names}: leaves nothing to train")

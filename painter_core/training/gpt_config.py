@@ -31,6 +31,8 @@ class TrainConfig:
     """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/. A path that all
     workers see, or a URL (s3://, gs://, oss://), for which nodes share nothing: then a checkpoint is first
     written to the cache (PAINTER_CACHE) of the first worker's node."""
+    recipe: Literal["few"] | None = None
+    """few: settings for a few thousand pictures or fewer, where they are not given (docs/FINE_TUNING.md)."""
     pretrained_model_name_or_path: str | None = None
     """Model directory to start from; its geometry and vocabulary are taken."""
     model: Preset | None = None

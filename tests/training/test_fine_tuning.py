@@ -9,6 +9,7 @@ import torch
 from painter_core.model_files.adapter import FILE, with_adapter
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
+from painter_core.stages.convert_checkpoint import ConvertConfig, convert
 from painter_core.training.fine_tuning import FineTuningFlags, check_freeze, choose_trained
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.optimizers import MUON_RATE, make_optimizers
@@ -177,3 +178,13 @@ def test_adapters_that_cannot_be_are_refused(given: dict, message: str) -> None:
         TrainConfig(tables="-", checkpoint_dir="-", fine_tuning=LORA, **given)
     with pytest.raises(ValueError, match="--freeze head: does nothing beside --lora-rank"):
         FineTuningFlags(lora_rank=2, freeze="head")
+
+
+def test_an_adapter_is_merged_into_its_base_by_the_converter(codes: Path, base: Path, tmp_path: Path) -> None:
+    train_here(tuned(codes, base, tmp_path / "model", LORA))
+    last = tmp_path / "model" / "last"
+    source = {"source": str(base), "adapter": str(last / FILE)}
+    assert "rank 2" in convert(ConvertConfig(outputs=str(tmp_path / "merged"), **source))[0]
+    assert open_model(str(tmp_path / "merged")).gpt_sha256() == open_model(str(last)).gpt_sha256()
+    with pytest.raises(ValueError, match="--to: does nothing beside --adapter"):
+        ConvertConfig(outputs=str(tmp_path / "other"), to="easynlp", **source)
