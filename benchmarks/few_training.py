@@ -60,7 +60,7 @@ def fit(
         began = time.perf_counter()
         set_learning_rate(optimizers, learning_rate(config, step - 1, num_steps))
         rows, draws = next(data)
-        losses.append(train_step(gpt, optimizers, samples, rows, config, worker, draws)[0])
+        losses.append(float(train_step(gpt, optimizers, samples, rows, config, worker, draws)[0]))
         trained.follow(step)
         seconds += time.perf_counter() - began
         if step % max(1, num_steps // VALIDATIONS) == 0 or step == num_steps:

@@ -11,6 +11,7 @@ from painter_core.training.regularisation import RegularisationFlags
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
 TEXT_LEN = 32
+MICRO_BATCH = 16  # samples of a forward pass, if nothing is said
 
 Preset = Literal["tiny", "base", "large"]
 PRESETS: dict[str, tuple[int, int, int]] = {
@@ -66,8 +67,9 @@ class TrainConfig:
     --guidance-scale of generate.py work."""
     regularisation: RegularisationFlags = field(default_factory=RegularisationFlags)
     fine_tuning: FineTuningFlags = field(default_factory=FineTuningFlags)
-    micro_batch_size: int = 16
-    """Samples a forward pass of one worker."""
+    micro_batch_size: int | None = None
+    """Samples a forward pass of one worker: 16 by default, and with --batch-size on a GPU as many as its
+    memory takes."""
     gradient_accumulation_steps: int = 1
     """Forward passes an update; global batch = micro_batch_size x workers (the most, of MIN,MAX) x this. With
     fewer workers each does more passes."""
@@ -152,7 +154,8 @@ class TrainConfig:
 
     def global_batch_size(self, num_workers: int) -> int:
         """Samples an update."""
-        return self.batch_size or self.micro_batch_size * num_workers * self.gradient_accumulation_steps
+        micro_batch = self.micro_batch_size or MICRO_BATCH
+        return self.batch_size or micro_batch * num_workers * self.gradient_accumulation_steps
 
     def new_gpt(self, *, text_vocab_size: int, codebook_size: int, image_len: int) -> GPTConfig:
         """Geometry of a model trained from scratch."""

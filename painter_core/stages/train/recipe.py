@@ -47,9 +47,8 @@ def with_recipe(config: TrainConfig) -> TrainConfig:
             VIEWS.augment,
         )
     settings = TRAINING | ({} if config.pretrained_model_name_or_path else NEW_MODEL)
-    settings["epoch_num"] = max(
-        1.0, math.ceil(UPDATES * config.micro_batch_size / max(1, manifest["rows_out"]))
-    )
+    samples = UPDATES * config.global_batch_size(1)
+    settings["epoch_num"] = max(1.0, math.ceil(samples / max(1, manifest["rows_out"])))
     filled = _filled(config, settings)
     every = {"save_checkpoint_steps": UPDATES // VALIDATIONS}
     return dataclasses.replace(
