@@ -53,15 +53,15 @@ def models(root: Path) -> dict[str, bytes]:
     return {name: data for name, data in files_of(str(root)).items() if name.startswith(("best/", "last/"))}
 
 
+FROZEN = FineTuningFlags(freeze="tok_emb,blocks.0", layer_decay=0.5)
+
+
 @pytest.mark.parametrize(
-    "flags",
-    [LORA, FineTuningFlags(freeze="tok_emb,blocks.0", layer_decay=0.5)],
-    ids=["adapters", "frozen"],
+    ("flags", "ema_decay"), [(LORA, 0.0), (LORA, 0.9), (FROZEN, 0.0)], ids=["adapters", "averaged", "frozen"]
 )
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_a_broken_run_goes_on_to_the_same_bytes(
-    ema_decay: float,
     flags: FineTuningFlags,
+    ema_decay: float,
     codes: Path,
     base: Path,
     tmp_path: Path,
@@ -106,9 +106,8 @@ def test_adapters_are_merged_and_stand_beside(codes: Path, base: Path, tmp_path:
         with_adapter(open_model(str(base)), last / "gpt.safetensors")
 
 
-@pytest.mark.parametrize(
-    "flags", [LORA, pytest.param(FineTuningFlags(freeze="tok_emb"), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [LORA, FineTuningFlags(freeze="tok_emb")])
 def test_two_workers_learn_what_one_does(
     flags: FineTuningFlags, codes: Path, base: Path, tmp_path: Path
 ) -> None:
