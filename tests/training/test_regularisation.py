@@ -170,13 +170,14 @@ def test_what_is_off_is_in_no_identity() -> None:
 def test_the_average_follows_the_weights() -> None:
     model = gpt()
     average = WeightAverage(model, 0.5)
-    expected, weight = [float(model.head.weight[0, 0])], model.head.weight
+    weight = model.head.weight
+    expected = [weight[0, 0].item()]
     for step in (1, 2, 20, 21):
         with torch.no_grad():
             weight += 1
         average.follow(model, step)
         decay = min(0.5, (1 + step) / (10 + step))
-        expected.append(decay * expected[-1] + (1 - decay) * float(weight[0, 0]))
+        expected.append(decay * expected[-1] + (1 - decay) * weight[0, 0].item())
     assert float(average.gpt.head.weight[0, 0]) == pytest.approx(expected[-1], rel=1e-6)
     assert not any(p.requires_grad for p in average.gpt.parameters())
 
