@@ -236,7 +236,7 @@ def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start
         "tables": [m["fingerprint"] for m in manifests],
         "tables_sha256": [content_sha256(m) for m in manifests],
         "rows": [m["rows_out"] for m in manifests],
-        "gpt": dataclasses.asdict(start.gpt),
+        "gpt": start.gpt.to_json(),
         "tokenizer_sha256": start.tokenizer.sha256,
         "pretrained_sha256": start.pretrained_sha256,
         **bound_settings(config),
