@@ -22,13 +22,14 @@ from painter_core.stages.train.previews import Previews
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.card import model_card
-from painter_core.training.data_order import dropped_captions, epoch_order, rank_share
-from painter_core.training.gpt import flops_per_sample, start_from_codebook, train_step, validate
+from painter_core.training.data_order import epoch_order, rank_share
+from painter_core.training.gpt import Task, flops_per_sample, start_from_codebook, update
 from painter_core.training.metrics import MetricsLog
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.training.output import Output, open_output
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
+from painter_core.training.tasks import task_of, validate_all
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
 from painter_core.training.world_sizes import continued
@@ -53,7 +54,7 @@ class _Run:
         self.is_sharded = self.config.parallel == "fsdp" and worker.world_size > 1
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        self.dropped: np.ndarray | None = None
+        self.task: Task | None = None
         self.window = Window()
         self.world_sizes: list[list[int]] = []
         self._resume()
@@ -72,7 +73,7 @@ class _Run:
         torch.manual_seed(self.config.run.random_seed)
         if name := self.config.pretrained_model_name_or_path:
             model = open_model(name)
-            gpt = model.load_gpt().train()
+            gpt = self.config.both_ways.fitted(model.load_gpt().train())
             check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
             return gpt
         gpt = GPT(self.plan.gpt)
@@ -106,7 +107,9 @@ class _Run:
         wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
             # a shorter last batch gets a graph of its own, and the others keep theirs
-            model = cast(nn.Module, torch.compile(model, dynamic=False))
+            # and with two kinds of rows their numbers differ from batch to batch: torch finds out by itself
+            dynamic = None if self.config.both_ways.image_to_text else False
+            model = cast(nn.Module, torch.compile(model, dynamic=dynamic))
         if self.worker.world_size > 1 and not self.is_sharded:
             devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
@@ -116,28 +119,28 @@ class _Run:
         """Epoch, position in it, and the global batch of the next step."""
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
         if self.order[0] != epoch:
-            seed, share = self.config.run.random_seed, self.config.caption_dropout
-            self.order = (epoch, epoch_order(seed, epoch, len(self.train)))
-            self.dropped = dropped_captions(seed, epoch, len(self.train), share) if share else None
+            self.order = (epoch, epoch_order(self.config.run.random_seed, epoch, len(self.train)))
+            self.task = task_of(self.config, self.train, epoch=epoch)
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
-    def update(self, rows: np.ndarray) -> tuple[float, float, float]:
-        """Does a step on a global batch: its learning rate, loss and gradient norm."""
+    def update(self, rows: np.ndarray) -> tuple[float, list[float | None], float]:
+        """Does a step on a global batch: its learning rate, losses and gradient norm."""
         rate = learning_rate(self.config, self.step, self.plan.num_steps)
         set_learning_rate(self.optimizers, rate)
         if failpoint("train_forward", step=self.step + 1):
             self.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
-        args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.dropped)
-        return rate, *train_step(*args)
+        assert self.task is not None
+        return rate, *update(self.model, self.optimizers, self.task, rows, self.config, self.worker)
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
         self.gpt.eval()
         if self.valid is not None:
-            self.valid_loss = validate(self.gpt, self.valid, self.worker, self.config.micro_batch_size)
+            found = validate_all(self.gpt, self.plan.gpt, self.valid, self.worker, self.config)
+            self.valid_loss = next(iter(found.values()))
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
-                metrics.log(self.step, valid_loss=self.valid_loss)
+                metrics.log(self.step, **found)
         self.gpt.train()
         whole = self.whole_gpt()
         if self.worker.rank == 0:
@@ -181,10 +184,11 @@ class _Run:
 
     def _card(self) -> str:
         plan = self.plan
+        what = "token of a caption" if self.config.both_ways.image_to_text == 1 else "code"
         facts = (
             f"Step {self.step:,} of {plan.num_steps:,}, {plan.num_samples:,} training samples, global batch "
             f"{plan.global_batch_size}, precision {self.worker.precision}, validation loss "
-            f"{self.valid_loss:.4f} nats a code.\nIt has no safety filter: it paints what its data shows."
+            f"{self.valid_loss:.4f} nats a {what}.\nIt has no safety filter: it paints what its data shows."
         )
         return model_card("Text-to-image model", "jobs/train.py", facts, plan.identity)
 
@@ -212,17 +216,18 @@ def _all_steps(run: _Run) -> None:
     run.window.restart()
     while run.step < plan.num_steps:
         epoch, position, rows = run.next_rows()
-        rate, loss, norm = run.update(rows)
-        if not np.isfinite(loss) or not np.isfinite(norm):
+        rate, losses, norm = run.update(rows)
+        if not np.isfinite([norm, *(loss for loss in losses if loss is not None)]).all():
+            told = ", text loss ".join(map(str, losses))
             stop_training(
                 run.output,
                 worker,
-                f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
+                f"loss {told}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
                 "the last checkpoint is good. Try a lower --learning-rate",
             )
             return
         run.step += 1
-        run.window.add(loss, len(rows))
+        run.window.add(losses[0], len(rows), *losses[1:])
         share = rank_share(rows, worker.rank, worker.world_size).tolist()
         failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
         last = run.step == plan.num_steps
@@ -234,7 +239,7 @@ def _all_steps(run: _Run) -> None:
         if metrics and (run.step % run.config.run.logging_steps == 0 or last):
             place = {"epoch": epoch, "position": position, **_speed(run.window, plan, worker)}
             place["num_workers"] = worker.world_size
-            metrics.log(run.step, train_loss=run.window.loss(), lr=rate, grad_norm=norm, **place)
+            metrics.log(run.step, **run.window.losses(), lr=rate, grad_norm=norm, **place)
             run.window = Window()
         if run.step % run.config.run.save_checkpoint_steps == 0 or last:
             run.save(metrics)

@@ -15,7 +15,7 @@ from painter_core.files.storage import absolute, filesystem, join, redact
 from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import name_for_workers, open_model
-from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.gpt import CAPTIONS, GPT, PAINTS, GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.gpus import settle_compile
@@ -182,13 +182,30 @@ def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:
     """
     assert vqgan.vqgan is not None
     name = config.pretrained_model_name_or_path
-    start = _pretrained(name, vqgan) if name else _new(config, vqgan.vqgan)
+    start = _turned(config, _pretrained(name, vqgan)) if name else _new(config, vqgan.vqgan)
     if config.sequence_length not in (None, start.gpt.block_size):
         raise ValueError(
             f"--sequence-length {config.sequence_length}: the model has {start.gpt.block_size} positions"
         )
     check_expected(config.expect, vqgan=vqgan.vqgan, gpt=start.gpt)
     return start
+
+
+def _turned(config: TrainConfig, start: Start) -> Start:
+    """With the directions that the model will have."""
+    share, name = config.both_ways.image_to_text, redact(config.pretrained_model_name_or_path or "")
+    if not start.gpt.paints and share < 1:
+        raise ValueError(
+            f"--pretrained-model-name-or-path {name}: only captions; give --image-to-text 1 to train it on"
+        )
+    if share == 0 and start.gpt.captions:
+        log.warning(
+            "%s captions too, which is not trained: its text head stays as it is while the rest changes; "
+            "see --image-to-text",
+            name,
+        )
+    directions = (PAINTS, CAPTIONS) if share and start.gpt.paints else start.gpt.directions
+    return dataclasses.replace(start, gpt=dataclasses.replace(start.gpt, directions=directions))
 
 
 def _new(config: TrainConfig, vqgan: VQGANConfig) -> Start:
@@ -240,6 +257,7 @@ def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start
         "tokenizer_sha256": start.tokenizer.sha256,
         "pretrained_sha256": start.pretrained_sha256,
         **bound_settings(config),
+        **config.both_ways.identity(),
     }
 
 
