@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from painter_core.compute.devices import autocast
 from painter_core.flag_checks import check_range
 from painter_core.models.gpt import GPT, with_text_head
+from painter_core.models.text_targets import NO_TARGET, text_targets
 from painter_core.training.data_order import rank_share
 from painter_core.training.samples import Samples
 from painter_core.training.worker import Worker
-
-NO_TARGET = -100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,19 +98,6 @@ class BothWays:
         has_text = self.samples.text_ids[rows, 0] != self.samples.pad_id
         turned = self.captioned[rows] & has_text
         return rows[~turned], rows[turned]
-
-
-def text_targets(text: Tensor, pad_id: int) -> Tensor:
-    """What the text head is to write, int64 (B, T): ids without the codes' offset, and NO_TARGET behind the
-    first [PAD].
-
-    Args:
-        text: int (B, T), text ids.
-        pad_id: the text id of [PAD].
-    """
-    is_pad = text == pad_id
-    behind = (is_pad.cumsum(1) - is_pad.long()) > 0
-    return (text.long() - pad_id).masked_fill(behind, NO_TARGET)
 
 
 def both_sums(

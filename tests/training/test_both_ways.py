@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import CAPTIONS, GPT, PAINTS
+from painter_core.models.text_targets import text_targets
 from painter_core.stages.train.loop import train_as
-from painter_core.training.both_ways import BothWays, BothWaysFlags, text_targets, validate_text
+from painter_core.training.both_ways import BothWays, BothWaysFlags, validate_text
 from painter_core.training.checkpoints import latest_checkpoint
 from painter_core.training.data_order import captioned_rows, dropped_captions, epoch_order
 from painter_core.training.gpt import train_step, update
