@@ -191,7 +191,7 @@ def pipeline(
         task_or_model: "text2image_generation", or a name of the zoo, or anything else that open_model takes.
         model_path: with the task: the model, by default zoo.DEFAULT.
         max_generated_num: pictures a caption.
-        keep_best: of these keep so many, by rank_by: "logp" (default) or "gain"; see ChoiceConfig.
+        keep_best: of these keep so many, by rank_by: "logp" (default), "gain" or "caption"; see ChoiceConfig.
         scores: whether results say score_logp and score_gain.
         seed: seed of the draws.
         top_k, top_p, temperature, guidance_scale: see SamplingConfig.
@@ -221,6 +221,8 @@ def pipeline(
     bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     found = painting_precision(precision, gpu=gpu, bf16=bf16)
     model = open_model(_model_name(task_or_model, model_path))
+    if model.gpt is not None:
+        choice.check_model(model.gpt)
     if "gain" in choice.scores:
         warn_of_gain(model)
     painter = Painter(

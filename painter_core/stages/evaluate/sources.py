@@ -13,7 +13,7 @@ from painter_core.errors import Refused
 from painter_core.files.storage import filesystem, join, redact
 from painter_core.runs.flags import OUTPUTS_SCHEMA, PAIRS_SCHEMA, TableFlags
 from painter_core.stages.codes_table import check_made_by
-from painter_core.stages.evaluate.config import EvaluateConfig
+from painter_core.stages.evaluate.config import OF_GPT, EvaluateConfig
 from painter_core.stages.evaluate.judges import open_judges
 from painter_core.stages.evaluate.judging import Judging
 from painter_core.tables.columns import ROW_NUMBER, Columns
@@ -101,10 +101,10 @@ def _judged(config: EvaluateConfig, name: str, flags: TableFlags, judging: Judgi
     columns = evaluate_columns(config, flags.tables)
     if kind == "codes":
         flags = dataclasses.replace(flags, tables=table_url(flags.tables))
-        if config.wanted != ("likelihood",) or judging.likelihood is None or config.attributes:
+        if not set(config.wanted) <= set(OF_GPT) or judging.likelihood is None or config.attributes:
             raise ValueError(
                 f"--tables {redact(flags.tables)}: a codes table, without pictures; of it only "
-                "--metrics likelihood can be measured. Decode it, or give the pictures"
+                "--metrics likelihood and caption can be measured. Decode it, or give the pictures"
             )
         check_made_by(flags.tables, config.checkpoint_dir or "")
         likelihood = dataclasses.replace(judging.likelihood, is_codes=True)
