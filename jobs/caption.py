@@ -14,7 +14,7 @@ from painter_core.stages.caption.run import caption
 
 def main() -> None:
     """Runs the job."""
-    config = parse(CaptionConfig, __doc__)
+    config = parse(CaptionConfig, __doc__, easynlp="caption")
     with Run(config.paths()) as run:
         caption(config, run)
 
