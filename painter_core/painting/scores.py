@@ -60,7 +60,9 @@ class ChoiceConfig:
             check_range("--keep-best", self.keep_best, 1, max_generated_num)
 
     def check_model(self, gpt: GPTConfig) -> None:
-        """Raises ValueError unless a model has what the scores need."""
+        """Raises ValueError unless a model paints, and has what the scores need."""
+        if not gpt.paints:
+            raise ValueError("this model only captions: see jobs/caption.py; it cannot paint")
         if "caption" in self.scores and not gpt.captions:
             raise ValueError(
                 "--rank-by caption: the model only paints; train it with --image-to-text, or rank by logp or "

@@ -75,6 +75,8 @@ class BothWays:
     """Of the second loss."""
     dropped: np.ndarray | None = None
     """bool for every row of the table: whose caption is left out where the picture is painted."""
+    paints: bool = True
+    """Whether the model does; of one that only captions, rows without a caption teach nothing."""
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -97,7 +99,7 @@ class BothWays:
     def _split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         has_text = self.samples.text_ids[rows, 0] != self.samples.pad_id
         turned = self.captioned[rows] & has_text
-        return rows[~turned], rows[turned]
+        return rows[~turned & self.paints], rows[turned]
 
 
 def both_sums(

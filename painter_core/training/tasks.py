@@ -11,14 +11,20 @@ from painter_core.training.samples import Samples
 from painter_core.training.worker import Worker
 
 
-def task_of(config: TrainConfig, samples: Samples, *, epoch: int) -> Task:
+def task_of(config: TrainConfig, gpt: GPTConfig, samples: Samples, *, epoch: int) -> Task:
     """What the samples teach in an epoch: painting, or both ways."""
     seed, share, n = config.run.random_seed, config.both_ways.image_to_text, len(samples)
     dropped = dropped_captions(seed, epoch, n, config.caption_dropout) if config.caption_dropout else None
     if not share:
         return Painting(samples=samples, dropped=dropped)
     captioned = captioned_rows(seed, epoch, n, share)
-    return BothWays(samples=samples, captioned=captioned, weight=config.both_ways.weight, dropped=dropped)
+    return BothWays(
+        samples=samples,
+        captioned=captioned,
+        weight=config.both_ways.weight,
+        dropped=dropped,
+        paints=gpt.paints,
+    )
 
 
 def validate_all(

@@ -8,15 +8,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from painter_core import pipeline
 from painter_core.images.decode import encode_image
 from painter_core.images.pixels import to_pixels
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import CAPTIONS
 from painter_core.stages.convert_checkpoint import ConvertConfig, convert
+from painter_core.training.both_ways import BothWaysFlags
 from tests.golden.formula import image, vocab
 from tests.support.captioning import caption_table, config_of
+from tests.support.codes_table import make_codes
 from tests.support.easynlp_captioner import forward, greedy, write_i2t
 from tests.support.foreign import GPT_TINY, VQGAN_TINY, converted
+from tests.support.local_run import code_of
+from tests.support.painting import config_of as painting_config
+from tests.support.painting import paint_table
+from tests.support.training import curve_of, gpt_config, train_here
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 
@@ -136,3 +143,34 @@ def test_it_is_not_written_back(tmp_path: Path) -> None:
     ):
         convert(ConvertConfig(source=str(tmp_path / "ours"), outputs=str(tmp_path / "back"), to="easynlp"))
     assert VQGAN_TINY.image_len == 64
+
+
+def test_it_is_trained_on_and_cannot_paint(write_pairs, tmp_path: Path) -> None:
+    write_i2t(tmp_path / "easynlp")
+    model = tmp_path / "ours"
+    converted(tmp_path / "easynlp", model)
+    pairs = write_pairs(tmp_path / "pairs.tsv", 24)
+    cells = [line.split("\t")[2] for line in pairs.read_text(encoding="utf-8").splitlines()]
+    texts = ["".join(vocab(300)[10 + i : 15 + i]) for i in range(24)]
+    texts[3] = "\u0301"  # leaves no token
+    lines = (f"r{i}\t{text}\t{cell}\n" for i, (text, cell) in enumerate(zip(texts, cells, strict=True)))
+    pairs.write_text("".join(lines), encoding="utf-8")
+    codes = make_codes(pairs, model, tmp_path / "codes")
+    start = dict.fromkeys(("n_layer", "n_head", "n_embd", "text_len")) | {
+        "pretrained_model_name_or_path": str(model)
+    }
+    for share in (0.0, 0.5):
+        config = gpt_config(codes, tmp_path / "no", both_ways=BothWaysFlags(image_to_text=share), **start)
+        assert code_of(lambda config=config: train_here(config)) == 2
+    config = gpt_config(
+        f"{codes},{codes}", tmp_path / "more", batch=8, both_ways=BothWaysFlags(image_to_text=1), **start
+    )
+    train_here(config)
+    names = {name for line in curve_of(str(tmp_path / "more")) for name in line}
+    assert {"train_text_loss", "valid_text_loss"} <= names
+    assert not {"train_loss", "valid_loss"} & names
+    prompts = tmp_path / "prompts.tsv"
+    prompts.write_text("0\t红\n")
+    assert code_of(lambda: paint_table(painting_config(model, prompts, tmp_path / "painted"))) == 2
+    with pytest.raises(ValueError, match=r"this model only captions: see jobs/caption\.py"):
+        pipeline("text2image_generation", str(model))

@@ -9,6 +9,8 @@ import torch
 
 from painter_core.model_files.directory import read_directory, write_model
 from painter_core.models.gpt import CAPTIONS, GPT, GPTConfig, with_text_head
+from painter_core.stages.convert_checkpoint import ConvertConfig, convert
+from tests.support.captioning import write_captioner
 
 CONFIG = GPTConfig(
     text_vocab_size=50, codebook_size=32, text_len=6, image_len=16, n_layer=1, n_head=2, n_embd=16
@@ -59,3 +61,13 @@ def test_damage_is_found(tmp_path: Path) -> None:
     for read in (model.check_weights, model.load_gpt, model.text_head_sha256):
         with pytest.raises(ValueError, match=r"text_head\.safetensors: no such file"):
             read()
+
+
+def test_easynlp_gets_a_model_that_only_paints(tmp_path: Path) -> None:
+    source = write_captioner(tmp_path / "both")
+    report = convert(ConvertConfig(source=str(source), outputs=str(tmp_path / "easynlp"), to="easynlp"))
+    assert "text_head.weight left out: EasyNLP's model only paints" in report
+    state = torch.load(tmp_path / "easynlp" / "pytorch_model.bin", weights_only=True)
+    assert not [name for name in state if "text_head" in name]
+    weights = read_directory(source).load_gpt().state_dict()
+    assert torch.equal(state["transformer.head.weight"], weights["head.weight"])

@@ -47,6 +47,8 @@ class CaptionConfig:
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         check_seed(self.random_seed)
         self.sampling.check(self.max_generated_num)
+        if self.model.graphs == "on":
+            raise ValueError("--graphs on: only painting has them; leave it out")
         if self.score_only:
             why = "beside --score-only, which writes no caption"
             refuse_unused(self, ("max_generated_num", "random_seed"), why)

@@ -17,6 +17,7 @@ from painter_core.models.gpt import GPT
 from painter_core.runs.ray_train import resume_from, stop_training, this_worker
 from painter_core.stages.codes_table import open_samples, open_vqgan
 from painter_core.stages.pins import check_pins, content_sha256
+from painter_core.stages.train.directions import pretrained_pins
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.stages.train.previews import Previews
 from painter_core.tables.records import read_manifest
@@ -74,7 +75,7 @@ class _Run:
         if name := self.config.pretrained_model_name_or_path:
             model = open_model(name)
             gpt = self.config.both_ways.fitted(model.load_gpt().train())
-            check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
+            check_pins(name, pretrained_pins(model, self.config), self.plan.identity)
             return gpt
         gpt = GPT(self.plan.gpt)
         start_from_codebook(gpt, open_vqgan(self.plan.train_table).load_vqgan().quantize.embedding.weight)
@@ -120,7 +121,7 @@ class _Run:
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
         if self.order[0] != epoch:
             self.order = (epoch, epoch_order(self.config.run.random_seed, epoch, len(self.train)))
-            self.task = task_of(self.config, self.train, epoch=epoch)
+            self.task = task_of(self.config, self.plan.gpt, self.train, epoch=epoch)
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
