@@ -30,7 +30,7 @@ def paint(model: Path, tmp_path: Path, outputs: str, **flags: object) -> pa.Tabl
     return paint_table(config_of(model, prompts, tmp_path / outputs, **flags))
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("guidance", [1.0, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_the_likeliest_caption_is_first(guidance: float, model: Path, tmp_path: Path) -> None:
     sampling = SamplingConfig(top_k=20, guidance_scale=guidance)
     whole = paint(model, tmp_path, "whole", output_schema="idx,text", sampling=sampling)
