@@ -12,14 +12,14 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from painter_core.compute.devices import autocast
 from painter_core.models.gpt import GPT, INIT_STD, GPTConfig
 from painter_core.training.data_order import rank_share
-from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import can_skip_on_device, step_if_finite
+from painter_core.training.regions import cross_entropy_sum
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import whole_tensor
 from painter_core.training.worker import Worker
@@ -48,7 +48,7 @@ def start_from_codebook(model: GPT, codebook: Tensor) -> None:
 def loss_sum(model: nn.Module, text: Tensor, codes: Tensor) -> Tensor:
     """Sum of the cross entropies of all codes, float32."""
     logits = model(torch.cat((text, codes[:, :-1]), dim=1))  # (B, image_len, V)
-    return F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten(), reduction="sum")
+    return cross_entropy_sum(model, logits, codes)
 
 
 class Task(Protocol):
@@ -91,7 +91,7 @@ def train_step(
     config: TrainConfig,
     worker: Worker,
     dropped: np.ndarray | None = None,
-) -> tuple[float, float]:
+) -> tuple[float | Tensor, float | Tensor]:
     """One update that learns to paint: mean loss a code, and gradient norm, as update() gives them."""
     losses, norm = update(model, optimizers, Painting(samples=samples, dropped=dropped), rows, config, worker)
     assert losses[0] is not None
@@ -105,21 +105,23 @@ def update(
     rows: np.ndarray,
     config: TrainConfig,
     worker: Worker,
-) -> tuple[list[float | None], float]:
+) -> tuple[list[float | Tensor | None], float | Tensor]:
     """One update on the global batch `rows` (row numbers, the same on every rank).
 
     Returns:
         Each mean loss over the global batch, None for one that no row belongs to, and the gradient norm
-        before clipping. If one of them is not finite the weights were not touched.
+        before clipping; of a GPU as tensors (), float64, for which nobody has waited. If one of them is not
+        finite the weights were not touched.
     """
     share, counts = rank_share(rows, worker.rank, worker.world_size), task.counts(rows)
     # every rank runs as many backward passes, also when its share is smaller
-    passes = math.ceil(math.ceil(len(rows) / worker.world_size) / config.micro_batch_size)
+    pass_rows = config.micro_batch_size or MICRO_BATCH
+    passes = math.ceil(math.ceil(len(rows) / worker.world_size) / pass_rows)
     # DistributedDataParallel averages over ranks; world_size makes it the sum
     scales = [w * (worker.world_size / max(n, 1)) for w, n in zip(task.weights, counts, strict=True)]
     total = torch.zeros(len(counts), device=worker.device)
     for i in range(passes):
-        micro = share[i * config.micro_batch_size : (i + 1) * config.micro_batch_size]
+        micro = share[i * pass_rows : (i + 1) * pass_rows]
         with contextlib.ExitStack() as stack:
             if i + 1 < passes and isinstance(model, nn.parallel.DistributedDataParallel):
                 stack.enter_context(model.no_sync())
@@ -133,18 +135,16 @@ def update(
     total = worker.total(total)
     found = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     if worker.device.type == "cuda" and can_skip_on_device(optimizers, found):
-        step_if_finite(optimizers, total.sum(), found)  # the GPU goes on while the host waits for the losses
-        return _means(total, counts), float(found)
-    means, norm = _means(total, counts), float(whole_tensor(found))
+        step_if_finite(optimizers, total.sum(), found)
+        late = zip(total.double(), counts, strict=True)
+        return [value / n if n else None for value, n in late], found.double()
+    norm = float(whole_tensor(found))
+    means = [value / n if n else None for value, n in zip(total.tolist(), counts, strict=True)]
     for optimizer in optimizers:
         if np.isfinite([norm, *(mean for mean in means if mean is not None)]).all():
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return means, norm
-
-
-def _means(total: Tensor, counts: Sequence[int]) -> list[float | None]:
-    return [value / n if n else None for value, n in zip(total.tolist(), counts, strict=True)]
+    return [*means], norm
 
 
 @torch.no_grad()

@@ -28,13 +28,17 @@ def task_of(config: TrainConfig, gpt: GPTConfig, samples: Samples, *, epoch: int
 
 
 def validate_all(
-    model: nn.Module, gpt: GPTConfig, samples: Samples, worker: Worker, config: TrainConfig
+    model: nn.Module, gpt: GPTConfig, samples: Samples, worker: Worker, config: TrainConfig, rows: int
 ) -> dict[str, float]:
-    """The losses of all directions that are trained, as metrics name them, the one that chooses first."""
+    """The losses of all directions that are trained, as metrics name them, the one that chooses first.
+
+    Args:
+        rows: samples of a forward pass.
+    """
     found = {}
     if gpt.paints:
-        found["valid_loss"] = validate(model, samples, worker, config.micro_batch_size)
+        found["valid_loss"] = validate(model, samples, worker, rows)
     if config.both_ways.image_to_text:
-        found["valid_text_loss"] = validate_text(model, samples, worker, config.micro_batch_size)
+        found["valid_text_loss"] = validate_text(model, samples, worker, rows)
     chooses_last = config.both_ways.image_to_text == 1
     return dict(reversed(found.items())) if chooses_last else found
