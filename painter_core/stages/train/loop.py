@@ -3,13 +3,12 @@
 import functools
 import logging
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from painter_core.files.directories import local_copy
 from painter_core.files.faults import failpoint
@@ -37,6 +36,7 @@ from painter_core.training.samples import Samples
 from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
 from painter_core.training.speed import speed
 from painter_core.training.tasks import task_of, validate_all
+from painter_core.training.update import Update
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
 from painter_core.training.world_sizes import continued
@@ -44,20 +44,6 @@ from painter_core.training.world_sizes import continued
 log = logging.getLogger(__name__)
 
 GPU_VALIDATION = 128  # samples of a forward pass without gradients on a GPU, at least
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Update:
-    """One step, whose loss a GPU may still be computing."""
-
-    step: int
-    rows: np.ndarray
-    """Of the global batch."""
-    place: dict[str, int]
-    """Epoch, and position in it."""
-    rate: float
-    losses: list[float | Tensor | None]
-    norm: float | Tensor
 
 
 class _Run:
@@ -143,7 +129,7 @@ class _Run:
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
-    def update(self) -> _Update:
+    def update(self) -> Update:
         """Does the next step."""
         epoch, position, rows = self.next_rows()
         rate = learning_rate(self.config, self.step, self.plan.num_steps)
@@ -154,21 +140,14 @@ class _Run:
         losses, norm = update(self.model, self.optimizers, self.task, rows, self.config, self.worker)
         self.step += 1
         place = {"epoch": epoch, "position": position}
-        return _Update(step=self.step, rows=rows, place=place, rate=rate, losses=losses, norm=norm)
+        return Update(step=self.step, rows=rows, place=place, rate=rate, losses=losses, norm=norm)
 
-    def settle(self, done: _Update) -> bool:
+    def settle(self, done: Update) -> bool:
         """Reads the losses of a step; False, with the run stopped, if one or the gradient is not finite."""
-        losses = [None if loss is None else float(loss) for loss in done.losses]
-        norm = float(done.norm)
-        if not np.isfinite([norm, *(loss for loss in losses if loss is not None)]).all():
-            told = ", text loss ".join(map(str, losses))
-            stop_training(
-                self.output,
-                self.worker,
-                f"loss {told}, gradient norm {norm} at step {done.step}: stopped before the update; "
-                "the last checkpoint is good. Try a lower --learning-rate",
-            )
+        if problem := done.problem():
+            stop_training(self.output, self.worker, problem)
             return False
+        losses = done.read()
         self.window.add(losses[0], len(done.rows), *losses[1:])
         share = rank_share(done.rows, self.worker.rank, self.worker.world_size).tolist()
         epoch = done.place["epoch"]
@@ -264,7 +243,7 @@ def _all_steps(run: _Run) -> None:
     run.window.restart()
     # a GPU computes a step while the host prepares the next one, and tells its loss only then
     later = 1 if worker.device.type == "cuda" else 0
-    waiting: deque[_Update] = deque()
+    waiting: deque[Update] = deque()
     while run.step < plan.num_steps:
         done = run.update()
         waiting.append(done)
