@@ -17,7 +17,7 @@ class Update:
     """Epoch, and position in it."""
     rate: float
     losses: list[float | Tensor | None]
-    """A code's; and a token's of the captions, where they are learned. None for one that no row belongs to."""
+    """A code's, and where captions are learned a token's; None for one that no row belongs to."""
     norm: float | Tensor
 
     def read(self) -> list[float | None]:
@@ -30,6 +30,6 @@ class Update:
         if np.isfinite([norm, *(loss for loss in losses if loss is not None)]).all():
             return None
         return (
-            f"loss {', text loss '.join(map(str, losses))}, gradient norm {norm} at step {self.step}: stopped "
-            "before the update; the last checkpoint is good. Try a lower --learning-rate"
+            f"loss {', text loss '.join(map(str, losses))}, gradient norm {norm} at step {self.step}: "
+            "stopped before the update; the last checkpoint is good. Try a lower --learning-rate"
         )
