@@ -126,6 +126,23 @@ def test_rows_that_cannot_be_captioned_are_rejects(model: Path, rows: Path, tmp_
     assert found["scored"] == pictures | texts
 
 
+def test_cells_that_a_tsv_cannot_carry_are_rejects(model: Path, rows: Path, tmp_path: Path) -> None:
+    cells = [line.split("\t") for line in rows.read_text(encoding="utf-8").splitlines()][:4]
+    table = {
+        "idx": [c[0] for c in cells],
+        "note": ["a", "b\tc", None, "d"],
+        "imgbase64": [c[2] for c in cells],
+    }
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    flags = {"append_cols": "note", "output_schema": "idx"}
+    caption_table(config_of(model, tmp_path / "rows.parquet", tmp_path / "out.tsv", **flags))
+    assert (tmp_path / "out.tsv").read_text().splitlines() == ["r0\ta", "r2\t", "r3\td"]
+    (reject,) = pq.read_table(tmp_path / "out.tsv.run" / "rejects").to_pylist()
+    assert (reject["idx"], reject["column"], reject["reason"]) == ("r1", "note", "text_control")
+    whole = caption_table(config_of(model, tmp_path / "rows.parquet", tmp_path / "out.parquet", **flags))
+    assert whole["note"].to_pylist() == table["note"]
+
+
 def test_codes_that_are_none_are_rejects(model: Path, codes: Path, tmp_path: Path) -> None:
     config = config_of(model, codes, tmp_path / "out")
     operator = CaptionUnits(
@@ -175,7 +192,12 @@ def test_other_settings_are_another_table(model: Path, rows: Path, tmp_path: Pat
     assert contents(tmp_path / "out") == before
 
 
-def test_what_does_not_fit_is_refused(model: Path, codes: Path, rows: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(
+    model: Path, codes: Path, rows: Path, tiny_vqgan: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = make_codes(rows, tiny_vqgan, tmp_path / "others")
+    assert code_of(lambda: caption_table(config_of(model, others, tmp_path / "no"))) == 2
+    assert "its codes were made by another VQGAN" in caplog.text
     paints = write_painter(tmp_path / "paints")
     with pytest.raises(ValueError, match=r"this model only paints; train it with .* --image-to-text 0\.5"):
         open_captioner(config_of(paints, rows, tmp_path / "out"))
