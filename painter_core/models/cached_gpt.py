@@ -1,13 +1,15 @@
 """The GPT for sampling: weights fused and cast once, keys and values of all positions in a fixed cache.
 
 GPT.forward computes the same for whole sequences, in training. Shapes: B batch, T positions, D n_embd, H
-n_head, V codebook_size, P positions of the cache.
+n_head, V codebook_size, P positions of the cache. A model is given text and writes codes. Turned around
+(`turned`), it is given codes and writes text: `text` is then the codes below, and V text_vocab_size.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +92,8 @@ class CachedGPT:
         dtype: float32 or bfloat16.
         pack: on a CPU keep weights in the layout of its matrix products.
         compiled: steps of one position by torch.compile, region by region (compiled_block.py).
+
+    A model that only captions can be nothing but turned around.
     """
 
     def __init__(self, model: GPT, dtype: torch.dtype, *, pack: bool = True, compiled: bool = False) -> None:
@@ -113,13 +117,28 @@ class CachedGPT:
             )
             for block in blocks
         ]
-        self._ln_f, self._head = model.ln_f, fused(model.head)
+        self._ln_f = model.ln_f
+        if config.captions:
+            self._turned = (model.positions_turned().detach(), fused(model.text_head))
+        if config.paints:
+            self._head = fused(model.head)
         # P: the last code is never an input, but kernels read a multiple of 8 positions without a copy
         self.num_positions = config.block_size
         self._cache = self._new_cache(0)
         self._steps: list[Any] = [*self._blocks]  # of one position
         if compiled:
             self._steps = [CompiledBlock(block) for block in self._blocks]
+
+    def turned(self) -> Self:
+        """The same weights from the other side: codes in, text out. It has a cache of its own as soon as the
+        number of rows changes; before, its prefill overwrites what the other one has cached."""
+        found = copy.copy(self)
+        found._positions, found._head = self._turned
+        return found
+
+    def repeat(self, rows: Tensor) -> None:
+        """Goes on with these rows of the batch, which may be more, in another order, and several times."""
+        self._cache = [cache[:, rows] for cache in self._cache]
 
     def _new_cache(self, batch_size: int) -> list[Tensor]:
         """Keys and values of each layer, (2, B, H, P, D/H)."""
@@ -165,7 +184,7 @@ class CachedGPT:
 
         Args:
             text_ids: (B, text_len).
-            codes: (B, L), whole pictures.
+            codes: (B, L), whole pictures; turned around (B, text_len), whole texts.
         """
         self._make_room(len(text_ids))
         idx = torch.cat((text_ids, codes[:, :-1]), 1)
