@@ -62,8 +62,15 @@ fi
 mkdir -p -- "$out"
 touch -- "$out/$marker"
 
-submit() { echo "+ ray job submit --working-dir . -- python $*"; ray job submit --working-dir . -- python "$@"; }
-table() { [ -e "$1" ] || python jobs/make_table.py --outputs "$@"; }
+# What Ray's command line says of its own affairs (its errors are of another kind and stay), and each job's last line,
+# which names what is done here next anyway.
+of_ray='^[0-9-]+ [0-9:,]+\t(INFO|SUCC) [a-z_]+\.py:[0-9]+ -- |WARNING working_dir\.py:[0-9]+ -- Directory .\.git|^Running entrypoint for job '
+quiet() { sed -uE "/$of_ray/d; /^[0-9:]{8} next: /d"; }
+submit() {
+  printf '\n+ ray job submit --working-dir . -- python %s\n' "$*"
+  ray job submit --working-dir . -- python "$@" 2>&1 | quiet
+}
+table() { [ -e "$1" ] || python jobs/make_table.py --outputs "$@" 2>&1 | quiet; }
 
 table "$out/train.parquet" --sample "$rows" --random-seed "$seed"
 table "$out/valid.tsv" --sample 200 --split valid --random-seed "$seed"

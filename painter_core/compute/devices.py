@@ -74,7 +74,8 @@ def model_settings(
     compile auto is off: on a CPU it gains little (benchmarks/RESULTS.md), on a GPU it waits to be measured.
     """
     found = {"precision": resolve_precision(precision, gpu=gpu, bf16=bf16), "compile": compile == "on"}
-    log.info("model on the %s, precision %s, compile %s", "GPU" if gpu else "CPU", *found.values())
+    compiled = ", compiled" if found["compile"] else ""
+    log.info("the model runs on %s, in %s%s", "a GPU" if gpu else "CPUs", found["precision"], compiled)
     return found
 
 

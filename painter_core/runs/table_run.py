@@ -18,7 +18,7 @@ from painter_core.runs.place import Kind, Place
 from painter_core.runs.progress import Progress, check_ceiling, drop_what_broke
 from painter_core.runs.ray_data import Resources, counted_units
 from painter_core.runs.run import Run
-from painter_core.runs.steps import Parts, Step, run_here
+from painter_core.runs.steps import Parts, Step, name_of, run_here
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import finish, joined_path, read_records
@@ -226,6 +226,8 @@ class TableRun:
 
         def one_pass(units: list[Unit]) -> Iterator[dict[str, Any]]:
             found.append(found[-1].after_loss() if found else self.resources)
+            self._progress.steps = ("read", *(name_of(step.operator) for step in steps), "write")
+            self._progress.workers = found[-1].told(steps)
             return counted_units(
                 units, reader, steps, writer, part_cpus=parts.cpus, resources=found[-1]
             )  # fmt: skip
