@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job end to end, through `ray job submit`: sample tables, codes, model, pictures, score, gallery.
+# The main job end to end, through `ray job submit`: sample tables, codes, model, pictures, score, gallery, reports.
 #   quickstart.sh OUT               called by `make quickstart` and `make sample-full` inside `local_head.py run`,
 #                                   which starts and stops the head
 #   quickstart.sh --clean OUT...    removes what it made, called by `make clean`
@@ -9,7 +9,8 @@
 set -euo pipefail
 shopt -s nullglob
 marker=.painter-quickstart
-made=(train.parquet valid.tsv prompts.tsv codes_train codes_valid model pictures.tsv score gallery.html)
+made=(train.parquet valid.tsv prompts.tsv codes_train codes_valid model pictures.tsv score gallery.html
+  model.html pictures.html)
 
 usage() { echo "usage: quickstart.sh OUT, or quickstart.sh --clean OUT..." >&2; exit 2; }
 
@@ -80,18 +81,25 @@ submit jobs/precompute_codes.py --tables "$out/train.parquet" --outputs "$out/co
 submit jobs/precompute_codes.py --tables "$out/valid.tsv" --outputs "$out/codes_valid"
 submit jobs/train.py --tables "$out/codes_train,$out/codes_valid" --checkpoint-dir "$out/model" --random-seed "$seed" \
   --model tiny --text-len 24 --optimizer muon --learning-rate 2e-3 --warmup-proportion 0.05 --caption-dropout 0.1 \
-  --micro-batch-size 16 --epoch-num "$epochs" --logging-steps 100 --save-checkpoint-steps 1000
+  --micro-batch-size 16 --epoch-num "$epochs" --logging-steps 100 --save-checkpoint-steps 1000 \
+  --preview-table "$out/prompts.tsv" --preview-steps 500
 submit jobs/generate.py --tables "$out/prompts.tsv" --checkpoint-dir "$out/model" --outputs "$out/pictures.tsv" \
   --random-seed "$seed" --top-k 10 --guidance-scale 2
 submit jobs/evaluate.py --tables "$out/pictures.tsv" --outputs "$out/score" --attributes
-python jobs/make_gallery.py --tables "$out/pictures.tsv" --scores "$out/score" --outputs "$out/gallery.html"
+page() { python jobs/"$1".py "${@:2}" --overwrite 2>&1 | quiet; }
+page make_gallery --tables "$out/pictures.tsv" --scores "$out/score" --outputs "$out/gallery.html"
+page report "$out/model" --outputs "$out/model.html"
+page report "$out/pictures.tsv" --outputs "$out/pictures.html"
 
 cat <<END
 
 quickstart: done.
   pictures     $out/pictures.tsv
   gallery      $out/gallery.html
-  score        $out/score/score.md
+  score        $out/score/report.html
   model        $out/model/best
   TensorBoard  $out/model/tensorboard    (pip install tensorboard; tensorboard --logdir "$out/model/tensorboard")
+  reports      $out/pictures.html
+               $out/model.html
+next: open $out/model.html in a browser; then your own pictures, see README.md
 END

@@ -20,6 +20,7 @@ _NEXT = {
     "evaluate statistics": "compare with them: python jobs/evaluate.py --tables pictures.tsv --reference "
     "{0}/statistics.npz --metrics fid,kid --inception FILE.pth --outputs score/",
     "make_gallery": "open {0} in a browser",
+    "report": "open {0} in a browser",
     "inspect_table": "read more of it: python jobs/inspect_table.py --tables {0} --max-rows 0 --verify",
     "inspect_table pairs": "turn the pictures into codes: python jobs/precompute_codes.py --tables {0} "
     "--outputs codes/",

@@ -84,7 +84,16 @@ def test_a_finished_run_starts_over_an_unfinished_one_is_resumed(tmp_path: Path,
     done = quickstart(out, bin_dir=bin_dir)
     assert done.returncode == 0, done.stderr
     made = names(out)
-    assert {MARKER, "train.parquet", "codes_train", "model", "pictures.tsv", "gallery.html"} <= made
+    assert {
+        MARKER,
+        "train.parquet",
+        "codes_train",
+        "model",
+        "pictures.tsv",
+        "gallery.html",
+        "model.html",
+        "pictures.html",
+    } <= made
     again = quickstart(out, bin_dir=bin_dir)
     assert "starting over" in again.stdout
     assert f"made {out}/train.parquet" in again.stdout, "everything is made anew"
