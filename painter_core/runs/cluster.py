@@ -131,6 +131,7 @@ def _connect(submitted: bool) -> None:
         # workers on other nodes know nothing of this process' environment
         ray.init(**ray_messages.options(), runtime_env={"env_vars": ours} if ours else None)
     else:
+        quoted = shlex.quote(sys.executable)
         ray.init(
             address="local",
             # at least two: the stages of a table job share them
@@ -138,8 +139,9 @@ def _connect(submitted: bool) -> None:
             include_dashboard=False,
             **ray_messages.options(),
             # Ray starts workers that have a runtime environment by an unquoted shell line: a path with a
-            # space in it would hang them, and every training worker has one
-            runtime_env={"py_executable": shlex.quote(sys.executable)},
+            # space in it would hang them, and every training worker has one. Elsewhere none is given, since
+            # the workers that Ray starts in advance are for jobs without one
+            runtime_env=None if quoted == sys.executable else {"py_executable": quoted},
         )
 
 
@@ -183,6 +185,7 @@ def _set_variables() -> None:
     """The environment of a local Ray."""
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # until the end is seen: 2 by default
     # Ray ends workers that idle for a second: almost every task but a model's would start a process
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
     # nobody can see these without a dashboard, and every process of Ray's spends 1 % of a CPU on them
