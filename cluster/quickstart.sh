@@ -65,11 +65,12 @@ touch -- "$out/$marker"
 
 # What Ray's command line says of its own affairs (its errors are of another kind and stay), and each job's last line,
 # which names what is done here next anyway.
-of_ray='^[0-9-]+ [0-9:,]+\t(INFO|SUCC) [a-z_]+\.py:[0-9]+ -- |WARNING working_dir\.py:[0-9]+ -- Directory .\.git|^Running entrypoint for job '
+of_ray='^[0-9-]+ [0-9:,]+\t((INFO|SUCC) [a-z_]+\.py:|WARNING working_dir\.py:[0-9]+ -- Directory .* is now ignored)'
+of_ray+='|^Running entrypoint for job '
 quiet() { sed -uE "/$of_ray/d; /^[0-9:]{8} next: /d"; }
 submit() {
   printf '\n+ ray job submit --working-dir . -- python %s\n' "$*"
-  ray job submit --working-dir . -- python "$@" 2>&1 | quiet
+  ray job submit --log-style record --log-color false --working-dir . -- python "$@" 2>&1 | quiet
 }
 table() { [ -e "$1" ] || python jobs/make_table.py --outputs "$@" 2>&1 | quiet; }
 

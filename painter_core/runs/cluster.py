@@ -186,6 +186,7 @@ def _set_variables() -> None:
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # until the end is seen: 2 by default
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process of its own
     # Ray ends workers that idle for a second: almost every task but a model's would start a process
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
     # nobody can see these without a dashboard, and every process of Ray's spends 1 % of a CPU on them
