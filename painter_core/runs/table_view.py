@@ -1,5 +1,6 @@
 """What a terminal shows of a table job while it runs: a few lines that fit 80 columns."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,7 +43,7 @@ class TableView:
         yield Text("  " + " · ".join(filter(None, counts)), "default")
         yield self._rejects()
         if self.steps:
-            yield Text("  " + " → ".join(self.steps), "dim")
+            yield Text("  " + " → ".join(map(words, self.steps)), "dim")
         if not self.units[0]:
             yield Text(f"  workers start: {self.idle_s:.0f} s", "dim")
         elif self.idle_s > QUIET_S:
@@ -63,6 +64,11 @@ class TableView:
         more = len(self.rejected) - MOST_REASONS
         reasons = ", ".join([*told, f"{more} reasons more"] if more > 0 else told)
         return Text(f"  {total:,} rejected ({total / max(self.rows[0], 1):.1%}): {reasons}", "yellow")
+
+
+def words(name: str) -> str:
+    """The name of a step in words: DecodePictures as `decode pictures`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower()
 
 
 def bar(name: str, done: float, total: float, *, left_s: float | None) -> Any:

@@ -12,7 +12,7 @@ from painter_core.runs.training_progress import TrainingProgress
 from painter_core.runs.training_view import BLOCKS, TrainingView, curve
 
 TABLE = TableView(
-    stage="precompute", steps=("read", "decode", "EncodePictures", "write"), units=(1_250, 2_000),
+    stage="precompute", steps=("read", "decode_all", "EncodePictures", "write"), units=(1_250, 2_000),
     rows=(640_000, 1_024_000), rejected={"img_truncated": 900, "text_empty": 80, "a": 3, "b": 2, "c": 1},
     rows_per_s=512.0, workers="2 workers", idle_s=1.0,
 )  # fmt: skip
@@ -49,7 +49,7 @@ def test_a_table_in_80_columns() -> None:
 def test_a_table_in_120_columns() -> None:
     _, _, rejects, steps = drawn(TABLE, 120)
     assert rejects == "  986 rejected (0.2%): 900 img_truncated, 80 text_empty, 3 a, 2 b, 1 reasons more"
-    assert steps == "  read → decode → EncodePictures → write"
+    assert steps == "  read → decode all → encode pictures → write"
 
 
 def test_before_the_first_unit_and_when_none_comes_out() -> None:

@@ -20,6 +20,7 @@ from schemas.rejects import REASONS, WARNINGS
 
 MOST_ROWS, MOST_PICTURES = 20_000, 300  # that are read and decoded, evenly spread
 SAMPLES = 24
+MOST_RECORDS = 500  # that are read for the speed
 
 
 def table_page(run_dir: str, plan: dict[str, Any], page: str) -> Page:
@@ -128,15 +129,17 @@ def _samples(report: Report) -> Iterator[Picture]:
 
 
 def _speed(directory: RunDirectory) -> tuple[Fact, ...]:
-    """Where the time of the workers went, by the commit records."""
-    records = [directory.read_record(unit) for unit in sorted(directory.committed())]
+    """Where the time of the workers went, by commit records, evenly spread if there are many."""
+    units = sorted(directory.committed())
+    records = [directory.read_record(unit) for unit in units[:: len(units) // MOST_RECORDS + 1]]
     rows = sum(record["rows_in"] for record in records)
     found = []
     for name, title in (("model_s", "in the model"), ("write_s", "writing")):
         seconds = sum(record.get(name, 0.0) for record in records)
         if seconds:
             rate = f"{rows / seconds:,.1f} rows/s"
-            found.append(Fact(name=title, value=f"{seconds:,.1f} s of the workers' time, {rate}"))
+            of_units = f"{seconds:,.1f} s of a worker's time for {len(records):,} of {len(units):,} units"
+            found.append(Fact(name=title, value=f"{rate}: {of_units}"))
     return tuple(found)
 
 
