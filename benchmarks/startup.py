@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup [CHECKOUT ...]
 
-By default of this one. The checkouts take turns, each job RUNS times. Printed are medians of the seconds, and of
-the CPU seconds of all processes of a job, which say more where others are at work too.
+By default of this one. The checkouts take turns, each job RUNS times. Printed are medians of the seconds, and
+of the CPU seconds of all processes of a job, which say more where others are at work too.
 """
 
 import os
