@@ -21,10 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 quickstart: venv  ## sample table -> codes -> model -> pictures, through `ray job submit` on a local head
-	$(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(QUICKSTART)")"
+	@$(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(QUICKSTART)")"
 
 sample-full: venv  ## the same with 8,000 pictures and 3,000 updates: a better model in ten minutes
-	ROWS=8000 EPOCHS=6 $(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_FULL)")"
+	@ROWS=8000 EPOCHS=6 $(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_FULL)")"
 
 test-fast: venv  ## the tests that need no Ray, in some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' --ignore tests/jobs --ignore tests/project

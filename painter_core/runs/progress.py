@@ -135,32 +135,31 @@ class Progress:
         if not now and (terminal.is_live() or time.monotonic() - self._line < LINE_S):
             return
         self._line = time.monotonic()
+        rows, left = self._counts["rows_in"], self._num_rows - self._counts["rows_in"]
+        told = [f"{self._counts['units']} of {self._num_units} units", f"{rows:,} of {self._num_rows:,} rows"]
+        told += [f"{self._rejected.total()} rejected"]
+        if not left:
+            told += [f"{rows / max(seconds, 1e-9):.1f} rows/s, {seconds:.0f} s in all"]
+        elif rate := self._rate():
+            told += [f"{rate:.1f} rows/s, {left / rate:.0f} s left"]
+        log.info("%s: %s", self.stage, ", ".join(told))
+
+    def _rate(self) -> float:
+        """Rows a second since the first unit came out, before which workers start; 0 as long as it is one."""
         rows = self._counts["rows_in"]
-        rate = rows / max(seconds, 1e-9)
-        log.info(
-            "%s: %d of %d units, %s of %s rows, %d rejected, %.1f rows/s, %.0f s left",
-            self.stage,
-            self._counts["units"],
-            self._num_units,
-            f"{rows:,}",
-            f"{self._num_rows:,}",
-            self._rejected.total(),
-            rate,
-            (self._num_rows - rows) / rate if rate else float("inf"),
-        )
+        if self._first is None or rows <= self._first[0]:
+            return 0.0
+        return (rows - self._first[0]) / max(time.monotonic() - self._first[1], 1e-9)
 
     def view(self) -> TableView:
         """What a terminal shows now."""
-        rows, rate = self._counts["rows_in"], 0.0
-        if self._first and rows > self._first[0]:
-            rate = (rows - self._first[0]) / (time.monotonic() - self._first[1])
         return TableView(
             stage=self.stage,
             steps=self.steps,
             units=(self._counts["units"], self._num_units),
-            rows=(rows, self._num_rows),
+            rows=(self._counts["rows_in"], self._num_rows),
             rejected=dict(self._rejected.most_common()),
-            rows_per_s=rate,
+            rows_per_s=self._rate(),
             workers=self.workers,
             idle_s=time.monotonic() - self._added,
         )

@@ -10,7 +10,7 @@ from painter_core.compute.memory import fitting_rows
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import absolute, filesystem, redact
 from painter_core.runs import preflight
-from painter_core.runs.cluster import Cluster
+from painter_core.runs.cluster import Cluster, count_told
 from painter_core.runs.dry_run import on_this_node, run_sample
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.runs.passes import OnePass, in_passes
@@ -146,8 +146,14 @@ class TableRun:
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")
         rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in files)
-        counted = (job.stage, len(files), f"{size:,}", f"{rows:,}", len(units))
-        log.info("%s: %d files, %s bytes, %s rows, %d units", *counted)
+        counted = (
+            job.stage,
+            count_told(len(files), len(files), "file"),
+            f"{size:,}",
+            f"{rows:,}",
+            len(units),
+        )
+        log.info("%s: %s, %s bytes, %s rows, %d units", *counted)
         return Plan(
             stage=job.stage,
             identity={"stage": job.stage, "format": 1, **job.identity},
