@@ -146,14 +146,10 @@ class TableRun:
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")
         rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in files)
-        counted = (
-            job.stage,
-            count_told(len(files), len(files), "file"),
-            f"{size:,}",
-            f"{rows:,}",
-            len(units),
+        number = count_told(len(files), len(files), "file")
+        log.info(
+            "%s: %s, %s bytes, %s rows, %d units", job.stage, number, f"{size:,}", f"{rows:,}", len(units)
         )
-        log.info("%s: %s, %s bytes, %s rows, %d units", *counted)
         return Plan(
             stage=job.stage,
             identity={"stage": job.stage, "format": 1, **job.identity},
