@@ -147,9 +147,8 @@ class TableRun:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")
         rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in files)
         number = count_told(len(files), len(files), "file")
-        log.info(
-            "%s: %s, %s bytes, %s rows, %d units", job.stage, number, f"{size:,}", f"{rows:,}", len(units)
-        )
+        found = f"{number}, {size:,} bytes, {rows:,} rows, {len(units)} units"
+        log.info("%s: %s", job.stage, found)
         return Plan(
             stage=job.stage,
             identity={"stage": job.stage, "format": 1, **job.identity},
