@@ -48,16 +48,13 @@ def job(checkout: Path, name: str, *flags: object) -> tuple[float, float]:
 
 
 def one_round(checkout: Path, root: Path) -> dict[str, tuple[float, float]]:
-    """Seconds and CPU seconds of each job of the chain."""
+    """Seconds and CPU seconds of a table run and of a training run."""
     pairs, codes, model = root / "pairs.tsv", root / "codes", root / "model"
     job(checkout, "make_table", "--sample", ROWS, "--outputs", pairs)
-    job(checkout, "make_table", "--sample", ROWS, "--prompts", "--outputs", root / "prompts.tsv")
     train = ("--tables", codes, "--checkpoint-dir", model, *TRAINING, "--micro-batch-size", 4)
-    generate = ("--tables", root / "prompts.tsv", "--checkpoint-dir", model, "--outputs", root / "out")
     return {
         "precompute_codes": job(checkout, "precompute_codes", "--tables", pairs, "--outputs", codes),
         "train": job(checkout, "train", *train),
-        "generate": job(checkout, "generate", *generate),
     }
 
 
