@@ -37,14 +37,12 @@ _NEXT = {
     "--vqgan {0} --outputs codes/",
     "convert_checkpoint clip": "score pictures with it: python jobs/evaluate.py --tables pictures.tsv "
     "--metrics clip --clip {0} --outputs score/",
-    "convert_checkpoint easynlp": "EasyNLP reads it: --pretrained_model_name_or_path {0}",
+    "convert_checkpoint easynlp": "EasyNLP takes it as pretrain_model_name_or_path, a name among its "
+    "--user_defined_parameters: {0}",
     "convert_checkpoint list": "fetch one: python jobs/convert_checkpoint.py --source NAME --outputs model/",
 }
 DRY_RUN = "nothing was written: give the same command without --dry-run"
-AGAIN = (
-    "submit the same command again, it goes on where this one ended; if it ends the same way, the lines "
-    "above say where the bug or the machine's fault is (docs/RELIABILITY.md)"
-)
+AGAIN = "submit the same command again{0}; if it ends the same way, the lines above say why"
 JOBS = {key.partition(" ")[0] for key in _NEXT}
 
 
@@ -60,3 +58,12 @@ def next_step(job: str, output: str = "", *, made: str = "", dry_run: bool = Fal
     if dry_run:
         return DRY_RUN
     return _NEXT.get(f"{job} {made}", _NEXT[job]).format(shlex.quote(redact(output.rstrip("/"))))
+
+
+def after_failure(*, began: bool) -> str:
+    """What to do after a job that a bug or a fault of the machine ended.
+
+    Args:
+        began: whether it had written something, from which it goes on.
+    """
+    return AGAIN.format(", it goes on where this one ended" if began else "")

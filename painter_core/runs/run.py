@@ -16,7 +16,7 @@ from painter_core.files.storage import redact_text
 from painter_core.files.store_errors import StoreError
 from painter_core.runs.command_line import check_path, fail
 from painter_core.runs.lock import RunLock
-from painter_core.runs.next_step import AGAIN
+from painter_core.runs.next_step import after_failure
 from painter_core.runs.terminal import NEXT
 
 log = logging.getLogger(__name__)
@@ -129,8 +129,8 @@ class Run:
             self._hasty.close()
         if code not in (0, 1) or self._lost or isinstance(error, Stop):
             fail(code, message)
-        if code == 1 and self._write is not None:
-            _say_after_traceback(AGAIN)
+        if code == 1:
+            _say_after_traceback(after_failure(began=self._write is not None))
         if code == 0 and self._next:
             log.info("%s%s", NEXT, redact_text(self._next))
         return False  # code 1: the traceback is the message
