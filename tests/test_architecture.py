@@ -30,7 +30,8 @@ FLOORS = {name for name in MAY_IMPORT if name != "schemas"}
 MAY_IMPORT["stages"] = FLOORS | {"schemas"}
 MAY_IMPORT["jobs"] = {"stages", "runs", "training"}  # training: flags stand beside their owner
 MAY_IMPORT["painter_core"] = {"painting"}  # pipeline(), on demand
-STAGES = {"train": {"precompute_codes", "codes_table"}}  # a stage -> other stages that it may import
+# a stage -> other stages that it may import
+STAGES = {"train": {"precompute_codes", "codes_table"}, "report": {"inspect_table"}}
 SHARED = {
     "codes_table",
     "parts",
