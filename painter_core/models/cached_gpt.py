@@ -138,21 +138,16 @@ class CachedGPT:
 
     def repeat(self, rows: Tensor) -> None:
         """Goes on with these rows of the batch, which may be more, in another order, and several times."""
-        self._cache = [(keys[rows], values[rows]) for keys, values in self._cache]
+        self._cache = [cache[:, rows] for cache in self._cache]
 
-    def _new_cache(self, batch_size: int) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of each layer, (B, H, P, D/H) each: tensors of their own, since torch.compile would
-        copy all of a tensor into whose view a step writes."""
+    def _new_cache(self, batch_size: int) -> list[Tensor]:
+        """Keys and values of each layer, (2, B, H, P, D/H)."""
         config = self.config
-        shape = (batch_size, config.n_head, self.num_positions, config.n_embd // config.n_head)
-
-        def empty() -> Tensor:
-            return torch.zeros(shape, device=self.device, dtype=self.dtype)
-
-        return [(empty(), empty()) for _ in range(config.n_layer)]
+        shape = (2, batch_size, config.n_head, self.num_positions, config.n_embd // config.n_head)
+        return [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(config.n_layer)]
 
     def _make_room(self, batch_size: int) -> None:
-        if batch_size != len(self._cache[0][0]):
+        if batch_size != self._cache[0].shape[1]:
             self._cache = self._new_cache(0)  # frees the old one first
             self._cache = self._new_cache(batch_size)
 
@@ -205,14 +200,14 @@ class CachedGPT:
         b, t = idx.shape
         x = F.embedding(idx, self._tokens) + self._positions[:, at]  # (B, T, D)
         blocks = self._steps if t == 1 else self._blocks
-        for block, (keys, values) in zip(blocks, self._cache, strict=True):
+        for block, cache in zip(blocks, self._cache, strict=True):
             qkv = block.before_attention(x).view(b, t, 3, self.config.n_head, -1)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D/H)
+            qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D/H)
             if isinstance(at, slice):
-                keys[:, :, at], values[:, :, at] = k, v
+                cache[:, :, :, at] = qkv[1:]
             else:
-                keys.index_copy_(2, at, k)
-                values.index_copy_(2, at, v)
-            y = block.attention(q, keys[:, :, :end], values[:, :, :end], mask)
+                cache.index_copy_(3, at, qkv[1:])
+            keys, values = cache[:, :, :, :end]
+            y = block.attention(qkv[0], keys, values, mask)
             x = block.after_attention(x, y.transpose(1, 2).reshape(b, t, -1))
         return x
