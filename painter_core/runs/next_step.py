@@ -29,6 +29,7 @@ _NEXT = {
     "--outputs pictures.tsv",
     "inspect_table codes": "train on them: python jobs/train.py --tables {0} --checkpoint-dir model/",
     "inspect_table outputs": "look at them: python jobs/make_gallery.py --tables {0} --outputs gallery.html",
+    "inspect_table captions": "look at it: python jobs/report.py {0} --outputs captions.html",
     "inspect_table scores": "open {0}/report.html in a browser",
     "inspect_table model": "paint with it: python jobs/generate.py --tables prompts.tsv --checkpoint-dir {0} "
     "--outputs pictures.tsv",
