@@ -71,12 +71,15 @@ def model_settings(
 ) -> dict[str, Any]:
     """`precision` and `compile` as they are put down in a plan and its manifest, and logged.
 
-    compile auto is off: on a CPU it gains little (benchmarks/RESULTS.md), on a GPU it waits to be measured.
+    compile auto is off on a CPU, where it gains little (benchmarks/RESULTS.md); on a GPU it stays `auto`
+    until it is known how much there is to do.
     """
-    found = {"precision": resolve_precision(precision, gpu=gpu, bf16=bf16), "compile": compile == "on"}
-    compiled = ", compiled" if found["compile"] else ""
-    log.info("the model runs on %s, in %s%s", "a GPU" if gpu else "CPUs", found["precision"], compiled)
-    return found
+    if compile == "auto" and not gpu:
+        compile = "off"
+    resolved = resolve_precision(precision, gpu=gpu, bf16=bf16)
+    compiled = {"on": ", compiled", "auto": ", compiled if there is much to do", "off": ""}[compile]
+    log.info("the model runs on %s, in %s%s", "a GPU" if gpu else "CPUs", resolved, compiled)
+    return {"precision": resolved, "compile": compile if compile == "auto" else compile == "on"}
 
 
 def set_tf32(precision: str) -> None:

@@ -1,7 +1,7 @@
-"""The parts of a block on both sides of attention, by torch.compile: two graphs serve all layers.
+"""The parts of a block by torch.compile: those on both sides of attention, two graphs for all layers, and
+attention of one position, a graph for each number of positions that it sees.
 
-The writes into the cache and attention itself stay outside: they have kernels of their own, their shapes
-change from bucket to bucket, and a compiled write into a view of a cache would copy the whole cache.
+Only the writes into the cache stay outside: a compiled one into a view would copy the whole cache.
 
 Shapes: B batch, T positions, D n_embd. Weights are arguments, so that layers of one shape share a graph.
 """
@@ -49,6 +49,14 @@ def _after(
     return x + linear(F.gelu(wide), narrow, narrow_bias)
 
 
+def _attention(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Of one query a head, (B, H, 1, D/H): products of vectors, which a GPU does at the speed of its memory;
+    kernels of attention are made for many queries."""
+    scores = (q.float() * keys.float()).sum(-1) * q.shape[-1] ** -0.5 + mask  # (B, H, P)
+    shares = scores.softmax(-1)[..., None]
+    return (shares * values.float()).sum(-2, keepdim=True).to(q.dtype)
+
+
 @cache
 def _compiled(region: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Compiled when it is first called; an error, instead of a slow step, if that cannot be done."""
@@ -69,6 +77,12 @@ class CompiledBlock:
         """As the block's own."""
         b = self.block
         return _compiled(_before)(x, b.ln1.weight, b.ln1.bias, b.qkv.weight, b.qkv.bias)
+
+    def attention(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """As the block's own."""
+        if mask is None:
+            return self.block.attention(q, keys, values, mask)
+        return _compiled(_attention)(q, keys, values, mask)
 
     def after_attention(self, x: Tensor, y: Tensor) -> Tensor:
         """As the block's own."""

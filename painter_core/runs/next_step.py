@@ -16,6 +16,7 @@ _NEXT = {
     "train_vqgan": "make codes with it: python jobs/precompute_codes.py --tables pairs.tsv --vqgan {0} "
     "--outputs codes/",
     "generate": "look at them: python jobs/make_gallery.py --tables {0} --outputs gallery.html",
+    "caption": "read them: python jobs/inspect_table.py --tables {0}",
     "evaluate": "open {0}/report.html in a browser",
     "evaluate statistics": "compare with them: python jobs/evaluate.py --tables pictures.tsv --reference "
     "{0}/statistics.npz --metrics fid,kid --inception FILE.pth --outputs score/",
