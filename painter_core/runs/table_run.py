@@ -13,7 +13,6 @@ from painter_core.runs import preflight
 from painter_core.runs.cluster import Cluster, count_told
 from painter_core.runs.dry_run import on_this_node, run_sample
 from painter_core.runs.flags import ModelFlags, TableFlags
-from painter_core.runs.gpus import look_at_gpus
 from painter_core.runs.passes import OnePass, in_passes
 from painter_core.runs.place import Kind, Place
 from painter_core.runs.progress import Progress, check_ceiling, drop_what_broke
@@ -130,6 +129,8 @@ class TableRun:
             return bool(stored.get("settings", {}).get("compile", False))
         if pictures < COMPILED_FROM * self.resources.model_workers().most:
             return False
+        from painter_core.runs.gpus import look_at_gpus  # torch, which operators on CPUs do without
+
         for node, look in look_at_gpus(compiling=True).items():
             if look.compile_problem:
                 log.warning(
