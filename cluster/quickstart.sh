@@ -86,18 +86,18 @@ submit jobs/precompute_codes.py --tables "$out/valid.tsv" --outputs "$out/codes_
 submit jobs/train.py --tables "$out/codes_train,$out/codes_valid" --checkpoint-dir "$out/model" --random-seed "$seed" \
   --model tiny --text-len 24 --optimizer muon --learning-rate 2e-3 --warmup-proportion 0.05 --caption-dropout 0.1 \
   --micro-batch-size 16 --epoch-num "$epochs" --logging-steps 100 --save-checkpoint-steps 1000 \
-  --preview-table "$out/prompts.tsv" --preview-steps 500 "${both[@]}"
+  "${both[@]}" --preview-table "$out/prompts.tsv" --preview-steps 500
 submit jobs/generate.py --tables "$out/prompts.tsv" --checkpoint-dir "$out/model" --outputs "$out/pictures.tsv" \
   --random-seed "$seed" --top-k 10 --guidance-scale 2
 submit jobs/evaluate.py --tables "$out/pictures.tsv" --outputs "$out/score" --attributes
+page() { python jobs/"$1".py "${@:2}" --overwrite 2>&1 | quiet; }
+page make_gallery --tables "$out/pictures.tsv" --scores "$out/score" --outputs "$out/gallery.html"
 if [ ${#both[@]} -gt 0 ]; then
   table "$out/held_out.tsv" --sample 200 --split held_out --random-seed "$seed"
   submit jobs/caption.py --tables "$out/held_out.tsv" --checkpoint-dir "$out/model" \
     --outputs "$out/captions.parquet" --append-cols text --random-seed "$seed"
   python cluster/caption_score.py "$out/captions.parquet" "$out/score/score.md"
 fi
-page() { python jobs/"$1".py "${@:2}" --overwrite 2>&1 | quiet; }
-page make_gallery --tables "$out/pictures.tsv" --scores "$out/score" --outputs "$out/gallery.html"
 page report "$out/model" --outputs "$out/model.html"
 page report "$out/pictures.tsv" --outputs "$out/pictures.html"
 

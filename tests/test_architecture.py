@@ -32,13 +32,8 @@ MAY_IMPORT["jobs"] = {"stages", "runs", "training"}  # training: flags stand bes
 MAY_IMPORT["painter_core"] = {"painting"}  # pipeline(), on demand
 # a stage -> other stages that it may import
 STAGES = {"train": {"precompute_codes", "codes_table"}, "report": {"inspect_table"}}
-SHARED = {
-    "codes_table",
-    "parts",
-    "decode_pictures",
-    "pins",
-    "sweeps",
-}  # modules of stages/ that belong to several
+# modules of stages/ that belong to several
+SHARED = {"codes_table", "parts", "decode_pictures", "pins", "sweeps"}
 RAY = {"runs"}
 TORCH_FREE = {"files", "text", "tables", "easynlp", "errors", "flag_checks", "schemas", "sample"}
 TORCH_IN_IMAGES = {"pixels"}

@@ -111,7 +111,7 @@ def test_with_a_share_for_captions_they_are_made_and_removed_too(tmp_path: Path,
     out = tmp_path / "both"
     done = quickstart(out, bin_dir=bin_dir, IMAGE_TO_TEXT="0.3")
     assert done.returncode == 0, done.stderr
-    assert "--preview-steps 500 --image-to-text 0.3" in done.stdout
+    assert "--save-checkpoint-steps 1000 --image-to-text 0.3" in done.stdout
     assert {"held_out.tsv", "captions.parquet"} <= names(out)
     assert quickstart("--clean", out, bin_dir=bin_dir).returncode == 0
     assert not out.exists()

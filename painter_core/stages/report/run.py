@@ -63,8 +63,8 @@ def write_page(config: ReportConfig) -> None:
         raise ValueError(
             f"RUN_DIR {redact(config.run_dir)}: nothing that a job of ours wrote: "
             f"{redact(directory.url)} has no _run/plan.json. Expected the --outputs of precompute_codes, "
-            "generate, evaluate or train_vqgan, or the --checkpoint-dir of train; jobs/inspect_table.py "
-            "shows other tables"
+            "generate, caption, evaluate or train_vqgan, or the --checkpoint-dir of train; "
+            "jobs/inspect_table.py shows other tables"
         )
     plan = check_plan(directory.path("_run", "plan.json")[1], plan)
     make = table_page if "units" in plan else training_page
