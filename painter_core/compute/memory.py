@@ -42,6 +42,18 @@ def _text_bytes(config: "GPTConfig", precision: str) -> int:
     return 16 * config.text_len * config.n_embd * ITEM_BYTES[precision]
 
 
+def training_row_bytes(config: "GPTConfig", precision: str, *, again: bool) -> int:
+    """Memory that a training sample needs: about twenty vectors a position and block, or one if activations
+    are computed again, and the logits with two copies in float32.
+
+    Args:
+        again: whether activations are computed again (--activation-checkpointing).
+    """
+    item = ITEM_BYTES[precision]
+    blocks = (20 + config.n_layer if again else 20 * config.n_layer) * config.n_embd * config.block_size
+    return blocks * item + config.image_len * config.codebook_size * (item + 2 * 4)
+
+
 def fitting_rows(row_bytes: int, free_bytes: float, most: int) -> int:
     """Rows of a micro-batch: the largest power of two up to `most` that fits half of the free memory."""
     rows = most

@@ -119,6 +119,8 @@ class GPT(nn.Module):
         self.config = config
         self.activation_checkpointing = False
         """Whether a block's activations are computed again in the backward pass, not kept."""
+        self.is_compiled = False
+        """Whether the parts of a training step are compiled (training/regions.py)."""
         self.tok_emb = nn.Embedding(config.vocab_size, config.n_embd)
         self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.n_embd))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))

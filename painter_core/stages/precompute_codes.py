@@ -190,7 +190,7 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
         "vqgan": name_for_workers(config.vqgan),
         "identity": job.identity,
         "precision": job.settings["precision"],
-        "compiled": job.settings["compile"],
+        "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
         "gpu": table.resources.uses_gpu,
     }

@@ -9,14 +9,14 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from painter_core.compute.devices import autocast
 from painter_core.models.gpt import GPT, INIT_STD, GPTConfig
 from painter_core.training.data_order import rank_share
-from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import can_skip_on_device, step_if_finite
+from painter_core.training.regions import cross_entropy_sum
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import whole_tensor
 from painter_core.training.worker import Worker
@@ -45,7 +45,7 @@ def start_from_codebook(model: GPT, codebook: Tensor) -> None:
 def loss_sum(model: nn.Module, text: Tensor, codes: Tensor) -> Tensor:
     """Sum of the cross entropies of all codes, float32."""
     logits = model(torch.cat((text, codes[:, :-1]), dim=1))  # (B, image_len, V)
-    return F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten(), reduction="sum")
+    return cross_entropy_sum(model, logits, codes)
 
 
 def train_step(
@@ -56,23 +56,24 @@ def train_step(
     config: TrainConfig,
     worker: Worker,
     dropped: np.ndarray | None = None,
-) -> tuple[float, float]:
+) -> tuple[float | Tensor, float | Tensor]:
     """One update on the global batch `rows` (row numbers, the same on every rank).
 
     Args:
         dropped: bool for every row of the table: whose caption is left out.
 
     Returns:
-        Mean loss a code over the global batch, and the gradient norm before clipping. If either is not finite
-        the weights were not touched.
+        Mean loss a code over the global batch, and the gradient norm before clipping; of a GPU as tensors
+        (), float64, for which nobody has waited. If either is not finite the weights were not touched.
     """
     share = rank_share(rows, worker.rank, worker.world_size)
     num_codes = len(rows) * samples.codes.shape[1]
     # every rank runs as many backward passes, also when its share is smaller
-    passes = math.ceil(math.ceil(len(rows) / worker.world_size) / config.micro_batch_size)
+    pass_rows = config.micro_batch_size or MICRO_BATCH
+    passes = math.ceil(math.ceil(len(rows) / worker.world_size) / pass_rows)
     total = torch.zeros((), device=worker.device)
     for i in range(passes):
-        micro = share[i * config.micro_batch_size : (i + 1) * config.micro_batch_size]
+        micro = share[i * pass_rows : (i + 1) * pass_rows]
         with contextlib.ExitStack() as stack:
             if i + 1 < passes and isinstance(model, nn.parallel.DistributedDataParallel):
                 stack.enter_context(model.no_sync())
@@ -86,8 +87,8 @@ def train_step(
     total = worker.total(total)
     found = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     if worker.device.type == "cuda" and can_skip_on_device(optimizers, found):
-        step_if_finite(optimizers, total, found)  # the GPU goes on while the host waits for the loss below
-        return float(total) / num_codes, float(found)
+        step_if_finite(optimizers, total, found)
+        return total.double() / num_codes, found.double()
     mean, norm = float(total) / num_codes, float(whole_tensor(found))
     for optimizer in optimizers:
         if np.isfinite(mean) and np.isfinite(norm):

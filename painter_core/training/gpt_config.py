@@ -9,6 +9,7 @@ from painter_core.models.gpt import GPTConfig
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
 TEXT_LEN = 32
+MICRO_BATCH = 16  # samples of a forward pass, if nothing is said
 
 Preset = Literal["tiny", "base", "large"]
 PRESETS: dict[str, tuple[int, int, int]] = {
@@ -60,8 +61,9 @@ class TrainConfig:
     caption_dropout: float = field(default=0.0, metadata=BOUND)
     """Share of the samples, in each epoch others, that are learned without their caption; 0.1 makes
     --guidance-scale of generate.py work."""
-    micro_batch_size: int = 16
-    """Samples a forward pass of one worker."""
+    micro_batch_size: int | None = None
+    """Samples a forward pass of one worker: 16 by default, and with --batch-size on a GPU as many as its
+    memory takes."""
     gradient_accumulation_steps: int = 1
     """Forward passes an update; global batch = micro_batch_size x workers (the most, of MIN,MAX) x this. With
     fewer workers each does more passes."""
@@ -122,7 +124,8 @@ class TrainConfig:
 
     def global_batch_size(self, num_workers: int) -> int:
         """Samples an update."""
-        return self.batch_size or self.micro_batch_size * num_workers * self.gradient_accumulation_steps
+        micro_batch = self.micro_batch_size or MICRO_BATCH
+        return self.batch_size or micro_batch * num_workers * self.gradient_accumulation_steps
 
     def new_gpt(self, *, text_vocab_size: int, codebook_size: int, image_len: int) -> GPTConfig:
         """Geometry of a model trained from scratch."""

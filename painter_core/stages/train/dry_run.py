@@ -8,7 +8,7 @@ import torch
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.training.gpt import train_step
-from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import make_optimizers
 from painter_core.training.samples import Samples
 from painter_core.training.worker import log_step, lone_worker
@@ -25,7 +25,7 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     name = config.pretrained_model_name_or_path
     model = (open_model(name).load_gpt().train() if name else GPT(gpt)).to(worker.device)
     model.activation_checkpointing = config.activation_checkpointing
-    rows = np.arange(config.micro_batch_size * config.gradient_accumulation_steps)
+    rows = np.arange((config.micro_batch_size or MICRO_BATCH) * config.gradient_accumulation_steps)
     generator = np.random.default_rng(config.run.random_seed)
     text = generator.integers(gpt.codebook_size, gpt.vocab_size, (len(rows), gpt.text_len), np.int32)
     codes = generator.integers(0, gpt.codebook_size, (len(rows), gpt.image_len)).astype(np.uint16)

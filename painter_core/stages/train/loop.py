@@ -2,12 +2,14 @@
 
 import functools
 import logging
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from painter_core.files.directories import local_copy
 from painter_core.files.faults import failpoint
@@ -23,32 +25,51 @@ from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.card import model_card
 from painter_core.training.data_order import dropped_captions, epoch_order, rank_share
-from painter_core.training.gpt import flops_per_sample, start_from_codebook, train_step, validate
+from painter_core.training.gpt import start_from_codebook, train_step, validate
+from painter_core.training.gpt_config import MICRO_BATCH
 from painter_core.training.metrics import MetricsLog
+from painter_core.training.micro_batch import with_micro_batch
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.training.output import Output, open_output
+from painter_core.training.regions import compile_regions
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
+from painter_core.training.speed import speed
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
 from painter_core.training.world_sizes import continued
 
 log = logging.getLogger(__name__)
 
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, from the data sheets
+GPU_VALIDATION = 128  # samples of a forward pass without gradients on a GPU, at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Update:
+    """One step, whose loss a GPU may still be computing."""
+
+    step: int
+    rows: np.ndarray
+    """Of the global batch."""
+    place: dict[str, int]
+    """Epoch, and position in it."""
+    rate: float
+    loss: float | Tensor
+    norm: float | Tensor
 
 
 class _Run:
     """A worker's model, optimizer, data and position."""
 
     def __init__(self, plan: TrainPlan, output: Output, worker: Worker) -> None:
-        self.plan, self.config, self.output, self.worker = plan, plan.config, output, worker
+        self.plan, self.output, self.worker = plan, output, worker
         with local_copy(plan.tokenizer_dir) as directory:
             self.tokenizer = load_tokenizer(directory)
         check_pins(plan.tokenizer_dir, {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
         self.gpt = self._start_model()
+        self.config = with_micro_batch(plan.config, plan.gpt, worker, plan.global_batch_size)
         self.gpt.activation_checkpointing = self.config.activation_checkpointing
         self.is_sharded = self.config.parallel == "fsdp" and worker.world_size > 1
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
@@ -69,8 +90,8 @@ class _Run:
         )
 
     def _start_model(self) -> GPT:
-        torch.manual_seed(self.config.run.random_seed)
-        if name := self.config.pretrained_model_name_or_path:
+        torch.manual_seed(self.plan.config.run.random_seed)
+        if name := self.plan.config.pretrained_model_name_or_path:
             model = open_model(name)
             gpt = model.load_gpt().train()
             check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
@@ -105,8 +126,7 @@ class _Run:
         model: nn.Module = self.gpt
         wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
-            # a shorter last batch gets a graph of its own, and the others keep theirs
-            model = cast(nn.Module, torch.compile(model, dynamic=False))
+            compile_regions(self.gpt)
         if self.worker.world_size > 1 and not self.is_sharded:
             devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
@@ -122,20 +142,41 @@ class _Run:
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
-    def update(self, rows: np.ndarray) -> tuple[float, float, float]:
-        """Does a step on a global batch: its learning rate, loss and gradient norm."""
+    def update(self) -> _Update:
+        """Does the next step."""
+        epoch, position, rows = self.next_rows()
         rate = learning_rate(self.config, self.step, self.plan.num_steps)
         set_learning_rate(self.optimizers, rate)
         if failpoint("train_forward", step=self.step + 1):
             self.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
         args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.dropped)
-        return rate, *train_step(*args)
+        loss, norm = train_step(*args)
+        self.step += 1
+        place = {"epoch": epoch, "position": position}
+        return _Update(step=self.step, rows=rows, place=place, rate=rate, loss=loss, norm=norm)
+
+    def settle(self, update: _Update) -> bool:
+        """Reads the loss of a step; False, with the run stopped, if that or the gradient is not finite."""
+        loss, norm = float(update.loss), float(update.norm)
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            stop_training(
+                self.output,
+                self.worker,
+                f"loss {loss}, gradient norm {norm} at step {update.step}: stopped before the update; "
+                "the last checkpoint is good. Try a lower --learning-rate",
+            )
+            return False
+        self.window.add(loss, len(update.rows))
+        share = rank_share(update.rows, self.worker.rank, self.worker.world_size).tolist()
+        epoch = update.place["epoch"]
+        failpoint("train_step", step=update.step, rank=self.worker.rank, epoch=epoch, rows=share)
+        return True
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
         self.gpt.eval()
         if self.valid is not None:
-            self.valid_loss = validate(self.gpt, self.valid, self.worker, self.config.micro_batch_size)
+            self.valid_loss = validate(self.gpt, self.valid, self.worker, self._rows_of_validation())
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
                 metrics.log(self.step, valid_loss=self.valid_loss)
         self.gpt.train()
@@ -151,6 +192,11 @@ class _Run:
         elif self.is_sharded:
             save_moments(self.optimizers[0], None, self.worker)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
+
+    def _rows_of_validation(self) -> int:
+        """Samples a forward pass, which keeps no activations."""
+        rows = self.config.micro_batch_size or MICRO_BATCH
+        return max(rows, GPU_VALIDATION) if self.worker.device.type == "cuda" else rows
 
     def whole_gpt(self) -> GPT:
         """The GPT with whole weights, on rank 0; all workers call it together."""
@@ -210,47 +256,33 @@ def _all_steps(run: _Run) -> None:
         previews = Previews(plan.previews, plan.root, plan.vqgan_dir, run.tokenizer, worker)
     log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
     run.window.restart()
+    # a GPU computes a step while the host prepares the next one, and tells its loss only then
+    later = 1 if worker.device.type == "cuda" else 0
+    waiting: deque[_Update] = deque()
     while run.step < plan.num_steps:
-        epoch, position, rows = run.next_rows()
-        rate, loss, norm = run.update(rows)
-        if not np.isfinite(loss) or not np.isfinite(norm):
-            stop_training(
-                run.output,
-                worker,
-                f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
-                "the last checkpoint is good. Try a lower --learning-rate",
-            )
-            return
-        run.step += 1
-        run.window.add(loss, len(rows))
-        share = rank_share(rows, worker.rank, worker.world_size).tolist()
-        failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
+        update = run.update()
+        waiting.append(update)
         last = run.step == plan.num_steps
-        if plan.previews and plan.previews.is_due(run.step, is_last=last):
+        paints = plan.previews is not None and plan.previews.is_due(run.step, is_last=last)
+        logs = run.step % run.config.run.logging_steps == 0 or last
+        saves = run.step % run.config.run.save_checkpoint_steps == 0 or last
+        while len(waiting) > (0 if paints or logs or saves else later):
+            if not run.settle(waiting.popleft()):
+                return
+        if paints:
             gpt = run.whole_gpt()
             if previews:
                 previews.paint(gpt.to(worker.device), run.step, metrics)
             run.window.restart()
-        if metrics and (run.step % run.config.run.logging_steps == 0 or last):
-            place = {"epoch": epoch, "position": position, **_speed(run.window, plan, worker)}
-            place["num_workers"] = worker.world_size
-            metrics.log(run.step, train_loss=run.window.loss(), lr=rate, grad_norm=norm, **place)
+        if metrics and logs:
+            place = {**update.place, **speed(run.window, plan.gpt, worker), "num_workers": worker.world_size}
+            norm = float(update.norm)
+            metrics.log(run.step, train_loss=run.window.loss(), lr=update.rate, grad_norm=norm, **place)
             run.window = Window()
-        if run.step % run.config.run.save_checkpoint_steps == 0 or last:
+        if saves:
             run.save(metrics)
             run.window.restart()
     _finish(run, metrics)
-
-
-def _speed(window: Window, plan: TrainPlan, worker: Worker) -> dict[str, float]:
-    """Samples and tokens a second over all workers; the share of the GPUs' peak where it is known."""
-    rate = window.speed()
-    found = {"samples_per_s": rate, "tokens_per_s": rate * (plan.gpt.block_size - 1)}
-    name = torch.cuda.get_device_name() if worker.device.type == "cuda" else ""
-    peak = next((v for k, v in PEAK_FLOPS.items() if k in name), None)
-    if peak:
-        found["mfu"] = rate * flops_per_sample(plan.gpt) / (peak * worker.world_size)
-    return found
 
 
 def _finish(run: _Run, metrics: MetricsLog | None) -> None:
