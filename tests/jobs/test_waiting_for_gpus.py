@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.flags import ModelFlags
 from painter_core.runs.ray_data import Resources
@@ -36,9 +38,11 @@ nodes.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_a_node_that_comes_is_taken() -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
     clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    clean |= {"CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names
     done = subprocess.run(
         [sys.executable, "-c", WAITS], env=clean | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}, cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
