@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # The main job end to end, through `ray job submit`: sample tables, codes, model, pictures, score, gallery.
-#   quickstart.sh OUT               called by `make quickstart` and `make sample-full` inside `local_head.py run`,
-#                                   which starts and stops the head
+#   quickstart.sh OUT               called by `make quickstart`, `make sample-full` and `make sample-both` inside
+#                                   `local_head.py run`, which starts and stops the head
 #   quickstart.sh --clean OUT...    removes what it made, called by `make clean`
-# SEED, ROWS and EPOCHS change what is made; `make sample-full` is more rows and more epochs.
+# SEED, ROWS and EPOCHS change what is made; `make sample-full` is more rows and more epochs. With IMAGE_TO_TEXT,
+# a share, the model learns to caption too (`make sample-both`), and what its captions name right is printed.
 #
 # OUT is a directory of its own, new or empty: it puts a marker there, and removes nothing where that is missing.
 set -euo pipefail
 shopt -s nullglob
 marker=.painter-quickstart
-made=(train.parquet valid.tsv prompts.tsv codes_train codes_valid model pictures.tsv score gallery.html)
+made=(train.parquet valid.tsv prompts.tsv codes_train codes_valid model pictures.tsv score gallery.html
+  held_out.tsv captions.parquet)
 
 usage() { echo "usage: quickstart.sh OUT, or quickstart.sh --clean OUT..." >&2; exit 2; }
 
@@ -47,6 +49,8 @@ out=$1
 seed=${SEED:-42}
 rows=${ROWS:-5000}
 epochs=${EPOCHS:-4}
+both=()
+if [ -n "${IMAGE_TO_TEXT:-}" ]; then both=(--image-to-text "$IMAGE_TO_TEXT"); fi
 
 check_ours "$out"
 if [ -e "$out/pictures.tsv" ]; then
@@ -73,11 +77,18 @@ submit jobs/precompute_codes.py --tables "$out/train.parquet" --outputs "$out/co
 submit jobs/precompute_codes.py --tables "$out/valid.tsv" --outputs "$out/codes_valid"
 submit jobs/train.py --tables "$out/codes_train,$out/codes_valid" --checkpoint-dir "$out/model" --random-seed "$seed" \
   --model tiny --text-len 24 --optimizer muon --learning-rate 2e-3 --warmup-proportion 0.05 --caption-dropout 0.1 \
-  --micro-batch-size 16 --epoch-num "$epochs" --logging-steps 100 --save-checkpoint-steps 1000
+  --micro-batch-size 16 --epoch-num "$epochs" --logging-steps 100 --save-checkpoint-steps 1000 \
+  "${both[@]}"
 submit jobs/generate.py --tables "$out/prompts.tsv" --checkpoint-dir "$out/model" --outputs "$out/pictures.tsv" \
   --random-seed "$seed" --top-k 10 --guidance-scale 2
 submit jobs/evaluate.py --tables "$out/pictures.tsv" --outputs "$out/score" --attributes
 python jobs/make_gallery.py --tables "$out/pictures.tsv" --scores "$out/score" --outputs "$out/gallery.html"
+if [ ${#both[@]} -gt 0 ]; then
+  table "$out/held_out.tsv" --sample 200 --split held_out --random-seed "$seed"
+  submit jobs/caption.py --tables "$out/held_out.tsv" --checkpoint-dir "$out/model" \
+    --outputs "$out/captions.parquet" --append-cols text --random-seed "$seed"
+  python cluster/caption_score.py "$out/captions.parquet" "$out/score/score.md"
+fi
 
 cat <<END
 

@@ -51,7 +51,8 @@ def training_row_bytes(config: "GPTConfig", precision: str, *, again: bool) -> i
     """
     item = ITEM_BYTES[precision]
     blocks = (20 + config.n_layer if again else 20 * config.n_layer) * config.n_embd * config.block_size
-    return blocks * item + config.image_len * config.codebook_size * (item + 2 * 4)
+    texts = config.text_len * config.text_vocab_size if config.captions else 0
+    return blocks * item + max(config.image_len * config.codebook_size, texts) * (item + 2 * 4)
 
 
 def fitting_rows(row_bytes: int, free_bytes: float, most: int) -> int:

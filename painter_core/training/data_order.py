@@ -21,6 +21,12 @@ def dropped_captions(seed: int, epoch: int, num_samples: int, share: float) -> n
     return np.random.Generator(np.random.Philox(key=key)).random(num_samples, np.float32) < share
 
 
+def captioned_rows(seed: int, epoch: int, num_samples: int, share: float) -> np.ndarray:
+    """bool (num_samples,): which go from picture to caption in an epoch, each with probability `share`."""
+    key = np.array([seed % 2**64, epoch + 2**62], np.uint64)  # a stream of its own again
+    return np.random.Generator(np.random.Philox(key=key)).random(num_samples, np.float32) < share
+
+
 def rank_share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
     """The samples of a global batch that `rank` takes; shares differ by at most one in size."""
     return batch[rank::world_size]

@@ -5,7 +5,8 @@ from typing import Literal
 
 from painter_core.files.storage import is_local, redact
 from painter_core.flag_checks import check_range
-from painter_core.models.gpt import GPTConfig
+from painter_core.models.gpt import CAPTIONS, PAINTS, GPTConfig
+from painter_core.training.both_ways import BothWaysFlags
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
 TEXT_LEN = 32
@@ -80,6 +81,7 @@ class TrainConfig:
     """Checked against text_len + image_len, if given (288 for the published models)."""
     expect: str = ""
     """Sizes that the model must have, `image_size=256,text_len=32,...`; changes nothing."""
+    both_ways: BothWaysFlags = field(default_factory=BothWaysFlags)
     run: TrainingRunFlags = field(default_factory=TrainingRunFlags)
     precision: Literal["auto", "fp32", "bf16"] = field(default="auto", metadata=BOUND)
     """bf16 is autocast with float32 weights; auto: bf16 where the hardware has it."""
@@ -138,4 +140,5 @@ class TrainConfig:
             n_layer=self.n_layer or n_layer,
             n_head=self.n_head or n_head,
             n_embd=self.n_embd or n_embd,
+            directions=(PAINTS, CAPTIONS) if self.both_ways.image_to_text else (PAINTS,),
         )

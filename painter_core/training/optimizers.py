@@ -27,7 +27,7 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
     muon_ids, decayed_ids = {id(p) for p in by_muon}, {id(p) for p in linear}
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
     for p in model.parameters():
-        if id(p) not in muon_ids:
+        if id(p) not in muon_ids and p.requires_grad:
             groups[id(p) in decayed_ids].append(p)
     adamw = torch.optim.AdamW(
         [

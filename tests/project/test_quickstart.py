@@ -43,12 +43,11 @@ def names(directory: Path) -> set[str]:
     return {str(p.relative_to(directory)) for p in directory.rglob("*")}
 
 
-def quickstart(*arguments: object, bin_dir: Path) -> subprocess.CompletedProcess[str]:
+def quickstart(*arguments: object, bin_dir: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     path = f"{bin_dir}:{os.environ['PATH']}"
     command = ["bash", str(ROOT / "cluster" / "quickstart.sh"), *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | {"PATH": path}
-    )
+    environment = os.environ | {"PATH": path} | variables
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
 
 
 def test_a_users_directory_is_refused_and_stays(users: Path, bin_dir: Path) -> None:
@@ -72,6 +71,7 @@ def test_make_clean_refuses_too(users: Path) -> None:
         "clean",
         f"QUICKSTART={users}",
         f"SAMPLE_FULL={users / 'absent'}",
+        f"SAMPLE_BOTH={users / 'absent'}",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -93,6 +93,19 @@ def test_a_finished_run_starts_over_an_unfinished_one_is_resumed(tmp_path: Path,
     assert "resuming" in resumed.stdout
     assert f"made {out}/train.parquet" not in resumed.stdout
     assert names(out) == made
+
+
+def test_with_a_share_for_captions_they_are_made_and_removed_too(tmp_path: Path, bin_dir: Path) -> None:
+    done = quickstart(tmp_path / "plain", bin_dir=bin_dir)
+    assert "--image-to-text" not in done.stdout
+    assert not {"held_out.tsv", "captions.parquet"} & names(tmp_path / "plain")
+    out = tmp_path / "both"
+    done = quickstart(out, bin_dir=bin_dir, IMAGE_TO_TEXT="0.3")
+    assert done.returncode == 0, done.stderr
+    assert "--save-checkpoint-steps 1000 --image-to-text 0.3" in done.stdout
+    assert {"held_out.tsv", "captions.parquet"} <= names(out)
+    assert quickstart("--clean", out, bin_dir=bin_dir).returncode == 0
+    assert not out.exists()
 
 
 def test_what_a_user_put_there_afterwards_stays(tmp_path: Path, bin_dir: Path) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from painter_core.compute.devices import model_settings
 from painter_core.compute.gpu import GpuLook
-from painter_core.runs import table_run
+from painter_core.runs import gpus, table_run
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.runs.run import Run
 from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.tables.columns import Columns
+from painter_core.training.run_flags import TrainingRunFlags
 
 GPUS = Cluster(cpus=4, gpus=2, memory_bytes=2**34)
 
@@ -71,3 +72,16 @@ def test_where_torch_cannot_compile_it_is_off_and_said(
     monkeypatch.setattr(table_run, "look_at_gpus", lambda *, compiling: {"node 10.0.0.7": look})
     assert planned(tmp_path, 6) is False
     assert "NOT COMPILED: torch.compile does not work on node 10.0.0.7: no gcc" in caplog.text
+
+
+def test_training_goes_on_uncompiled_where_torch_cannot_unless_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    look = GpuLook(problem="", compile_problem="no gcc")
+    monkeypatch.setattr(gpus, "look_at_gpus", lambda *, compiling: {"node 10.0.0.7": look})
+    flags = TrainingRunFlags()
+    assert gpus.settle_compile(flags, use_gpu=True).compile == "off"
+    assert "NOT COMPILED: torch.compile does not work on node 10.0.0.7: no gcc" in caplog.text
+    assert gpus.settle_compile(flags, use_gpu=False) == flags
+    with pytest.raises(ValueError, match=r"--compile on: torch.compile does not work on node 10\.0\.0\.7"):
+        gpus.settle_compile(dataclasses.replace(flags, compile="on"), use_gpu=True)

@@ -35,6 +35,8 @@ def train(config: TrainJobConfig, run: Run) -> None:
     if planned is None:
         return
     plan, training = planned
+    if previews is not None and not plan.gpt.paints:
+        raise ValueError("--preview-table: the model only captions, it paints nothing; leave it out")
     plan = dataclasses.replace(plan, previews=previews)
     if plan.config.run.dry_run:
         what = f"{plan.num_steps} steps of {plan.global_batch_size} samples"
