@@ -8,11 +8,11 @@ QUICKSTART ?= quickstart
 SAMPLE_FULL ?= sample-full
 SAMPLE_BOTH ?= sample-both
 
-.PHONY: help venv quickstart sample-full sample-both test-fast test-jobs test test-all soak bench bench-gpu gpu-check lint clean
+.PHONY: help venv quickstart sample-full sample-both test-fast test-jobs test test-all test-s3 soak bench bench-gpu gpu-check lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /|/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /|/' | column -t -s '|'
 
 venv: $(STAMP)  ## the virtual environment .venv with all packages
 
@@ -42,6 +42,10 @@ test: venv  ## the tests that CI runs: test-fast and test-jobs side by side
 
 test-all: venv  ## all tests, the slow ones too
 	$(BIN)/python -m pytest
+
+test-s3: venv  ## the jobs on a real S3 gateway, Ceph's (apt-get install ceph-mon ceph-osd radosgw): six minutes
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[s3]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/jobs/on_s3.py
 
 soak: venv  ## a job whose driver and workers are killed 20 times at random; prints what came of it
 	$(BIN)/python -m pytest -s tests/jobs/test_soak.py
