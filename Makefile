@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 QUICKSTART ?= quickstart
 SAMPLE_FULL ?= sample-full
+SAMPLE_BOTH ?= sample-both
 
-.PHONY: help venv quickstart sample-full test-fast test-jobs test test-all soak bench bench-gpu gpu-check lint clean
+.PHONY: help venv quickstart sample-full sample-both test-fast test-jobs test test-all test-s3 soak bench bench-gpu gpu-check lint clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /|/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /|/' | column -t -s '|'
 
 venv: $(STAMP)  ## the virtual environment .venv with all packages
 
@@ -21,10 +22,14 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 quickstart: venv  ## sample table -> codes -> model -> pictures, through `ray job submit` on a local head
-	$(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(QUICKSTART)")"
+	@$(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(QUICKSTART)")"
 
 sample-full: venv  ## the same with 8,000 pictures and 3,000 updates: a better model in ten minutes
-	ROWS=8000 EPOCHS=6 $(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_FULL)")"
+	@ROWS=8000 EPOCHS=6 $(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_FULL)")"
+
+sample-both: venv  ## the same for a model that captions too: half of 6,000 updates for each direction, both scores
+	ROWS=8000 EPOCHS=12 IMAGE_TO_TEXT=0.5 $(BIN)/python cluster/local_head.py run -- \
+		bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_BOTH)")"
 
 test-fast: venv  ## the tests that need no Ray, in some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' --ignore tests/jobs --ignore tests/project
@@ -37,6 +42,10 @@ test: venv  ## the tests that CI runs: test-fast and test-jobs side by side
 
 test-all: venv  ## all tests, the slow ones too
 	$(BIN)/python -m pytest
+
+test-s3: venv  ## the jobs on a real S3 gateway, Ceph's (apt-get install ceph-mon ceph-osd radosgw): six minutes
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[s3]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/jobs/on_s3.py
 
 soak: venv  ## a job whose driver and workers are killed 20 times at random; prints what came of it
 	$(BIN)/python -m pytest -s tests/jobs/test_soak.py
@@ -57,5 +66,5 @@ lint: venv  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean:  ## removes what quickstart and sample-full made, and nothing else
-	bash cluster/quickstart.sh --clean "$(QUICKSTART)" "$(SAMPLE_FULL)"
+clean:  ## removes what quickstart, sample-full and sample-both made, and nothing else
+	bash cluster/quickstart.sh --clean "$(QUICKSTART)" "$(SAMPLE_FULL)" "$(SAMPLE_BOTH)"

@@ -5,8 +5,9 @@ several pictures a prompt there is one row a picture and `sample` counts them fr
 
 With --keep-best there are fewer, `sample` is still the number that a picture was drawn with, and `rank` (0 is
 the best) says how good it is among those that were drawn. score_logp and score_gain are sums in nats over the
-codes that were drawn (painter_core/painting/scores.py). With --codes-column `codes` holds the codes, as
-a codes table does (codes.py); without gen_imgbase64 the table is one.
+codes that were drawn, score_caption over the caption's ids (painter_core/painting/scores.py). With
+--codes-column `codes` holds the codes, as a codes table does (codes.py); without gen_imgbase64 the table is
+one.
 
 With --sweep there is one row a setting and picture, and a column for each setting that changes.
 
@@ -29,6 +30,7 @@ NUMBERS = {
     RANK_COLUMN: pa.int32(),
     SCORE_COLUMN.format("logp"): pa.float32(),
     SCORE_COLUMN.format("gain"): pa.float32(),
+    SCORE_COLUMN.format("caption"): pa.float32(),
     "top_k": pa.int32(),
     "top_p": pa.float64(),
     "temperature": pa.float64(),

@@ -22,6 +22,7 @@ REASONS = {
     "text_unscored": "the caption is not one of the bundled sample: it asks for no attributes",
     "record_damaged": "the line, archive member or record of another tool is not what its format asks for",
     "path_outside": "the row names a picture outside of the folder or archive that it belongs to",
+    "codes_invalid": "the codes are not those of this model: their number, or one outside its codebook",
     "img_missing": "the row names a picture that is not there, or cannot be read",
     "img_empty": "the picture cell is empty or null",
     "b64_invalid": "the picture cell is not base64",

@@ -7,6 +7,7 @@ cell. Then, each only where it was asked for:
     inception, inception_blur4 ...   Inception's features, float32; inception_rec of the reconstruction
     clip_image, clip_text   CLIP's vectors of picture and caption, of length 1
     bits_per_code           of the picture's codes under a model
+    caption_nats, caption_tokens   -log p of the caption given the picture, and over how many ids that is
     psnr (dB), ssim, lpips  of a VQGAN's reconstruction
 """
 
@@ -18,6 +19,7 @@ NAME = "scores"
 INCEPTION_WIDTH = 2048
 INCEPTION_REC = "inception_rec"
 CLIP_IMAGE, CLIP_TEXT = "clip_image", "clip_text"
+CAPTION_NATS, CAPTION_TOKENS = "caption_nats", "caption_tokens"
 BITS, PSNR, SSIM, LPIPS = "bits_per_code", "psnr", "ssim", "lpips"
 
 

@@ -14,9 +14,11 @@ import torch
 from painter_core.flag_checks import MOST_SEED, check_range
 from painter_core.model_files.from_foreign import ConvertOptions
 from painter_core.models.vqgan import VQGAN, VQGANConfig
+from painter_core.painting.caption_sampling import CaptionSampling
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.sample.pictures import sample_row
+from painter_core.stages.caption.config import CaptionConfig
 from painter_core.stages.convert_checkpoint import ConvertConfig
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.inspect_table.config import InspectConfig
@@ -24,6 +26,7 @@ from painter_core.stages.make_gallery.entries import GalleryConfig
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.stages.train.codes import PairsConfig
+from painter_core.training.both_ways import BothWaysFlags
 from painter_core.training.codebook_care import CodebookCare
 from painter_core.training.data_order import dropped_captions, epoch_order
 from painter_core.training.gpt_config import TrainConfig
@@ -40,6 +43,9 @@ CONFIGS: dict[type, dict[str, Any]] = {
     TrainingRunFlags: {},
     GenerateConfig: {"table": TABLE, "checkpoint_dir": "model"},
     SamplingConfig: {},
+    CaptionConfig: {"table": TABLE, "checkpoint_dir": "model"},
+    CaptionSampling: {},
+    BothWaysFlags: {},
     PrecomputeConfig: {"table": TABLE},
     PairsConfig: {},
     TrainConfig: {"tables": "codes", "checkpoint_dir": "model"},

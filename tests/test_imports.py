@@ -7,7 +7,7 @@ import pytest
 
 ROW_OPERATORS = (
     "tables.reader", "tables.part_writer", "tables.manifest", "stages.decode_pictures",
-    "stages.evaluate.prepare",
+    "stages.evaluate.prepare", "stages.caption.part",
     "stages.parts", "runs.table_run", "stages.inspect_table.report", "stages.inspect_table.verify",
 )  # fmt: skip
 

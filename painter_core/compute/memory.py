@@ -55,7 +55,8 @@ def training_row_bytes(
     item = ITEM_BYTES[precision]
     blocks = (20 + config.n_layer if again else 20 * config.n_layer) * config.n_embd * config.block_size
     weights = 4 * 4 * config.n_head * config.block_size**2 * (1 if again else config.n_layer)
-    logits = config.image_len * config.codebook_size * (item + 2 * 4)
+    texts = config.text_len * config.text_vocab_size if config.captions else 0
+    logits = max(config.image_len * config.codebook_size, texts) * (item + 2 * 4)
     return blocks * item + logits + weights * with_dropout
 
 

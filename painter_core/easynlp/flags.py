@@ -9,8 +9,12 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
-EasynlpJob = Literal["precompute", "train", "generate"]
-MODE: dict[EasynlpJob, str] = {"precompute": "train", "train": "train", "generate": "predict"}
+from painter_core.easynlp import caption_flags
+
+EasynlpJob = Literal["precompute", "train", "generate", "caption"]
+MODE: dict[EasynlpJob, str] = {
+    "precompute": "train", "train": "train", "generate": "predict", "caption": "predict",
+}  # fmt: skip
 APP = "text2image_generation"
 RENAMED = {
     "train_batch_size": "micro-batch-size",
@@ -66,6 +70,7 @@ PARAMETER_FLAGS: dict[EasynlpJob, dict[str, str]] = {
     "precompute": {"pretrain_model_name_or_path": "vqgan", "vqgan_ckpt_path": "vqgan"},
     "train": {"pretrain_model_name_or_path": "pretrained-model-name-or-path", "vqgan_ckpt_path": "vqgan"},
     "generate": {"max_generated_num": "max-generated-num"},
+    "caption": {"max_generated_num": "max-generated-num"},
 }
 FIXED_PARAMETERS = {"random_crop": "false", "do_eval": "true"}
 FIXED_ADVICE = {
@@ -118,6 +123,10 @@ def translate(argv: list[str], job: EasynlpJob) -> list[str]:
     """
     line = _split(argv, job)
     _check_mode(line)
+    if job == "caption" and "app_name" in line.taken:
+        line.kept = caption_flags.swapped(line.kept)
+        if not {"top_k", "beam", "score_only"} & set(line.given):
+            line.add("top-k", caption_flags.TOP_K, "--app_name")
     for name, flag in RENAMED.items():
         if name in line.taken:
             line.add(flag, line.taken[name], f"--{name}")
@@ -133,7 +142,8 @@ def translate(argv: list[str], job: EasynlpJob) -> list[str]:
     if "use_amp" in line.taken:
         line.add("precision", "bf16", "--use_amp")
     if "user_defined_parameters" in line.taken:
-        _parameters(line, parse_parameters(line.taken["user_defined_parameters"]))
+        parameters = parse_parameters(line.taken["user_defined_parameters"])
+        _parameters(line, caption_flags.own_parameters(parameters) if job == "caption" else parameters)
     flags = [token for key, value in line.added.items() for token in (f"--{key.replace('_', '-')}", value)]
     return [*line.kept, *flags]
 
@@ -170,9 +180,11 @@ def _check_mode(line: _Line) -> None:
     if mode != MODE[line.job]:
         job = {"train": "jobs/train.py", "predict": "jobs/generate.py"}.get(mode, "another job")
         raise ValueError(f"--mode {mode}: this job is for --mode {MODE[line.job]}; run {job}")
-    app = line.taken.get("app_name", APP)
-    if app != APP:
-        raise ValueError(f"--app_name {app}: only {APP} is there")
+    ours = caption_flags.APP if line.job == "caption" else APP
+    app = line.taken.get("app_name", ours)
+    if app != ours:
+        other = {caption_flags.APP: caption_flags.ADVICE, APP: "; jobs/generate.py paints"}.get(app, "")
+        raise ValueError(f"--app_name {app}: only {ours} is there{other}")
     if "mode" in line.taken and line.job == "generate" and "," in line.given.get("tables", ""):
         raise ValueError(
             "--tables: EasyNLP paints the last of several tables, this job all of them; name the one you "

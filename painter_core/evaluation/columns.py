@@ -75,6 +75,9 @@ def measured(table: TableScore) -> Iterator[Measured]:
             yield Measured(title=f"R@{k} of {clip.among}", value=recall, better="higher", form="{:.1%}")
     if (likely := table.likelihood) is not None:
         yield Measured(title="bits a code", value=likely.bits_per_code, better="lower", form="{:.4f}")
+    if (captions := table.caption) is not None:
+        value = captions.nats_per_token
+        yield Measured(title="caption nats a token", value=value, better="lower", form="{:.4f}")
     if table.attributes is not None:
         yield from _of_attributes(table.attributes)
     if table.reconstruction is not None:
@@ -125,7 +128,7 @@ def facts(score: Score) -> list[tuple[str, str]]:
         named.append(("the reference", reference.rows))
     for name, rows in named:
         shown = (", ".join(f"{n:,} {what}" for what, n in c.items()) for c in (rows.formats, rows.sizes) if c)
-        found.append((f"pictures of {name}", "; ".join(shown)))
+        found.append((f"formats and sizes in {name}", "; ".join(shown)))
         if rows.rejected:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in rows.rejected.items())
             found.append(

@@ -36,6 +36,15 @@ class Likelihood:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionLikelihood:
+    """How likely a model finds the captions of the pictures."""
+
+    nats_per_token: float
+    """-log p over all word pieces and ends; in the units of training's text loss."""
+    nats_per_caption: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attributes:
     """Shares of values that a picture shows as its caption asks for; the bundled sample's goods only."""
 
@@ -85,6 +94,7 @@ class TableScore:
     inception_score: InceptionScore | None = None
     clip: ClipScore | None = None
     likelihood: Likelihood | None = None
+    caption: CaptionLikelihood | None = None
     attributes: Attributes | None = None
     reconstruction: Reconstruction | None = None
     why: dict[str, str] = field(default_factory=dict)
@@ -119,6 +129,9 @@ class Score:
         The attributes of a table that stands alone are also where they were before there were other metrics.
         """
         values = {"format": FORMAT, **dataclasses.asdict(self)}
+        for table in values["tables"]:
+            if table["caption"] is None:  # as it was before there was this metric
+                del table["caption"]
         if len(self.tables) == 1 and (found := self.tables[0].attributes) is not None:
             values |= {"num_pictures": self.tables[0].rows.pictures, "attributes": found.shares}
             values |= {"single": found.single, "all_right": found.all_right}

@@ -2,6 +2,7 @@
 
     config.json          {"format": 1, "vqgan": {...}, "gpt": {...}, "text": {...}}; a VQGAN alone: "vqgan"
     vqgan.safetensors    gpt.safetensors    vocab.txt | tokenizer.json    README.md
+    text_head.safetensors   of a GPT that captions: gpt.directions in config.json says so
     checkpoint.json      sha256 of these files, compared on loading (painter_core.model_files.sums)
     training/            in training checkpoints only
 
@@ -10,6 +11,9 @@ Names and shapes are compared with config.json before a tensor is read.
 
 The same tensors make other codes with another quantizer. So a quantizer that is not the nearest entry is
 named in config.json and in the metadata of vqgan.safetensors: its sha256 tells such models apart.
+
+The head over the text ids stands in a file of its own, since painting does not depend on it: gpt.safetensors,
+whose sha256 names what paints, is the same with and without it.
 """
 
 import dataclasses
@@ -36,7 +40,9 @@ from painter_core.text.tokenizer import Tokenizer, load_tokenizer
 FORMAT = 1
 DECODER = ("decoder.", "post_quant_conv.")  # tensors of a VQGAN that codes do not depend on
 MAX_JSON_BYTES = 2**20
-OPTIONAL = ("quantizer",)  # keys of a section that may be absent; their defaults are what was before them
+TEXT_HEAD_FILE, TEXT_HEAD = "text_head.safetensors", "text_head."  # a file, and the tensors that it holds
+# keys of a section that may be absent; their defaults are what was before them
+OPTIONAL = ("quantizer", "directions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +63,8 @@ class ModelDirectory:
         """
         for kind, config, name in ((VQGAN, self.vqgan, "vqgan"), (GPT, self.gpt, "gpt")):
             if config is not None:
-                check_safetensors(self.path / f"{name}.safetensors", _shapes(kind, config)[1])
+                for file, shapes in _files(_shapes(kind, config)[1], f"{name}.safetensors").items():
+                    check_safetensors(self.path / file, shapes)
         if self.vqgan is not None:
             _check_quantizer(self.path / "vqgan.safetensors", self.vqgan)
 
@@ -109,8 +116,12 @@ class ModelDirectory:
         return digest.hexdigest()
 
     def gpt_sha256(self) -> str:
-        """Hex sha256 of gpt.safetensors."""
+        """Hex sha256 of gpt.safetensors: of all that paints."""
         return checked_sha256(self.path / "gpt.safetensors")
+
+    def text_head_sha256(self) -> str:
+        """Hex sha256 of text_head.safetensors, which captions beside what gpt_sha256 names."""
+        return checked_sha256(self.path / TEXT_HEAD_FILE)
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
@@ -170,18 +181,29 @@ def _section(kind: Any, spec: dict[str, Any], name: str, file: Path) -> Any:
 
 def _load(kind: Any, config: Any, file: Path) -> Any:
     model, expected = _shapes(kind, config)
-    check_safetensors(file, expected)
-    checked_sha256(file)
     model.to_empty(device="cpu")
-    with safe_open(file, framework="pt") as tensors:
-        # copying widens half-precision weights to the model's float32
-        model.load_state_dict({k: tensors.get_tensor(k) for k in expected}, strict=True)
+    state: dict[str, Tensor] = {}
+    for part, shapes in _files(expected, file.name).items():
+        check_safetensors(file.parent / part, shapes)
+        checked_sha256(file.parent / part)
+        with safe_open(file.parent / part, framework="pt") as tensors:
+            state |= {k: tensors.get_tensor(k) for k in shapes}
+    # copying widens half-precision weights to the model's float32
+    model.load_state_dict(state, strict=True)
     if name := _not_finite(model.state_dict()):
         raise ValueError(
             f"{file}: {name} holds NaN or infinity, so the model computes nothing; copy it again, or take an "
             "earlier checkpoint"
         )
     return model.eval()
+
+
+def _files(shapes: dict[str, Any], file: str) -> dict[str, dict[str, Any]]:
+    """The tensors of a model by the file that they stand in."""
+    found: dict[str, dict[str, Any]] = {file: {}}
+    for name in shapes:
+        found.setdefault(TEXT_HEAD_FILE if name.startswith(TEXT_HEAD) else file, {})[name] = shapes[name]
+    return found
 
 
 def _check_quantizer(file: Path, config: VQGANConfig) -> None:
@@ -242,7 +264,7 @@ def write_model(
             vqgan, directory / "vqgan.safetensors", None if form == "nearest" else {"quantizer": form}
         )
     if gpt is not None:
-        spec["gpt"] = dataclasses.asdict(gpt.config)
+        spec["gpt"] = gpt.config.to_json()
         save_weights(gpt, directory / "gpt.safetensors")
     if tokenizer is not None:
         spec["text"] = {"tokenizer": tokenizer.file_name, "sha256": tokenizer.sha256}
@@ -263,6 +285,11 @@ def save_weights(model: nn.Module, file: Path, metadata: dict[str, str] | None =
         raise RuntimeError(
             f"{name} holds NaN or infinity, so {file.name} is not written; lower --learning-rate"
         )
+    for part, tensors in _files(state, file.name).items():
+        _save(tensors, file.parent / part, metadata)
+
+
+def _save(state: dict[str, Tensor], file: Path, metadata: dict[str, str] | None) -> None:
     file.touch()
     mode = file.stat().st_mode  # as the umask wants it; save_file would let nobody else read the file
     save_file(state, file, metadata)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from painter_core.model_files.checkpoint_file import Checkpoint
+from painter_core.model_files.easynlp_captioner import CLIP_FORM
 from painter_core.model_files.foreign_vqgan import LIT_EMA, ForeignVQGAN, read_tensors, read_vqgan
 from painter_core.model_files.pickles import AVERAGED
 
@@ -69,6 +70,8 @@ def read_foreign(file: Path, *, no_ema: bool = False) -> Foreign:
             state[inner] = original
     if "ent_emb.weight" in gpt:
         raise ValueError(f"{file}: a knowledge-enhanced model ({GPT_PREFIX}ent_emb): it is not supported")
+    if gpt and "class_embedding" in vqgan:
+        raise ValueError(f"{file}: {VQGAN_PREFIX}class_embedding is of a CLIP: {CLIP_FORM}")
     rest = len(checkpoint.names) - len(names)
     foreign.report.append(
         f"{file.name}: {len(vqgan)} tensors of the VQGAN and {len(gpt)} of the GPT; left out: {num_masks} "

@@ -138,7 +138,19 @@ def easynlp_gpt(
     Raises:
         ValueError: lists everything that contradicts.
     """
-    positions = _positions(shapes)
+    easynlp_text_len(_positions(shapes), vqgan, text_len, report)
+    heads = easynlp_heads(spec, n_head, report)
+    gpt = gpt_geometry(shapes, n_head=heads, image_len=vqgan.image_len)
+    _check_easynlp_config(spec, gpt)
+    if gpt.codebook_size != vqgan.codebook_size:
+        raise ValueError(f"the GPT writes {gpt.codebook_size} codes, the VQGAN has {vqgan.codebook_size}")
+    if dropout := {k: v for k, v in spec.items() if k.endswith("_pdrop") and v}:
+        report.append(f"config.json: {dropout} left out; this GPT trains without dropout")
+    return gpt
+
+
+def easynlp_text_len(positions: int, vqgan: VQGANConfig, text_len: int | None, report: list[str]) -> int:
+    """Positions that the codes leave for text; ValueError if there are none, or others than a flag says."""
     found = positions - vqgan.image_len
     if found < 1 or text_len not in (None, found):
         raise ValueError(
@@ -146,6 +158,11 @@ def easynlp_gpt(
             f"leave {found} for text{f', not --text-len {text_len}' if text_len else ''}; give --image-size"
         )
     report.append(f"text_len {found}: {positions} positions less {vqgan.image_len} codes")
+    return found
+
+
+def easynlp_heads(spec: Mapping[str, Any], n_head: int | None, report: list[str]) -> int:
+    """Attention heads: a flag, what config.json says, or EasyNLP's default; ValueError if they contradict."""
     stated = spec.get("n_head")
     if n_head is not None and stated not in (None, n_head):
         raise ValueError(f"--n-head {n_head}: config.json says n_head {stated}")
@@ -157,13 +174,7 @@ def easynlp_gpt(
     heads = n_head or stated or EASYNLP_N_HEAD
     if not isinstance(heads, int):
         raise ValueError(f"config.json: n_head is {heads!r}, expected a number")
-    gpt = gpt_geometry(shapes, n_head=heads, image_len=vqgan.image_len)
-    _check_easynlp_config(spec, gpt)
-    if gpt.codebook_size != vqgan.codebook_size:
-        raise ValueError(f"the GPT writes {gpt.codebook_size} codes, the VQGAN has {vqgan.codebook_size}")
-    if dropout := {k: v for k, v in spec.items() if k.endswith("_pdrop") and v}:
-        report.append(f"config.json: {dropout} left out; this GPT trains without dropout")
-    return gpt
+    return heads
 
 
 def _check_easynlp_config(spec: Mapping[str, Any], gpt: GPTConfig) -> None:

@@ -1,6 +1,7 @@
 """Foreign checkpoints -> our model directory (the way back: to_easynlp.py).
 
-Sources: an EasyNLP directory (config.json with model_type "artist", weights, vocab.txt); a VQGAN of one of
+Sources: an EasyNLP directory (config.json with model_type "artist", or one of easynlp_captioner.py, weights,
+vocab.txt); a VQGAN of one of
 the families of families.py, as a file, an index of shards or a directory of these. Every tensor is mapped,
 named as left out, or an error. The result is a function of the source's bytes and the options, to the last
 byte.
@@ -22,6 +23,7 @@ from painter_core.files.storage import file_sha256
 from painter_core.flag_checks import check_range
 from painter_core.model_files.checkpoint_file import INDEX, Checkpoint, find_weights
 from painter_core.model_files.directory import ModelDirectory, read_json_object, write_model
+from painter_core.model_files.easynlp_captioner import is_captioner, read_captioner
 from painter_core.model_files.foreign import Foreign, read_foreign, wanted
 from painter_core.model_files.foreign_alone import alone_geometry
 from painter_core.model_files.foreign_config import config_file
@@ -111,22 +113,22 @@ def to_painter(
     """
     weights = _weights_file(source)
     spec = read_json_object(source / "config.json") if (source / "config.json").is_file() else {}
+    with _about(source):
+        captions = is_captioner(spec)
     foreign = read_foreign(weights, no_ema=options.no_ema)
     report = foreign.report
     gpt, tokenizer = None, None
-    if source.is_dir() and (foreign.gpt or spec.get("model_type") == "artist"):
+    if source.is_dir() and (foreign.gpt or captions or spec.get("model_type") == "artist"):
+        lengths: dict[str, Any] = {"n_head": options.n_head, "text_len": options.text_len, "report": report}
         with _about(source):
             vqgan_config = _easynlp_vqgan(foreign, options, vqgan)
-            gpt_config = easynlp_gpt(
-                spec,
-                _shapes(foreign.gpt),
-                vqgan_config,
-                n_head=options.n_head,
-                text_len=options.text_len,
-                report=report,
-            )
+            if captions:
+                gpt_config, state = read_captioner(spec, foreign.gpt, vqgan_config, **lengths)
+            else:
+                state = foreign.gpt
+                gpt_config = easynlp_gpt(spec, _shapes(state), vqgan_config, **lengths)
         tokenizer = _easynlp_tokenizer(source, gpt_config, options.vocab)
-        gpt = _filled(GPT, gpt_config, foreign.gpt, weights)
+        gpt = _filled(GPT, gpt_config, state, weights)
         report += [str(gpt_config), f"{tokenizer.file_name}: {tokenizer.vocab_size:,} tokens, lower-cased"]
     else:
         vqgan_config = _alone(source, weights, foreign, options, spec, vqgan)

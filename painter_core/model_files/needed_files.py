@@ -9,8 +9,8 @@ from painter_core.model_files.foreign import wanted
 
 # what a directory is copied for: a model of ours, EasyNLP's, or a foreign VQGAN
 FILES = (
-    "config.json", "vqgan.safetensors", "gpt.safetensors", "vocab.txt", "tokenizer.json",
-    "tokenizer_config.json", "checkpoint.json", "model.yaml", *NAMES,
+    "config.json", "vqgan.safetensors", "gpt.safetensors", "text_head.safetensors", "vocab.txt",
+    "tokenizer.json", "tokenizer_config.json", "checkpoint.json", "model.yaml", *NAMES,
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from painter_core.files.storage import absolute, filesystem, is_local, read_json
 from painter_core.model_files import hubs, zoo
 from painter_core.model_files.checkpoint_file import weights_in
 from painter_core.model_files.directory import ModelDirectory, read_directory, read_json_object
+from painter_core.model_files.easynlp_captioner import CLIP_FORM, CLIP_NAMES
 from painter_core.model_files.from_foreign import converted
 from painter_core.model_files.needed_files import needed_files, needed_shards
 
@@ -70,6 +71,8 @@ def local_path(name: str) -> Path:
         if not (path.is_file() or path.is_dir()):
             raise ValueError(f"{name}: no regular file and no directory")
         return path
+    if name.removeprefix(zoo.OWNER) in CLIP_NAMES:
+        raise ValueError(f"{name}: {CLIP_FORM}")
     if zoo.is_name(name):
         return zoo.fetch(name)
     raise ValueError(f"{name}: no such file or directory; names of the zoo are {', '.join(zoo.names())}")

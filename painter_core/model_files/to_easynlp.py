@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from painter_core.model_files.directory import ModelDirectory
+from painter_core.model_files.directory import TEXT_HEAD, ModelDirectory
 from painter_core.model_files.foreign import GPT_PREFIX, VQGAN_PREFIX
 from painter_core.models.gpt import GPTConfig
 from painter_core.text.tokenizer import Tokenizer
@@ -34,6 +34,10 @@ def to_easynlp(
     """
     if (model.vqgan is None) != (vqgan is not None):
         raise ValueError(f"--vqgan: {model.path} holds {'no' if model.vqgan is None else 'a'} VQGAN already")
+    if model.gpt is not None and not model.gpt.paints:
+        raise ValueError(
+            f"{model.path}: only captions; EasyNLP's form of such models is read, but not written"
+        )
     gpt, first_stage = model.load_gpt(), (vqgan or model).load_vqgan()
     if first_stage.config.quantizer != "nearest":
         raise ValueError(
@@ -52,11 +56,14 @@ def to_easynlp(
             f"picture, but vocab.txt has {ids.vocab_size} and the VQGAN {first_stage.config.image_len}"
         )
     state = {VQGAN_PREFIX + name: tensor for name, tensor in first_stage.state_dict().items()}
-    state |= _with_masks({GPT_PREFIX + name: tensor for name, tensor in gpt.state_dict().items()}, config)
+    painting = {name: t for name, t in gpt.state_dict().items() if not name.startswith(TEXT_HEAD)}
+    state |= _with_masks({GPT_PREFIX + name: tensor for name, tensor in painting.items()}, config)
     torch.save(state, target / WEIGHTS)
     (target / "config.json").write_text(json.dumps(_easynlp_config(config), indent=2) + "\n")
     ids.save(target)
     report = [f"{WEIGHTS}: {len(state)} tensors, {config.n_layer} attention masks among them"]
+    if config.captions:
+        report.append(f"{TEXT_HEAD}weight left out: EasyNLP's model only paints")
     published = GPTConfig()
     for name in ("codebook_size", "text_len", "image_len"):
         if getattr(config, name) != getattr(published, name):

@@ -16,7 +16,8 @@ from painter_core.model_files.zoo_places import Archive, check_network, unavaila
 log = logging.getLogger(__name__)
 
 KEPT = ("config.json", "pytorch_model.bin", "model.safetensors", "vocab.txt", "tokenizer_config.json",
-        "vqgan.safetensors", "gpt.safetensors", "tokenizer.json", "README.md")  # fmt: skip
+        "vqgan.safetensors", "gpt.safetensors", "text_head.safetensors", "tokenizer.json",
+        "README.md")  # fmt: skip
 MAX_BYTES = 64 * 2**30  # limit for an archive, and for what it unpacks to
 MAX_MEMBERS = 10_000
 PROGRESS_S = 5.0

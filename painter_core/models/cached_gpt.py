@@ -1,13 +1,15 @@
 """The GPT for sampling: weights fused and cast once, keys and values of all positions in a fixed cache.
 
 GPT.forward computes the same for whole sequences, in training. Shapes: B batch, T positions, D n_embd, H
-n_head, V codebook_size, P positions of the cache.
+n_head, V codebook_size, P positions of the cache. A model is given text and writes codes. Turned around
+(`turned`), it is given codes and writes text: `text` is then the codes below, and V text_vocab_size.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +92,8 @@ class CachedGPT:
         dtype: float32 or bfloat16.
         pack: on a CPU keep weights in the layout of its matrix products.
         compiled: steps of one position by torch.compile, region by region (compiled_block.py).
+
+    A model that only captions can be nothing but turned around.
     """
 
     def __init__(self, model: GPT, dtype: torch.dtype, *, pack: bool = True, compiled: bool = False) -> None:
@@ -113,7 +117,11 @@ class CachedGPT:
             )
             for block in blocks
         ]
-        self._ln_f, self._head = model.ln_f, fused(model.head)
+        self._ln_f = model.ln_f
+        if config.captions:
+            self._turned = (model.positions_turned().detach(), fused(model.text_head))
+        if config.paints:
+            self._head = fused(model.head)
         # P: the last code is never an input, but kernels read a multiple of 8 positions without a copy
         self.num_positions = config.block_size
         self._cache = self._new_cache(0)
@@ -121,19 +129,25 @@ class CachedGPT:
         if compiled:
             self._steps = [CompiledBlock(block) for block in self._blocks]
 
-    def _new_cache(self, batch_size: int) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of each layer, (B, H, P, D/H) each: tensors of their own, since torch.compile would
-        copy all of a tensor into whose view a step writes."""
+    def turned(self) -> Self:
+        """The same weights from the other side: codes in, text out. It has a cache of its own as soon as the
+        number of rows changes; before, its prefill overwrites what the other one has cached."""
+        found = copy.copy(self)
+        found._positions, found._head = self._turned
+        return found
+
+    def repeat(self, rows: Tensor) -> None:
+        """Goes on with these rows of the batch, which may be more, in another order, and several times."""
+        self._cache = [cache[:, rows] for cache in self._cache]
+
+    def _new_cache(self, batch_size: int) -> list[Tensor]:
+        """Keys and values of each layer, (2, B, H, P, D/H)."""
         config = self.config
-        shape = (batch_size, config.n_head, self.num_positions, config.n_embd // config.n_head)
-
-        def empty() -> Tensor:
-            return torch.zeros(shape, device=self.device, dtype=self.dtype)
-
-        return [(empty(), empty()) for _ in range(config.n_layer)]
+        shape = (2, batch_size, config.n_head, self.num_positions, config.n_embd // config.n_head)
+        return [torch.zeros(shape, device=self.device, dtype=self.dtype) for _ in range(config.n_layer)]
 
     def _make_room(self, batch_size: int) -> None:
-        if batch_size != len(self._cache[0][0]):
+        if batch_size != self._cache[0].shape[1]:
             self._cache = self._new_cache(0)  # frees the old one first
             self._cache = self._new_cache(batch_size)
 
@@ -170,7 +184,7 @@ class CachedGPT:
 
         Args:
             text_ids: (B, text_len).
-            codes: (B, L), whole pictures.
+            codes: (B, L), whole pictures; turned around (B, text_len), whole texts.
         """
         self._make_room(len(text_ids))
         idx = torch.cat((text_ids, codes[:, :-1]), 1)
@@ -186,14 +200,14 @@ class CachedGPT:
         b, t = idx.shape
         x = F.embedding(idx, self._tokens) + self._positions[:, at]  # (B, T, D)
         blocks = self._steps if t == 1 else self._blocks
-        for block, (keys, values) in zip(blocks, self._cache, strict=True):
+        for block, cache in zip(blocks, self._cache, strict=True):
             qkv = block.before_attention(x).view(b, t, 3, self.config.n_head, -1)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D/H)
+            qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D/H)
             if isinstance(at, slice):
-                keys[:, :, at], values[:, :, at] = k, v
+                cache[:, :, :, at] = qkv[1:]
             else:
-                keys.index_copy_(2, at, k)
-                values.index_copy_(2, at, v)
-            y = block.attention(q, keys[:, :, :end], values[:, :, :end], mask)
+                cache.index_copy_(3, at, qkv[1:])
+            keys, values = cache[:, :, :, :end]
+            y = block.attention(qkv[0], keys, values, mask)
             x = block.after_attention(x, y.transpose(1, 2).reshape(b, t, -1))
         return x

@@ -1,7 +1,7 @@
-"""The parts of a block on both sides of attention, by torch.compile: two graphs serve all layers.
+"""The parts of a block by torch.compile: those on both sides of attention, two graphs for all layers, and
+attention of one position, a graph for each number of positions that it sees.
 
-The writes into the cache and attention itself stay outside: they have kernels of their own, their shapes
-change from bucket to bucket, and a compiled write into a view of a cache would copy the whole cache.
+Only the writes into the cache stay outside: a compiled one into a view would copy the whole cache.
 
 Shapes: B batch, T positions, D n_embd. Weights are arguments, so that layers of one shape share a graph.
 """

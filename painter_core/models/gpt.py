@@ -1,12 +1,18 @@
 """The GPT of EasyNLP's text-to-image system: text ids and codes in, logits over the next code out.
 
-Shapes: B batch, T positions, D n_embd, H n_head, V codebook_size. A sequence is text_len text ids (BERT id +
-codebook_size) and then image_len codes. Attention is causal over everything; padding is attended, as in
-EasyNLP. Module names are those of the published checkpoints (minGPT under the prefix `transformer.`).
-models/cached_gpt.py computes the same one position at a time.
+Shapes: B batch, T positions, D n_embd, H n_head, V codebook_size, W text_vocab_size. A sequence is text_len
+text ids (BERT id + codebook_size) and then image_len codes. Attention is causal over everything; padding is
+attended, as in EasyNLP. Module names are those of the published checkpoints (minGPT under the prefix
+`transformer.`). models/cached_gpt.py computes the same one position at a time.
+
+A model that captions has a head over the text ids too. Then a sequence may be the codes and after them the
+text; its first id tells which it is. Every code and text id bears the position embedding that it has in the
+other order, so that the positions are as many and mean the same.
 """
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +22,8 @@ from torch.utils.checkpoint import checkpoint
 from painter_core.models.dropout import dropped, mixed
 
 INIT_STD = 0.02  # of new weights, as minGPT
+PAINTS, CAPTIONS = "text_to_image", "image_to_text"
+DIRECTIONS = ((PAINTS,), (PAINTS, CAPTIONS), (CAPTIONS,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +44,15 @@ class GPTConfig:
     """Attention heads a block."""
     n_embd: int = 768
     """Width."""
+    directions: tuple[str, ...] = field(default=(PAINTS,), repr=False)
+    """What it can do: one of DIRECTIONS."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.directions, list):  # as JSON has it
+            object.__setattr__(self, "directions", tuple(self.directions))
+        if self.directions not in DIRECTIONS:
+            known = " or ".join(str(list(d)) for d in DIRECTIONS)
+            raise ValueError(f"gpt.directions: got {self.directions!r}, expected {known}")
         for name, limit in (
             ("text_vocab_size", 2**20),
             ("codebook_size", 65536),
@@ -61,6 +76,25 @@ class GPTConfig:
     def block_size(self) -> int:
         """Positions of a whole sequence."""
         return self.text_len + self.image_len
+
+    @property
+    def paints(self) -> bool:
+        """Whether it has a head over the codes."""
+        return PAINTS in self.directions
+
+    @property
+    def captions(self) -> bool:
+        """Whether it has a head over the text ids."""
+        return CAPTIONS in self.directions
+
+    def to_json(self) -> dict[str, Any]:
+        """The section of config.json; without the directions of a model that only paints, as ever."""
+        spec = dataclasses.asdict(self)
+        if self.directions == (PAINTS,):
+            del spec["directions"]
+        else:
+            spec["directions"] = list(self.directions)
+        return spec
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, drop: tuple[Tensor, float] | None) -> Tensor:
@@ -126,7 +160,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Token and position embeddings, blocks, and a head over the codes."""
+    """Token and position embeddings, blocks, and a head over the codes, over the text ids, or both."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -142,8 +176,13 @@ class GPT(nn.Module):
         self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.n_embd))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
-        self.head = nn.Linear(config.n_embd, config.codebook_size, bias=False)
+        if config.paints:
+            self.head = nn.Linear(config.n_embd, config.codebook_size, bias=False)
         self.apply(self._init_weights)
+        if config.captions:
+            self.text_head = nn.Linear(config.n_embd, config.text_vocab_size, bias=False)
+            with torch.no_grad():  # it begins as the embeddings of the same ids; later both go their own way
+                self.text_head.weight.copy_(self.tok_emb.weight[config.codebook_size :])
 
     @staticmethod
     def _init_weights(module: nn.Module) -> None:
@@ -152,17 +191,44 @@ class GPT(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, idx: Tensor, keys: Tensor | None = None) -> Tensor:
+    def forward(
+        self, idx: Tensor, num_painted: int | None = None, keys: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits of every code of a picture, teacher-forced.
 
         Args:
             idx: int64 (B, text_len + n): text ids, then the first n codes, 0 <= n < image_len.
-            keys: int32 (B,), a random number a row, which decides what is dropped; without, nothing is.
+            num_painted: for a model of both directions: so many rows are like that, with n = image_len - 1,
+                and those after them are the codes, then all text ids but the last.
+            keys: int32 (B,), a random number a row, which decides what is dropped where rows are painted;
+                without, nothing is.
 
         Returns:
             (B, n + 1, V): logits of codes 0..n. Text positions are cut before the head: nobody needs them.
+            With num_painted, these of the first rows, and (B - num_painted, text_len, W) of the others.
         """
+        if num_painted is not None:
+            return self._both_ways(idx, num_painted)
         x = self.tok_emb(idx) + self.pos_emb[:, : idx.shape[1]]  # (B, text_len + n, D)
+        x = self._stream(x, keys)
+        return self.head(self.ln_f(x[:, self.config.text_len - 1 :]))  # (B, n + 1, V)
+
+    def _both_ways(self, idx: Tensor, num_painted: int) -> tuple[Tensor, Tensor]:
+        config, positions = self.config, self.pos_emb[:, : idx.shape[1]]
+        turned = self.positions_turned()[:, : idx.shape[1]]
+        x = self.tok_emb(idx)  # (B, block_size - 1, D)
+        x = self._stream(torch.cat((x[:num_painted] + positions, x[num_painted:] + turned)))
+        text = self.text_head(self.ln_f(x[num_painted:, config.image_len - 1 :]))
+        if not config.paints:
+            return x[:num_painted, :0], text
+        return self.head(self.ln_f(x[:num_painted, config.text_len - 1 :])), text
+
+    def positions_turned(self) -> Tensor:
+        """Position embeddings (1, block_size, D) of a sequence whose codes come first."""
+        text_len = self.config.text_len
+        return torch.cat((self.pos_emb[:, text_len:], self.pos_emb[:, :text_len]), 1)
+
+    def _stream(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         again = self.activation_checkpointing and torch.is_grad_enabled()
         drop = None
         if keys is not None and self.dropout:
@@ -176,4 +242,16 @@ class GPT(nn.Module):
                 if again
                 else block(x, drop)
             )
-        return self.head(self.ln_f(x[:, self.config.text_len - 1 :]))  # (B, n + 1, V)
+        return x
+
+
+def with_text_head(gpt: GPT) -> GPT:
+    """The same model, which can be trained to caption too; one that does already is given back."""
+    if gpt.config.captions:
+        return gpt
+    config = dataclasses.replace(gpt.config, directions=(PAINTS, CAPTIONS))
+    with torch.device("meta"):
+        found = GPT(config)
+    text = gpt.tok_emb.weight.detach()[config.codebook_size :].clone()
+    found.load_state_dict({**gpt.state_dict(), "text_head.weight": text}, strict=True, assign=True)
+    return found.train(gpt.training)

@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,9 +23,10 @@ from painter_core.compute.pieces import Pieces, filled
 from painter_core.images.pixels import quantize_pixels
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.models.cached_gpt import CachedGPT
+from painter_core.painting.caption_scores import CaptionScores
 from painter_core.painting.graphs import Capturer, Graphs, Streams, try_graphs
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
-from painter_core.painting.scores import Score, log_probabilities_untold, sums
+from painter_core.painting.scores import OF_CODES, Drawn, Score, log_probabilities_untold, sums
 from painter_core.painting.static_sampling import StaticSampler
 from painter_core.text.ids import TextIds, text_ids
 
@@ -45,16 +47,6 @@ class Request:
     sample: int = 0
     start: np.ndarray | None = None
     """Codes that the picture begins with, (K,); as many for all requests of a call."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """Codes of n pictures that are not decoded."""
-
-    codes: np.ndarray
-    """uint16 (n, image_len)."""
-    scores: dict[Score, np.ndarray]
-    """float32 (n,) each."""
 
 
 Painted = tuple[np.ndarray, np.ndarray]  # codes int64 (b, image_len), pictures uint8 (b, S, S, 3)
@@ -92,6 +84,7 @@ class Painter:
         # on a CPU steps with packed weights are faster than compiled ones, which cannot have them
         in_regions = compiled and device.type == "cuda"
         self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], compiled=in_regions)
+        self._likes = CaptionScores(self.gpt, self.tokenizer) if self.gpt.config.captions else None
         decoder = vqgan or model
         self.vqgan = prepare_vqgan(decoder.load_vqgan(), device, precision, compiled=compiled)
         self._vqgan_name = str(decoder.path)
@@ -156,16 +149,26 @@ class Painter:
             progress: called after each batch with its number of pictures.
         """
         config = self.gpt.config
-        height = max(self.sampling.rows_per_picture, 2 if "gain" in scores else 1) if scores else 0
+        of_codes = [name for name in scores if name in OF_CODES]
+        height = max(self.sampling.rows_per_picture, 2 if "gain" in scores else 1) if of_codes else 0
+        liked = [np.empty(0, np.float32)]
         codes = [np.empty((0, config.image_len), np.uint16)]
         log_p = [torch.empty(0, height, config.image_len)]
         for start in range(0, len(requests), self.micro_batch_size):
             batch = requests[start : start + self.micro_batch_size]
             found = torch.zeros(self.micro_batch_size, height, config.image_len, device=self.device)
-            codes.append(self.sample(batch, found)[: len(batch)].cpu().numpy().astype(np.uint16))
+            drawn = self.sample(batch, found)
+            codes.append(drawn[: len(batch)].cpu().numpy().astype(np.uint16))
             log_p.append(found[: len(batch)].cpu())
+            if "caption" in scores:
+                assert self._likes is not None
+                with self._turn():
+                    liked.append(self._likes([r.text for r in batch], drawn, self._sampling_pieces))
             progress(len(batch))
-        return Drawn(codes=np.concatenate(codes), scores=sums(torch.cat(log_p), scores))
+        made = sums(torch.cat(log_p), of_codes)
+        if "caption" in scores:
+            made["caption"] = np.concatenate(liked)
+        return Drawn(codes=np.concatenate(codes), scores=made)
 
     def pictures(self, codes: np.ndarray) -> Iterator[np.ndarray]:
         """One batch after another, uint8 (b, S, S, 3), of codes (n, image_len)."""
@@ -222,13 +225,15 @@ class Painter:
         begun = torch.from_numpy(start).to(self.device)
         if log_p is None:
             log_p = torch.empty(len(batch), 0, length, device=self.device)
-        with self._lock:
+        with self._turn():
+            return self._sampling_pieces.run(self._sample, ids, drawn, begun, log_p)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._lock, self._streams.for_sampling() if self._streams else nullcontext():
             # settings of the whole process, which another painter may have changed
             set_inference(self.precision)
-            if self._streams is None:
-                return self._sampling_pieces.run(self._sample, ids, drawn, begun, log_p)
-            with self._streams.for_sampling():
-                return self._sampling_pieces.run(self._sample, ids, drawn, begun, log_p)
+            yield
 
     def _sample(
         self, ids: torch.Tensor, uniforms: torch.Tensor, start: torch.Tensor, log_p: torch.Tensor

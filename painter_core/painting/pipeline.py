@@ -11,12 +11,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from painter_core.compute.devices import Precision, painting_precision
+from painter_core.compute.devices import Precision, painting_precision, resolve_precision
 from painter_core.compute.memory import fitting_rows, gpt_row_bytes, vqgan_row_bytes
 from painter_core.images.decode import decode_image, encode_image
 from painter_core.model_files import zoo
 from painter_core.model_files.caption_dropout import warn_of_gain
 from painter_core.model_files.open import open_model
+from painter_core.painting.caption_pipeline import (
+    CAPTION_ROWS,
+    CAPTION_TASK,
+    CaptionPipeline,
+    caption_pipeline,
+)
+from painter_core.painting.caption_sampling import CaptionSampling
 from painter_core.painting.chosen import Pictures, paint_chosen
 from painter_core.painting.graphs import Graphs
 from painter_core.painting.painter import CPU_ROWS, GPU_ROWS, Painter, Request
@@ -171,7 +178,7 @@ def pipeline(
     rank_by: str | None = None,
     scores: bool = False,
     seed: int = 42,
-    top_k: int = 100,
+    top_k: int | None = None,
     top_p: float = 1.0,
     temperature: float = 1.0,
     guidance_scale: float = 1.0,
@@ -180,21 +187,23 @@ def pipeline(
     micro_batch_size: int | None = None,
     compile: bool = False,
     graphs: Graphs = "auto",
-) -> Pipeline:
-    """A model ready to paint, as EasyNLP's pipeline() makes it.
+) -> Pipeline | CaptionPipeline:
+    """A model ready to paint, or to caption, as EasyNLP's pipeline() makes it.
 
     The idx of a caption is its position, so a call paints what jobs/generate.py paints for a table with idx
     0, 1, ... and the same seed. The same call gives the same pictures. Another number of captions is another
     size of model calls, which may round differently, unless micro_batch_size is given.
 
     Args:
-        task_or_model: "text2image_generation", or a name of the zoo, or anything else that open_model takes.
-        model_path: with the task: the model, by default zoo.DEFAULT.
-        max_generated_num: pictures a caption.
-        keep_best: of these keep so many, by rank_by: "logp" (default) or "gain"; see ChoiceConfig.
+        task_or_model: "text2image_generation", "image2text_generation" (caption_pipeline.py), or a name of
+            the zoo, or anything else that open_model takes.
+        model_path: with a task: the model; for painting by default zoo.DEFAULT.
+        max_generated_num: pictures a caption, or captions a picture.
+        keep_best: of these keep so many, by rank_by: "logp" (default), "gain" or "caption"; see ChoiceConfig.
         scores: whether results say score_logp and score_gain.
         seed: seed of the draws.
-        top_k, top_p, temperature, guidance_scale: see SamplingConfig.
+        top_k, top_p, temperature, guidance_scale: see SamplingConfig; top_k is 100 by default, but 1 for
+            captions (CaptionSampling).
         device: auto is the first GPU, else the CPU.
         precision: auto is bf16 on a GPU and on a CPU with AMX, else fp32.
         micro_batch_size: pictures a model call, the last one filled up; by default all of a call's, at most
@@ -216,11 +225,28 @@ def pipeline(
     gpu = torch.device(device).type == "cuda"
     if graphs == "on" and not gpu:
         raise ValueError(f"graphs on: only GPUs have CUDA graphs, and the device is {device}")
+    bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    if task_or_model == CAPTION_TASK:
+        if (keep_best, rank_by, scores, guidance_scale) != (None, None, False, 1.0):
+            raise ValueError(f"keep_best, rank_by, scores, guidance_scale: mean nothing for {CAPTION_TASK}")
+        return caption_pipeline(
+            model_path,
+            sampling=CaptionSampling(
+                top_k=1 if top_k is None else top_k, top_p=top_p, temperature=temperature
+            ),
+            max_generated_num=max_generated_num,
+            seed=seed,
+            device=torch.device(device),
+            precision=resolve_precision(precision, gpu=gpu, bf16=bf16),
+            micro_batch_size=micro_batch_size or CAPTION_ROWS,
+            compiled=compile,
+        )
     choice = ChoiceConfig(keep_best=keep_best, rank_by=rank_by, score_columns=scores)
     choice.check(max_generated_num)
-    bf16 = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     found = painting_precision(precision, gpu=gpu, bf16=bf16)
     model = open_model(_model_name(task_or_model, model_path))
+    if model.gpt is not None:
+        choice.check_model(model.gpt)
     if "gain" in choice.scores:
         warn_of_gain(model)
     painter = Painter(
@@ -228,7 +254,10 @@ def pipeline(
         device=torch.device(device),
         precision=found,
         sampling=SamplingConfig(
-            top_k=top_k, top_p=top_p, temperature=temperature, guidance_scale=guidance_scale
+            top_k=100 if top_k is None else top_k,
+            top_p=top_p,
+            temperature=temperature,
+            guidance_scale=guidance_scale,
         ),
         seed=seed,
         micro_batch_size=micro_batch_size or 1,

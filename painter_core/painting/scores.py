@@ -1,17 +1,18 @@
 """How likely a picture's codes are, and which pictures of a caption are kept for it.
 
-p is the model's own distribution: at temperature 1, before top-k, top-p and guidance. Two sums over the codes
-that were drawn for a picture, in nats:
+p is the model's own distribution: at temperature 1, before top-k, top-p and guidance. Sums over the codes
+that were drawn for a picture, or over the ids of its caption, in nats:
 
 - logp: log p(code | caption, codes before it). It favours plain pictures, whose codes are all easy to guess.
 - gain: logp minus the same sum without the caption. It says how much the caption explains, and needs a model
   that was trained with --caption-dropout.
+- caption: log p(caption | codes), by a model that captions too (caption_sampling.py).
 
 Shapes: B pictures, R rows of the model a picture (2 with guidance: with the caption, without), V
 codebook_size, L image_len.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -21,10 +22,13 @@ from torch import Tensor
 
 from painter_core.flag_checks import check_range
 from painter_core.models.cached_gpt import CachedGPT
+from painter_core.models.gpt import GPTConfig
 
-Score = Literal["logp", "gain"]
-SCORES: tuple[Score, ...] = ("logp", "gain")
-PLANNED = ("clip", "caption")  # scores that need models which are not here yet
+Score = Literal["logp", "gain", "caption"]
+OF_CODES: tuple[Score, ...] = ("logp", "gain")
+SCORES: tuple[Score, ...] = (*OF_CODES, "caption")
+PLANNED = ("clip",)  # scores that need models which are not here yet
+KNOWN = f"{', '.join(SCORES[:-1])} or {SCORES[-1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +40,17 @@ class ChoiceConfig:
     decoded. A column `sample` says which they are, `rank` how good (0 is the best)."""
     rank_by: str | None = None
     """logp (the default): how likely a picture's codes are with the caption; gain: how much likelier than
-    without it, for models trained with --caption-dropout. Both in nats, of the model at temperature 1 before
-    top-k, top-p and guidance."""
+    without it, for models trained with --caption-dropout; caption: how likely the caption is for the picture,
+    for models trained with --image-to-text. All in nats, of the model at temperature 1 before top-k, top-p
+    and guidance."""
     score_columns: bool = False
-    """Columns score_logp and score_gain."""
+    """Columns score_logp and score_gain, and score_caption where it ranks."""
 
     def __post_init__(self) -> None:
         if self.rank_by in PLANNED:
-            raise ValueError(f"--rank-by {self.rank_by}: not there yet; expected {' or '.join(SCORES)}")
+            raise ValueError(f"--rank-by {self.rank_by}: not there yet; expected {KNOWN}")
         if self.rank_by is not None and self.rank_by not in SCORES:
-            raise ValueError(f"--rank-by: got {self.rank_by}, expected {' or '.join(SCORES)}")
+            raise ValueError(f"--rank-by: got {self.rank_by}, expected {KNOWN}")
         if self.rank_by is not None and self.keep_best is None:
             raise ValueError(f"--rank-by {self.rank_by}: goes with --keep-best K, how many are kept")
 
@@ -53,6 +58,16 @@ class ChoiceConfig:
         """Raises ValueError unless so many pictures a caption can be chosen from."""
         if self.keep_best is not None:
             check_range("--keep-best", self.keep_best, 1, max_generated_num)
+
+    def check_model(self, gpt: GPTConfig) -> None:
+        """Raises ValueError unless a model paints, and has what the scores need."""
+        if not gpt.paints:
+            raise ValueError("this model only captions: see jobs/caption.py; it cannot paint")
+        if "caption" in self.scores and not gpt.captions:
+            raise ValueError(
+                "--rank-by caption: the model only paints; train it with --image-to-text, or rank by logp or "
+                "gain"
+            )
 
     def kept(self, max_generated_num: int) -> int:
         """Pictures of a caption that are kept, of so many."""
@@ -76,7 +91,8 @@ class ChoiceConfig:
     @property
     def scores(self) -> tuple[Score, ...]:
         """What is computed."""
-        return tuple(name for name in SCORES if self.score_columns or name == self.ranked_by)
+        told = OF_CODES if self.score_columns else ()
+        return tuple(name for name in SCORES if name in told or name == self.ranked_by)
 
 
 def log_probabilities(logits: Tensor, codes: Tensor) -> Tensor:
@@ -98,8 +114,21 @@ def log_probabilities_untold(model: CachedGPT, codes: Tensor) -> Tensor:
 def sums(log_p: Tensor, wanted: Collection[Score]) -> dict[Score, np.ndarray]:
     """The scores of pictures, float32 (B,), of log p (B, 1 or 2, L): with captions, and without."""
     total = log_p.double().sum(2).cpu().numpy()  # (B, 1 or 2): float32 would lose digits over 1,024 codes
-    made = {"logp": lambda: total[:, 0], "gain": lambda: total[:, 0] - total[:, 1]}
-    return {name: made[name]().astype(np.float32) for name in wanted}
+    made: dict[str, Callable[[], np.ndarray]] = {
+        "logp": lambda: total[:, 0],
+        "gain": lambda: total[:, 0] - total[:, 1],
+    }
+    return {name: made[name]().astype(np.float32) for name in wanted if name in made}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """Codes of n pictures that are not decoded."""
+
+    codes: np.ndarray
+    """uint16 (n, image_len)."""
+    scores: dict[Score, np.ndarray]
+    """float32 (n,) each."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,10 @@ Codes stand in raster order, so the upper rows are a sequence's first codes, whi
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from painter_core.compute.finite import codes_on_host
-from painter_core.compute.memory import vqgan_most_rows
-from painter_core.compute.pieces import Pieces
 from painter_core.flag_checks import check_range
-from painter_core.images.pixels import to_pixels
 from painter_core.models.vqgan import VQGANConfig
+from painter_core.painting.encoding import encode_pictures
 from painter_core.painting.painter import Painter
 
 SHARE = 0.4375  # of the rows: 14 of 32, as in DALLE-pytorch, 7 of 16
@@ -50,7 +46,6 @@ def start_rows(share: float, grid_size: int) -> int:
     return rows
 
 
-@torch.inference_mode()
 def start_codes(painter: Painter, pictures: np.ndarray, num_rows: int) -> np.ndarray:
     """The first codes of pictures, int64 (n, num_rows * grid_size).
 
@@ -58,15 +53,7 @@ def start_codes(painter: Painter, pictures: np.ndarray, num_rows: int) -> np.nda
         pictures: uint8 (n, S, S, 3).
         num_rows: of the grid.
     """
-    config, step = painter.vqgan.config, painter.micro_batch_size
-    pieces = Pieces(step, vqgan_most_rows(config, painter.device.type))
-    found = [np.empty((0, config.image_len), np.int64)]
-    for start in range(0, len(pictures), step):
-        batch = pictures[start : start + step]
-        full = np.zeros((step, *batch.shape[1:]), np.uint8)  # another shape could round differently
-        full[: len(batch)] = batch
-        codes = pieces.run(
-            lambda piece: painter.vqgan.encode(to_pixels(piece)), torch.from_numpy(full).to(painter.device)
-        )
-        found.append(codes_on_host(codes[: len(batch)], "the VQGAN").astype(np.int64))
-    return np.concatenate(found)[:, : num_rows * config.grid_size]
+    found = encode_pictures(
+        painter.vqgan, pictures, device=painter.device, micro_batch_size=painter.micro_batch_size
+    )
+    return found[:, : num_rows * painter.vqgan.config.grid_size]

@@ -1,16 +1,24 @@
 """Steps as a Ray Data pipeline over units: the one place that knows how a table job runs on a cluster."""
 
 import dataclasses
+import itertools
 import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from painter_core.runs.cluster import Cluster, GpuWait, present_cluster, wait_for, wanted_workers
+from painter_core.runs.cluster import (
+    Cluster,
+    GpuWait,
+    count_told,
+    present_cluster,
+    wait_for,
+    wanted_workers,
+)
 from painter_core.runs.flags import ModelFlags
-from painter_core.runs.steps import Actors, Step
+from painter_core.runs.steps import Actors, Step, Tasks, name_of, run_here
 from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.unit_row import UnitRow
@@ -98,6 +106,13 @@ class Resources:
         grows = cluster.can_grow and self.flags.num_actors is None and fits
         return ModelWorkers(least=least, most=most, num_cpus=num_cpus, num_gpus=gpus, grows=grows)
 
+    def told(self, steps: Sequence[Step]) -> str:
+        """How many model workers these steps get, for people; empty if they need none."""
+        if not any(isinstance(step, Actors) for step in steps):
+            return ""
+        found = self.model_workers()
+        return count_told(found.least, found.most, "worker")
+
     def tasks(self, num_cpus: float) -> dict[str, Any]:
         """Options of a CPU operator.
 
@@ -126,7 +141,8 @@ class Resources:
         found = self.model_workers()
         least, most = min(found.least, num_units), min(found.most, num_units)
         joining = ", and more on nodes that join" if found.grows else ""
-        log.info("%d..%d model workers, %g GPUs each%s", least, most, found.num_gpus, joining)
+        device = f"{found.num_gpus:g} GPUs each" if found.num_gpus else "on CPUs"
+        log.info("%s, %s%s", count_told(least, most, "model worker"), device, joining)
         # a second call unpacks the next unit, and packs the last one, beside the model's own
         calls = 2 if found.num_gpus else 1
         return {
@@ -171,8 +187,10 @@ def counted_units(
     context.print_on_execution_start = False
     groups = group_units(units)
     rows: Any = ray.data.from_items(groups, override_num_blocks=min(len(groups), 4096))
-    rows = rows.flat_map(_reading(reader), **resources.tasks(READ_CPUS))
-    for step in steps:
+    together, rest = _read_together(groups, steps)
+    cpus = max([READ_CPUS, *(step.cpus for step in together)])
+    rows = rows.flat_map(_reading(reader, together), **resources.tasks(cpus))
+    for step in rest:
         if isinstance(step, Actors):
             rows = _on_actors(rows, step, resources.actors(len(units)))
         else:
@@ -183,14 +201,26 @@ def counted_units(
 
 def _named(function: Callable[..., Any], operator: object) -> Callable[..., Any]:
     """The function under the name that Ray shows for the operator."""
-    name = getattr(operator, "__name__", type(operator).__name__)
-    function.__name__ = function.__qualname__ = name
+    function.__name__ = function.__qualname__ = name_of(operator)
     return function
 
 
-def _reading(reader: UnitReader) -> Callable[..., Any]:
+def _read_together(
+    groups: list[dict[str, Any]], steps: Sequence[Step]
+) -> tuple[Sequence[Tasks], Sequence[Step]]:
+    """The steps that the reading task does too, and those that are left.
+
+    An operator costs the driver some milliseconds a unit (docs/SCALE.md). Units that are read one by one are
+    decoded where they are read; those of one row group or .gz are not, as one task would decode all of them.
+    """
+    alone = all(len(group["units"]) == 1 for group in groups)
+    together = tuple(itertools.takewhile(lambda step: isinstance(step, Tasks), steps if alone else ()))
+    return cast(tuple[Tasks, ...], together), steps[len(together) :]
+
+
+def _reading(reader: UnitReader, steps: Sequence[Tasks]) -> Callable[..., Any]:
     def read(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        return (row.to_row() for row in reader(group))
+        return (row.to_row() for row in run_here(reader(group), steps))
 
     return _named(read, reader)
 

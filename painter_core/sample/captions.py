@@ -97,11 +97,14 @@ def in_style(text: str, style: str, *, rng: np.random.Generator) -> str:
 
 
 @cache
-def _grammar() -> tuple[tuple[re.Pattern[str], ...], dict[tuple[str, str], str]]:
-    canonical = {(n, w): v for n, values in SYNONYMS.items() for v, words in values.items() for w in words}
+def _grammar(*, plain: bool) -> tuple[tuple[re.Pattern[str], ...], dict[tuple[str, str], str]]:
+    """Patterns, and the value that each word means; `plain`: in small letters, without blanks."""
+    words = {(n, w): v for n, values in SYNONYMS.items() for v, words in values.items() for w in words}
+    canonical = {(n, w.lower() if plain else w): v for (n, w), v in words.items()}
     groups = {n: f"(?P<{n}>{'|'.join(w for m, w in canonical if m == n)})" for n in VALUES}
     measure = f"[{''.join(sorted(set(MEASURES.values())))}]"
-    return tuple(re.compile(order.format(measure=measure, **groups)) for order in ORDERS), canonical
+    orders = [order.replace(" ", "") if plain else order for order in ORDERS]
+    return tuple(re.compile(order.format(measure=measure, **groups)) for order in orders), canonical
 
 
 def parse_caption(text: str) -> Attributes:
@@ -110,7 +113,20 @@ def parse_caption(text: str) -> Attributes:
     Raises:
         ValueError: the text is no sentence of the grammar.
     """
-    patterns, canonical = _grammar()
+    return _parsed(text, plain=False)
+
+
+def parse_written(text: str) -> Attributes:
+    """The same of a caption that a model wrote: in small letters, without blanks between Hanzi.
+
+    Raises:
+        ValueError: the text is no sentence of the grammar.
+    """
+    return _parsed("".join(text.lower().split()), plain=True)
+
+
+def _parsed(text: str, *, plain: bool) -> Attributes:
+    patterns, canonical = _grammar(plain=plain)
     for pattern in patterns:
         if match := pattern.fullmatch(text):
             return Attributes(**{name: canonical[name, word] for name, word in match.groupdict().items()})

@@ -25,7 +25,7 @@ from painter_core.stages.pins import check_pins
 from painter_core.tables.inputs import find_files
 from painter_core.tables.parquet import read_table
 from painter_core.tables.records import read_manifest, read_part
-from painter_core.tables.run_directory import RunDirectory
+from painter_core.tables.run_directory import RunDirectory, table_url
 from painter_core.text.ids import TextIds, text_ids
 from painter_core.text.tokenizer import Tokenizer
 from painter_core.training.samples import Samples
@@ -233,3 +233,29 @@ def codes_manifest(table: str) -> dict[str, Any]:
         )
     check_parts(table)
     return manifest
+
+
+def has_codes(table: str) -> bool:
+    """Whether --tables names a finished table of ours with codes; other tables are read as pictures."""
+    if "," in table:
+        return False
+    directory = RunDirectory(table_url(table))
+    manifest = directory.read_json("manifest.json") if directory.read_json("_run", "plan.json") else None
+    return manifest is not None and "image_len" in manifest
+
+
+def check_made_by(table: str, checkpoint_dir: str) -> None:
+    """Raises ValueError unless a table's codes are those that a model's own VQGAN makes."""
+    model, manifest = open_model(checkpoint_dir), read_manifest(table)
+    made_by = manifest["identity"]["vqgan_sha256"]
+    kept = open_model(join(table, "_run", "vqgan"))
+    if made_by != model.vqgan_sha256() and kept.codes_sha256() != model.codes_sha256():
+        raise ValueError(
+            f"--tables {redact(table)}: its codes were made by another VQGAN (sha256 {made_by[:16]}) than "
+            f"that of --checkpoint-dir {checkpoint_dir}; their likelihood would mean nothing"
+        )
+    if model.gpt is not None and manifest["image_len"] != model.gpt.image_len:
+        raise ValueError(
+            f"--tables {redact(table)}: {manifest['image_len']} codes a picture, but --checkpoint-dir "
+            f"{checkpoint_dir} paints {model.gpt.image_len}; make the codes for its picture size"
+        )

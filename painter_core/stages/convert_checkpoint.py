@@ -22,6 +22,7 @@ from painter_core.model_files.from_foreign import ConvertOptions, to_painter
 from painter_core.model_files.open import local_path, open_model
 from painter_core.model_files.to_easynlp import to_easynlp
 from painter_core.model_files.zoo_places import EASYNLP_REGISTRY
+from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.text.tokenizer import load_tokenizer
 
@@ -71,8 +72,20 @@ def convert_checkpoint(config: ConvertConfig, run: Run) -> None:
     """
     for line in list_models() if config.list else convert(config):
         log.info("%s", line)
-    if not config.list:
-        log.info("wrote %s", config.outputs)
+    if config.outputs is None:
+        run.then(next_step("convert_checkpoint", made="list"))
+        return
+    log.info("wrote %s", config.outputs)
+    run.then(next_step("convert_checkpoint", config.outputs, made=_made(config)))
+
+
+def _made(config: ConvertConfig) -> str:
+    """What was written, as next_step() calls it."""
+    if config.to == "easynlp":
+        return "easynlp"
+    if is_cn_clip(Path(str(config.source))):
+        return "clip"
+    return "" if open_model(str(config.outputs)).gpt is not None else "vqgan"
 
 
 def convert(config: ConvertConfig) -> list[str]:

@@ -29,6 +29,7 @@ from painter_core.models.vqgan import VQGAN
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
 from painter_core.runs.gpus import find_gpus
+from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -229,3 +230,4 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
 def precompute_codes(config: PrecomputeConfig, run: Run) -> None:
     """pairs -> codes."""
     make_codes(config, run, start_ray(config.model.gpu_wait()), outputs_flag="--outputs")
+    run.then(next_step("precompute_codes", config.table.outputs, dry_run=config.table.dry_run))

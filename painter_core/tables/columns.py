@@ -32,7 +32,8 @@ class Columns:
 
     def __post_init__(self) -> None:
         taken = {*PLACE, *(["image"] if self.image else [])}
-        taken |= {ours for ours, theirs in (("idx", self.idx), ("text", self.text)) if ours != theirs}
+        # a job that reads no captions may carry a column of that name through
+        taken |= {o for o, theirs in (("idx", self.idx), ("text", self.text or "text")) if o != theirs}
         if clash := sorted(taken & set(self.extra)):
             raise ValueError(f"--append-cols: {clash} are names of our own here; rename the columns")
 

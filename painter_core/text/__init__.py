@@ -1,1 +1,1 @@
-"""Captions: text ids, and text that is safe to show."""
+"""Captions: text ids, text of word pieces, and text that is safe to show."""

@@ -6,6 +6,7 @@ are stripped and every Hanzi is a word, as in BertTokenizer.
 
 import hashlib
 import json
+import re
 import string
 from pathlib import Path
 from typing import NoReturn
@@ -13,8 +14,11 @@ from typing import NoReturn
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 
+from painter_core.text.joining import join_tokens
+
 PAD, UNK = "[PAD]", "[UNK]"
 SPECIAL = (PAD, UNK, "[CLS]", "[SEP]", "[MASK]")
+UNUSED = re.compile(r"\[unused\d+\]")  # lines of BERT's vocabularies that stand for nothing
 
 
 class Tokenizer:
@@ -63,6 +67,17 @@ class Tokenizer:
         """What the model saw: special tokens left out, words joined without spaces, as EasyNLP's output."""
         tokens = [self._backend.id_to_token(i) or _unknown_id(i, self.vocab_size) for i in ids]
         return "".join(token.removeprefix("##") for token in tokens if token not in SPECIAL)
+
+    def caption(self, ids: list[int]) -> str:
+        """The text of ids that a model wrote, up to the first [PAD], as a reader expects it."""
+        end = ids.index(0) if 0 in ids else len(ids)
+        tokens = [self._backend.id_to_token(i) or _unknown_id(i, self.vocab_size) for i in ids[:end]]
+        return join_tokens(tokens)
+
+    def no_words(self) -> list[int]:
+        """Ids that are no text: of special tokens but [PAD], which ends one, and of unused lines."""
+        tokens = (self._backend.id_to_token(i) for i in range(1, self.vocab_size))
+        return [i for i, t in enumerate(tokens, 1) if t in SPECIAL or UNUSED.fullmatch(t or "")]
 
     def save(self, directory: Path) -> None:
         """Writes the file under its own name."""

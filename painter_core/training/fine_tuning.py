@@ -38,7 +38,7 @@ class FineTuningFlags:
 
     def rate(self, name: str, n_layer: int) -> float:
         """Share of the learning rate that the weight of this name is trained with."""
-        if self.layer_decay == 1 or name.startswith(("ln_f.", "head.")):
+        if self.layer_decay == 1 or name.startswith(("ln_f.", "head.", "text_head.")):
             return 1.0
         layer = int(name.split(".")[1]) if name.startswith("blocks.") else -1
         return self.layer_decay ** (n_layer - 1 - layer)

@@ -6,6 +6,9 @@ over all codes of the global batch, whatever the number of ranks and however une
 
 import contextlib
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import can_skip_on_device, step_if_finite
 from painter_core.training.regions import cross_entropy_sum
 from painter_core.training.regularisation import (
+    NO_NOISE,
     NOTHING_DRAWN,
     Draws,
     RegularisationFlags,
@@ -67,8 +71,44 @@ def noisy_loss_sum(
     if keys is not None and flags.pkeep < 1:
         seen = partly_replaced(seen, keys, flags.pkeep, codebook_size)
     idx = torch.cat((text, seen), dim=1)
-    logits = model(idx) if keys is None else model(idx, keys)  # (B, image_len, V)
+    logits = model(idx) if keys is None else model(idx, None, keys)  # (B, image_len, V)
     return cross_entropy_sum(model, logits, codes, flags.label_smoothing)
+
+
+class Task(Protocol):
+    """What a step learns: one loss or several, each a mean over what `counts` counts in the global batch."""
+
+    @property
+    def weights(self) -> Sequence[float]:
+        """Weight of each loss."""
+
+    def counts(self, rows: np.ndarray) -> Sequence[int]:
+        """What each loss of these rows is a sum over."""
+
+    def sums(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> list[Tensor]:
+        """The sums, float32 () each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painting:
+    """Every code of every row, from its caption."""
+
+    samples: Samples
+    draws: Draws = NOTHING_DRAWN
+    """Of the epoch, for every row of the table."""
+    flags: RegularisationFlags = NO_NOISE
+    weights: tuple[float, ...] = (1.0,)
+
+    def counts(self, rows: np.ndarray) -> tuple[int]:
+        """Codes."""
+        return (len(rows) * self.samples.codes.shape[1],)
+
+    def sums(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> list[Tensor]:
+        """Sum of the cross entropies."""
+        taken, draws = np.sort(rows), self.draws
+        text, codes = self.samples.batch(taken, device, draws.dropped, draws.variants)
+        keys = draws.keys_of(taken, device)
+        return [noisy_loss_sum(model, text, codes, keys, self.flags, self.samples.codebook_size)]
 
 
 def train_step(
@@ -80,48 +120,60 @@ def train_step(
     worker: Worker,
     draws: Draws = NOTHING_DRAWN,
 ) -> tuple[float | Tensor, float | Tensor]:
+    """One update that learns to paint: mean loss a code, and gradient norm, as update() gives them."""
+    task = Painting(samples=samples, draws=draws, flags=config.regularisation)
+    losses, norm = update(model, optimizers, task, rows, config, worker)
+    assert losses[0] is not None
+    return losses[0], norm
+
+
+def update(
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    task: Task,
+    rows: np.ndarray,
+    config: TrainConfig,
+    worker: Worker,
+) -> tuple[list[float | Tensor | None], float | Tensor]:
     """One update on the global batch `rows` (row numbers, the same on every rank).
 
-    Args:
-        draws: of the epoch, for every row of the table.
-
     Returns:
-        Mean loss a code over the global batch, and the gradient norm before clipping; of a GPU as tensors
-        (), float64, for which nobody has waited. If either is not finite the weights were not touched.
+        Each mean loss over the global batch, None for one that no row belongs to, and the gradient norm
+        before clipping; of a GPU as tensors (), float64, for which nobody has waited. If one of them is not
+        finite the weights were not touched.
     """
-    share = rank_share(rows, worker.rank, worker.world_size)
-    num_codes = len(rows) * samples.codes.shape[1]
+    share, counts = rank_share(rows, worker.rank, worker.world_size), task.counts(rows)
     # every rank runs as many backward passes, also when its share is smaller
     pass_rows = config.micro_batch_size or MICRO_BATCH
     passes = math.ceil(math.ceil(len(rows) / worker.world_size) / pass_rows)
-    total = torch.zeros((), device=worker.device)
+    # DistributedDataParallel averages over ranks; world_size makes it the sum
+    scales = [w * (worker.world_size / max(n, 1)) for w, n in zip(task.weights, counts, strict=True)]
+    total = torch.zeros(len(counts), device=worker.device)
     for i in range(passes):
         micro = share[i * pass_rows : (i + 1) * pass_rows]
         with contextlib.ExitStack() as stack:
             if i + 1 < passes and isinstance(model, nn.parallel.DistributedDataParallel):
                 stack.enter_context(model.no_sync())
             weight = 1.0 if len(micro) else 0.0  # an empty share still takes part in the reduction
-            taken = np.sort(micro if len(micro) else rows[:1])
-            text, codes = samples.batch(taken, worker.device, draws.dropped, draws.variants)
-            keys = draws.keys_of(taken, worker.device)
             with autocast(worker.device, worker.precision):
-                loss = weight * noisy_loss_sum(
-                    model, text, codes, keys, config.regularisation, samples.codebook_size
-                )
-            # DistributedDataParallel averages over ranks; world_size makes it the sum
-            (loss * (worker.world_size / num_codes)).backward()
-        total += loss.detach()
+                sums = task.sums(model, micro if len(micro) else rows[:1], worker.device)
+                losses = [loss * weight for loss in sums]
+            parts = [loss * scale for loss, scale in zip(losses, scales, strict=True)]
+            torch.stack(parts).sum().backward()
+        total += torch.stack(losses).detach()
     total = worker.total(total)
     found = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     if worker.device.type == "cuda" and can_skip_on_device(optimizers, found):
-        step_if_finite(optimizers, total, found)
-        return total.double() / num_codes, found.double()
-    mean, norm = float(total) / num_codes, float(whole_tensor(found))
+        step_if_finite(optimizers, total.sum(), found)
+        late = zip(total.double(), counts, strict=True)
+        return [value / n if n else None for value, n in late], found.double()
+    norm = float(whole_tensor(found))
+    means = [value / n if n else None for value, n in zip(total.tolist(), counts, strict=True)]
     for optimizer in optimizers:
-        if np.isfinite(mean) and np.isfinite(norm):
+        if np.isfinite([norm, *(mean for mean in means if mean is not None)]).all():
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return mean, norm
+    return [*means], norm
 
 
 @torch.no_grad()

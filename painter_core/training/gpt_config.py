@@ -5,7 +5,8 @@ from typing import Literal
 
 from painter_core.files.storage import is_local, redact
 from painter_core.flag_checks import check_range
-from painter_core.models.gpt import GPTConfig
+from painter_core.models.gpt import CAPTIONS, PAINTS, GPTConfig
+from painter_core.training.both_ways import BothWaysFlags
 from painter_core.training.fine_tuning import FineTuningFlags
 from painter_core.training.regularisation import RegularisationFlags
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
@@ -86,6 +87,7 @@ class TrainConfig:
     """Checked against text_len + image_len, if given (288 for the published models)."""
     expect: str = ""
     """Sizes that the model must have, `image_size=256,text_len=32,...`; changes nothing."""
+    both_ways: BothWaysFlags = field(default_factory=BothWaysFlags)
     run: TrainingRunFlags = field(default_factory=TrainingRunFlags)
     precision: Literal["auto", "fp32", "bf16"] = field(default="auto", metadata=BOUND)
     """bf16 is autocast with float32 weights; auto: bf16 where the hardware has it."""
@@ -115,6 +117,7 @@ class TrainConfig:
                 "--gradient-accumulation-steps out"
             )
         self._check_lora()
+        self._check_noise()
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         if self.parallel == "fsdp" and self.optimizer == "muon":
             raise ValueError(
@@ -146,10 +149,20 @@ class TrainConfig:
         for flag, value, other in (
             ("optimizer", self.optimizer, "adamw"),
             ("parallel", self.parallel, "ddp"),
+            ("image-to-text", self.both_ways.image_to_text, 0),
         ):
             if value != other:
+                raise ValueError(f"--{flag} {value}: not with --lora-rank {rank}; take {other} there")
+
+    def _check_noise(self) -> None:
+        flags = self.regularisation
+        noise = {"pkeep": (flags.pkeep, 1), "dropout": (flags.dropout, 0)}
+        noise["label-smoothing"] = (flags.label_smoothing, 0)
+        for flag, (value, off) in noise.items() if self.both_ways.image_to_text else ():
+            if value != off:
                 raise ValueError(
-                    f"--{flag} {value}: not with --lora-rank, whose adapters are small; use {other}"
+                    f"--{flag} {value}: not with --image-to-text, whose captions are learned without noise; "
+                    "leave one of them out"
                 )
 
     def global_batch_size(self, num_workers: int) -> int:
@@ -168,4 +181,5 @@ class TrainConfig:
             n_layer=self.n_layer or n_layer,
             n_head=self.n_head or n_head,
             n_embd=self.n_embd or n_embd,
+            directions=(PAINTS, CAPTIONS) if self.both_ways.image_to_text else (PAINTS,),
         )

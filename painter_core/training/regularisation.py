@@ -46,6 +46,9 @@ class RegularisationFlags:
         return self.pkeep < 1 or self.dropout > 0
 
 
+NO_NOISE = RegularisationFlags()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Draws:
     """What is drawn for each row of a table in an epoch."""

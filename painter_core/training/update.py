@@ -1,4 +1,4 @@
-"""One step of a training, whose loss a GPU may still be computing."""
+"""One update of a training, as it was done."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """What was done in a step."""
+    """One step, whose losses a GPU may still be computing."""
 
     step: int
     rows: np.ndarray
@@ -16,5 +16,20 @@ class Update:
     place: dict[str, int]
     """Epoch, and position in it."""
     rate: float
-    loss: float | Tensor
+    losses: list[float | Tensor | None]
+    """A code's, and where captions are learned a token's; None for one that no row belongs to."""
     norm: float | Tensor
+
+    def read(self) -> list[float | None]:
+        """The losses, for which this waits."""
+        return [None if loss is None else float(loss) for loss in self.losses]
+
+    def problem(self) -> str | None:
+        """What is not finite, as a message; None if all is well."""
+        losses, norm = self.read(), float(self.norm)
+        if np.isfinite([norm, *(loss for loss in losses if loss is not None)]).all():
+            return None
+        return (
+            f"loss {', text loss '.join(map(str, losses))}, gradient norm {norm} at step {self.step}: "
+            "stopped before the update; the last checkpoint is good. Try a lower --learning-rate"
+        )

@@ -16,7 +16,7 @@ from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig, sample_codes
-from painter_core.painting.scores import SCORES, ChoiceConfig, best_of
+from painter_core.painting.scores import OF_CODES, ChoiceConfig, best_of
 from painter_core.painting.static_sampling import StaticSampler
 from tests.painting.test_static_sampling import GUIDED, LONG, formula_gpt, long_inputs
 from tests.support.painting import CAPTIONS, write_painter
@@ -65,7 +65,7 @@ def expected(made: Painter, directory: Path, codes: np.ndarray, first: int = 0) 
 @pytest.mark.parametrize("sampling", SETTINGS)
 def test_scores_are_those_of_a_separate_pass(directory: Path, sampling: SamplingConfig) -> None:
     made = painter(directory, sampling)
-    drawn = made.draw(requests(), SCORES)
+    drawn = made.draw(requests(), OF_CODES)
     for name, values in expected(made, directory, drawn.codes).items():
         np.testing.assert_allclose(drawn.scores[name], values, rtol=1e-4, atol=1e-4)
         assert np.ptp(values) > 1, "pictures differ"
@@ -96,26 +96,26 @@ def test_a_caption_that_says_nothing_gains_nothing(directory: Path, tmp_path: Pa
     deaf = tmp_path / "deaf"
     write_model(deaf, vqgan=vqgan, gpt=gpt, tokenizer=model.load_tokenizer(), card="")
     for sampling in (SETTINGS[0], SETTINGS[2]):
-        drawn = painter(deaf, sampling).draw(requests(), SCORES)
+        drawn = painter(deaf, sampling).draw(requests(), OF_CODES)
         np.testing.assert_allclose(drawn.scores["gain"], 0, atol=1e-3)
         assert (drawn.scores["logp"] < -1).all()
 
 
 def test_scores_do_not_depend_on_the_batch(directory: Path) -> None:
-    found = [painter(directory, SETTINGS[0], rows).draw(requests(), SCORES) for rows in (1, 3, 8)]
+    found = [painter(directory, SETTINGS[0], rows).draw(requests(), OF_CODES) for rows in (1, 3, 8)]
     for other in found[1:]:
         np.testing.assert_array_equal(other.codes, found[0].codes)
-        for name in SCORES:
+        for name in OF_CODES:
             np.testing.assert_allclose(other.scores[name], found[0].scores[name], rtol=1e-4, atol=1e-4)
     three = painter(directory, SETTINGS[0], 3)
-    alone = [three.draw([request], SCORES) for request in requests()]
-    for name in SCORES:
+    alone = [three.draw([request], OF_CODES) for request in requests()]
+    for name in OF_CODES:
         np.testing.assert_array_equal([d.scores[name][0] for d in alone], found[1].scores[name])
 
 
 def test_scores_in_bfloat16_are_finite_and_near(directory: Path) -> None:
     made = painter(directory, SETTINGS[0], precision="bf16")
-    drawn = made.draw(requests(), SCORES)
+    drawn = made.draw(requests(), OF_CODES)
     for name, values in expected(made, directory, drawn.codes).items():
         np.testing.assert_allclose(drawn.scores[name], values, rtol=0.05, atol=4)
 
@@ -138,9 +138,8 @@ def test_the_best_are_kept(values: list[list[float]]) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"rank_by": "clip", "keep_best": 1}, "--rank-by clip: not there yet; expected logp or gain"),
-        ({"rank_by": "caption", "keep_best": 1}, "--rank-by caption: not there yet"),
-        ({"rank_by": "best", "keep_best": 1}, "--rank-by: got best"),
+        ({"rank_by": "clip", "keep_best": 1}, "--rank-by clip: not there yet; expected logp, gain or cap"),
+        ({"rank_by": "best", "keep_best": 1}, "--rank-by: got best, expected logp, gain or caption"),
         ({"rank_by": "gain"}, "--rank-by gain: goes with --keep-best"),
         ({"keep_best": 0}, "--keep-best: got 0, expected 1 to 4"),
         ({"keep_best": 5}, "--keep-best: got 5, expected 1 to 4"),

@@ -10,6 +10,7 @@ from painter_core.model_files.adapter import FILE, with_adapter
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT
 from painter_core.stages.convert_checkpoint import ConvertConfig, convert
+from painter_core.training.both_ways import BothWaysFlags
 from painter_core.training.fine_tuning import FineTuningFlags, check_freeze, choose_trained
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.optimizers import MUON_RATE, make_optimizers
@@ -170,6 +171,10 @@ def test_names_that_do_not_fit_are_refused(freeze: str, message: str) -> None:
             "--optimizer muon: not with",
         ),
         ({"pretrained_model_name_or_path": "m", "parallel": "fsdp"}, "--parallel fsdp: not with"),
+        (
+            {"pretrained_model_name_or_path": "m", "both_ways": BothWaysFlags(image_to_text=0.5)},
+            "--image-to-text 0.5: not with --lora-rank",
+        ),
     ],
 )
 def test_adapters_that_cannot_be_are_refused(given: dict, message: str) -> None:

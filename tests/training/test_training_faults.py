@@ -173,7 +173,9 @@ def test_a_model_that_does_not_fit_the_codes_is_refused_by_train(other: str, tmp
     with pytest.raises(ValueError, match=r"is not the one that made the codes|the tables hold 64 out of 32"):
         find_start(train_config("x", model, tmp_path / "out"), open_model(str(codes)))
     fitting = write(tmp_path / "fitting")
-    assert find_start(train_config("x", fitting, tmp_path / "out"), open_model(str(codes))).pretrained_sha256
+    assert find_start(train_config("x", fitting, tmp_path / "out"), open_model(str(codes))).pretrained[
+        "pretrained_sha256"
+    ]
 
 
 @pytest.mark.parametrize("sums", [True, False])

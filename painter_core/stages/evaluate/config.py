@@ -6,7 +6,8 @@ from painter_core.evaluation.inception_input import MAX_BLUR, Convention
 from painter_core.flag_checks import check_range
 from painter_core.runs.flags import OUTPUTS_SCHEMA, PAIRS_SCHEMA, ModelFlags, PairFlags, TableFlags
 
-METRICS = ("fid", "kid", "is", "clip", "likelihood")
+METRICS = ("fid", "kid", "is", "clip", "likelihood", "caption")
+OF_GPT = ("likelihood", "caption")
 OF_INCEPTION = ("fid", "kid", "is")
 OF_REFERENCE = ("fid", "kid")
 
@@ -22,8 +23,8 @@ class EvaluateConfig:
     attributes: bool = False
     """Score attributes of the bundled sample's goods: kind, colour, pattern, background, size."""
     metrics: str = ""
-    """What to measure, with commas between: fid, kid, is, clip, likelihood. Several tables in --tables are
-    compared side by side."""
+    """What to measure, with commas between: fid, kid, is, clip, likelihood, caption. Several tables in
+    --tables are compared side by side."""
     reconstruction: bool = False
     """Measure how well --vqgan gives the pictures of a pairs table back: PSNR, SSIM, and with weights given
     LPIPS and rFID."""
@@ -46,7 +47,7 @@ class EvaluateConfig:
     clip: str | None = None
     """For clip: the directory of a Chinese CLIP, as transformers writes it."""
     checkpoint_dir: str | None = None
-    """For likelihood: the model directory."""
+    """For likelihood and caption: the model directory; for caption one that captions too."""
     vqgan: str | None = None
     """For --reconstruction: a model directory or `bundled`, which is the default."""
     perceptual_weights: str | None = None
@@ -79,11 +80,12 @@ class EvaluateConfig:
         """What is needed is there, and nothing that would be ignored."""
         inception = self.stats_only or any(m in OF_INCEPTION for m in self.wanted)
         reference = any(m in OF_REFERENCE for m in self.wanted)
+        gpt = any(m in OF_GPT for m in self.wanted)
         pairs = {
             "--inception": (self.inception, inception, inception or self.reconstruction),
             "--reference": (self.reference, reference, reference),
             "--clip": (self.clip, "clip" in self.wanted, "clip" in self.wanted),
-            "--checkpoint-dir": (self.checkpoint_dir, *["likelihood" in self.wanted] * 2),
+            "--checkpoint-dir": (self.checkpoint_dir, gpt, gpt),
             "--vqgan": (self.vqgan, False, self.reconstruction),
             "--perceptual-weights": (self.perceptual_weights, False, self.reconstruction),
         }

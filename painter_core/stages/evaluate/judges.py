@@ -11,7 +11,7 @@ from painter_core.model_files.open import name_for_workers, open_model
 from painter_core.models.chinese_clip import ChineseCLIP
 from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
-from painter_core.stages.evaluate.config import EvaluateConfig
+from painter_core.stages.evaluate.config import OF_GPT, EvaluateConfig
 from painter_core.stages.evaluate.judging import (
     ClipJudge,
     InceptionJudge,
@@ -34,7 +34,7 @@ def open_judges(config: EvaluateConfig) -> Judging:
         attributes=config.attributes,
         inception=_inception(config),
         clip=_clip(config.clip) if config.clip else None,
-        likelihood=_likelihood(config.checkpoint_dir) if config.checkpoint_dir else None,
+        likelihood=_likelihood(config.checkpoint_dir, config.wanted) if config.checkpoint_dir else None,
         reconstruction=_reconstruction(config) if config.reconstruction else None,
         columns=columns,
     )
@@ -46,7 +46,7 @@ def _inception(config: EvaluateConfig) -> InceptionJudge | None:
     file = Path(absolute(config.inception))
     load_inception(file)
     # KID, the Inception Score and rFID are of pictures as they are
-    blurs = config.blurs if set(config.wanted) <= {"fid", "clip", "likelihood"} else (0, *config.blurs)
+    blurs = config.blurs if set(config.wanted) <= {"fid", "clip", *OF_GPT} else (0, *config.blurs)
     sha256 = file_sha256(file)
     return InceptionJudge(
         file=str(file), sha256=sha256, resize=config.resize, blurs=tuple(dict.fromkeys(blurs))
@@ -64,16 +64,23 @@ def _clip(directory: str) -> ClipJudge:
     )
 
 
-def _likelihood(name: str) -> LikelihoodJudge:
+def _likelihood(name: str, wanted: tuple[str, ...]) -> LikelihoodJudge:
     model = open_model(name)
     if model.gpt is None or model.vqgan is None:
         raise ValueError(f"--checkpoint-dir {name}: needs a GPT and a VQGAN (jobs/train.py writes both)")
+    needed = {"caption": model.gpt.captions, "likelihood": model.gpt.paints}
+    metrics = tuple(metric for metric in OF_GPT if metric in wanted)
+    for metric in metrics:
+        if not needed[metric]:
+            only = "paints; train it with --image-to-text" if metric == "caption" else "captions"
+            raise ValueError(f"--metrics {metric}: the model of --checkpoint-dir {name} only {only}")
     model.check_weights()
     return LikelihoodJudge(
         model=name_for_workers(name),
-        pins=likelihood_pins(model),
+        pins=likelihood_pins(model, metrics),
         image_size=model.vqgan.image_size,
         is_codes=False,
+        metrics=metrics,
     )
 
 
@@ -107,9 +114,8 @@ def memory_per_row(judging: Judging) -> int:
             if model.vqgan is not None:
                 needed = max(needed, vqgan_row_bytes(model.vqgan, "fp32"))
     if judging.likelihood and (gpt := open_model(judging.likelihood.model).gpt) is not None:
-        needed = max(
-            needed, 3 * 4 * gpt.image_len * gpt.codebook_size
-        )  # logits, and what softmax makes of them
+        logits = max(gpt.image_len * gpt.codebook_size, gpt.text_len * gpt.text_vocab_size)
+        needed = max(needed, 3 * 4 * logits)  # and what softmax makes of them
     return needed
 
 

@@ -41,7 +41,7 @@ class ClipJudge:
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodJudge:
-    """The likelihood of a picture's codes."""
+    """The likelihood of a picture's codes, of its caption, or of both."""
 
     model: str
     pins: dict[str, str]
@@ -49,6 +49,8 @@ class LikelihoodJudge:
     image_size: int
     is_codes: bool
     """Whether the table holds codes; else its pictures are turned into codes first."""
+    metrics: tuple[str, ...] = ("likelihood",)
+    """likelihood: of the codes; caption: of the caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,8 @@ class Judging:
             made |= self.clip.pins
         if self.likelihood:
             made |= self.likelihood.pins | {"likelihood_of": "codes" if self.is_codes else "pictures"}
+            if self.likelihood.metrics != ("likelihood",):
+                made["likelihood_metrics"] = list(self.likelihood.metrics)
         if self.reconstruction:
             made |= self.reconstruction.pins | {"reconstruction": True}
         return made
@@ -125,7 +129,9 @@ class Judging:
         if self.clip:
             vectors |= {scores.CLIP_IMAGE: self.clip.width, scores.CLIP_TEXT: self.clip.width}
         if self.likelihood:
-            numbers.append(scores.BITS)
+            numbers += [scores.BITS] if "likelihood" in self.likelihood.metrics else []
+            captioned = "caption" in self.likelihood.metrics
+            numbers += [scores.CAPTION_NATS, scores.CAPTION_TOKENS] if captioned else []
         if self.reconstruction:
             numbers += [scores.PSNR, scores.SSIM, *([scores.LPIPS] if self.reconstruction.perceptual else [])]
         return scores.schema(tuple(VALUES) if self.attributes else (), vectors, tuple(numbers))

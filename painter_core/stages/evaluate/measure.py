@@ -16,7 +16,7 @@ from painter_core.compute.devices import prepare_vqgan, worker_device
 from painter_core.evaluation.batches import Batches
 from painter_core.evaluation.features import ClipVectors, InceptionFeatures
 from painter_core.evaluation.inception_input import SIDE, inception_input
-from painter_core.evaluation.likelihood import bits_per_code
+from painter_core.evaluation.likelihood import bits_per_code, caption_nats
 from painter_core.evaluation.reconstruction import psnr, ssim
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import file_sha256
@@ -46,9 +46,10 @@ def clip_pins(directory: str) -> dict[str, str]:
     return {"clip_sha256": found.sha256(), "clip_tokenizer_sha256": found.load_tokenizer().sha256}
 
 
-def likelihood_pins(model: ModelDirectory) -> dict[str, str]:
+def likelihood_pins(model: ModelDirectory, metrics: tuple[str, ...]) -> dict[str, str]:
     """Sums of a model's GPT, tokenizer and VQGAN."""
-    return model_pins(model) | {"vqgan_sha256": model.vqgan_sha256()}
+    text_head = {"text_head_sha256": model.text_head_sha256()} if "caption" in metrics else {}
+    return model_pins(model) | text_head | {"vqgan_sha256": model.vqgan_sha256()}
 
 
 def reconstruction_pins(vqgan: ModelDirectory, perceptual: str | None) -> dict[str, str]:
@@ -139,9 +140,11 @@ class _Likelihood:
         self._gpt = opened.load_gpt().to(device)
         self._tokenizer, self._side = opened.load_tokenizer(), judge.image_size
         vqgan = prepare_vqgan(opened.load_vqgan(), device, "fp32")
-        check_pins(judge.model, likelihood_pins(opened), judge.pins)
+        check_pins(judge.model, likelihood_pins(opened, judge.metrics), judge.pins)
+        self._metrics = judge.metrics
         self._encode = Batches(lambda pictures: vqgan.encode(to_pixels(pictures)), rows, device)
         self._bits = Batches(lambda ids, codes: bits_per_code(self._gpt, ids, codes), rows, device)
+        self._caption = Batches(lambda ids, codes: caption_nats(self._gpt, ids, codes), rows, device)
 
     def __call__(self, payload: dict[str, Any], captions: list[str]) -> Columns:
         config = self._gpt.config
@@ -152,7 +155,13 @@ class _Likelihood:
             codes = self._encode(np.frombuffer(payload["vqgan"], np.uint8).reshape(shape))
         lengths = {"text_len": config.text_len, "codebook_size": config.codebook_size}
         ids = text_ids(self._tokenizer, captions, **lengths).ids
-        return {scores.BITS: self._bits(ids, codes).astype(np.float64)}
+        found: Columns = {}
+        if "likelihood" in self._metrics:
+            found[scores.BITS] = self._bits(ids, codes).astype(np.float64)
+        if "caption" in self._metrics:
+            nats = self._caption(ids, codes)
+            found |= {scores.CAPTION_NATS: nats[:, 0].copy(), scores.CAPTION_TOKENS: nats[:, 1].copy()}
+        return found
 
 
 class _Reconstruction:

@@ -32,6 +32,13 @@ NUMBERS = (
     Number(name=SHUFFLED, title="shuffled", axis="", form="{:.3f}"),
     Number(name="clip_rank", title="rank", axis="other captions that are at least as near", form="{:.0f}"),
     Number(name="bits_per_code", title="bits a code", axis="bits", form="{:.3f}", high_is_good=False),
+    Number(
+        name="caption_nats",
+        title="caption nats a token",
+        axis="nats a token of the caption",
+        form="{:.3f}",
+        high_is_good=False,
+    ),
     Number(name="attributes_right", title="right attributes", axis="of 5", form="{:.0f}", high_is_good=True),
     Number(name="psnr", title="PSNR", axis="dB", form="{:.2f}", high_is_good=True),
     Number(name="ssim", title="SSIM", axis="1 for equal pictures", form="{:.3f}"),

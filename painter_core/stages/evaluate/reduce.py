@@ -13,6 +13,7 @@ from painter_core.evaluation.inception_score import inception_score
 from painter_core.evaluation.kernel_distance import KernelDistance, kernel_distance
 from painter_core.evaluation.score import (
     Attributes,
+    CaptionLikelihood,
     Frechet,
     Likelihood,
     Reconstruction,
@@ -94,6 +95,8 @@ def reduce_table(
         bits = made.numbers[scores.BITS] = found.number(scores.BITS)
         mean = float(bits.mean())
         made.values["likelihood"] = Likelihood(bits_per_code=mean, nats_per_code=mean * math.log(2))
+    if scores.CAPTION_NATS in names:
+        _captions(made, found)
     if f"wanted_{next(iter(VALUES))}" in names:
         _attributes(made, found)
     if scores.PSNR in names:
@@ -126,6 +129,13 @@ def _clip(made: _Made, found: Extracted) -> None:
         "clip_rank": rows.rank.astype(np.float64),
         "clip_among": rows.among.astype(np.float64),
     }
+
+
+def _captions(made: _Made, found: Extracted) -> None:
+    nats, tokens = found.number(scores.CAPTION_NATS), found.number(scores.CAPTION_TOKENS)
+    made.numbers[scores.CAPTION_NATS] = nats / tokens
+    mean = {"nats_per_token": float(nats.sum() / tokens.sum()), "nats_per_caption": float(nats.mean())}
+    made.values["caption"] = CaptionLikelihood(**mean)
 
 
 def _fid(x: np.ndarray, reference: ReferenceSet, blur: int) -> Frechet:

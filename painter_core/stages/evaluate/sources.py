@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from painter_core.errors import Refused
 from painter_core.files.storage import filesystem, join, redact
-from painter_core.model_files.open import open_model
 from painter_core.runs.flags import OUTPUTS_SCHEMA, PAIRS_SCHEMA, TableFlags
-from painter_core.stages.evaluate.config import EvaluateConfig
+from painter_core.stages.codes_table import check_made_by
+from painter_core.stages.evaluate.config import OF_GPT, EvaluateConfig
 from painter_core.stages.evaluate.judges import open_judges
 from painter_core.stages.evaluate.judging import Judging
 from painter_core.tables.columns import ROW_NUMBER, Columns
@@ -101,12 +101,12 @@ def _judged(config: EvaluateConfig, name: str, flags: TableFlags, judging: Judgi
     columns = evaluate_columns(config, flags.tables)
     if kind == "codes":
         flags = dataclasses.replace(flags, tables=table_url(flags.tables))
-        if config.wanted != ("likelihood",) or judging.likelihood is None or config.attributes:
+        if not set(config.wanted) <= set(OF_GPT) or judging.likelihood is None or config.attributes:
             raise ValueError(
                 f"--tables {redact(flags.tables)}: a codes table, without pictures; of it only "
-                "--metrics likelihood can be measured. Decode it, or give the pictures"
+                "--metrics likelihood and caption can be measured. Decode it, or give the pictures"
             )
-        _check_codes(flags.tables, config.checkpoint_dir or "")
+        check_made_by(flags.tables, config.checkpoint_dir or "")
         likelihood = dataclasses.replace(judging.likelihood, is_codes=True)
         judging = dataclasses.replace(judging, likelihood=likelihood)
         columns = Columns(schema=("idx", "text", "codes"), image="codes")
@@ -120,23 +120,6 @@ def _kind(table: str) -> str:
     if RunDirectory(table_url(table)).read_json("_run", "plan.json") is None:
         return ""
     return str(read_manifest(table_url(table)).get("table", ""))
-
-
-def _check_codes(table: str, checkpoint_dir: str) -> None:
-    """Raises ValueError unless the codes are those that the model's own VQGAN makes."""
-    model, manifest = open_model(checkpoint_dir), read_manifest(table)
-    made_by = manifest["identity"]["vqgan_sha256"]
-    kept = open_model(join(table, "_run", "vqgan"))
-    if made_by != model.vqgan_sha256() and kept.codes_sha256() != model.codes_sha256():
-        raise ValueError(
-            f"--tables {redact(table)}: its codes were made by another VQGAN (sha256 {made_by[:16]}) than "
-            f"that of --checkpoint-dir {checkpoint_dir}; their likelihood would mean nothing"
-        )
-    if model.gpt is not None and manifest["image_len"] != model.gpt.image_len:
-        raise ValueError(
-            f"--tables {redact(table)}: {manifest['image_len']} codes a picture, but --checkpoint-dir "
-            f"{checkpoint_dir} paints {model.gpt.image_len}; make the codes for its picture size"
-        )
 
 
 def evaluate_columns(config: EvaluateConfig, table: str) -> Columns:

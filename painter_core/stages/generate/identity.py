@@ -36,6 +36,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         raise ValueError(
             f"--sequence-length {config.sequence_length}: the model has {model.gpt.block_size} positions"
         )
+    config.choice.check_model(model.gpt)
     check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
     model.check_weights()
     return {
@@ -48,8 +49,14 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         "image_format": config.image_format,
         **({"easynlp_format": True} if config.easynlp_format else {}),
         **_chosen(config),
+        **text_head_pins(config, model),
         **_start(config, model),
     }
+
+
+def text_head_pins(config: GenerateConfig, model: ModelDirectory) -> dict[str, str]:
+    """Sum of what only the ranking by captions depends on; nothing where that is not asked for."""
+    return {"text_head_sha256": model.text_head_sha256()} if "caption" in config.choice.scores else {}
 
 
 def _start(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
@@ -88,7 +95,9 @@ def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str
     assert model.vqgan is not None
     gpt, first = model.gpt, config.start.num_rows(model.vqgan) * model.vqgan.grid_size
     gpt = dataclasses.replace(gpt, text_len=gpt.text_len + first, image_len=gpt.image_len - first)
-    if "gain" in config.choice.scores:  # one pass over all positions, as over a text of that length
+    if {"gain", "caption"} & set(
+        config.choice.scores
+    ):  # one pass over all positions, as over a text of that length
         gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)
     sampling = max(setting.rows_per_picture for setting in config.settings) * gpt_row_bytes(gpt, precision)
     return sampling + vqgan_row_bytes(model.vqgan, precision)

@@ -27,6 +27,7 @@ from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.starting import start_codes
 from painter_core.painting.sweep import swept_names
 from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.identity import text_head_pins
 from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
@@ -63,7 +64,7 @@ class PaintUnits:
             graphs=self.graphs,
             vqgan=decoder,
         )
-        check_pins(str(model.path), model_pins(model), self.identity)
+        check_pins(str(model.path), model_pins(model) | text_head_pins(config, model), self.identity)
         check_pins(str(decoder.path), {"vqgan_sha256": decoder.vqgan_sha256()}, self.identity)
 
     def __call__(self, row: UnitRow) -> UnitRow:

@@ -7,11 +7,11 @@ import torch
 
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
-from painter_core.training.gpt import train_step
+from painter_core.training.gpt import update
 from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import make_optimizers
-from painter_core.training.regularisation import draws_of
 from painter_core.training.samples import Samples
+from painter_core.training.tasks import task_of
 from painter_core.training.trained import Trained
 from painter_core.training.worker import log_step, lone_worker
 
@@ -25,7 +25,8 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     worker = lone_worker(config.precision, use_gpu=use_gpu)
     torch.manual_seed(config.run.random_seed)
     name = config.pretrained_model_name_or_path
-    trained = Trained(open_model(name).load_gpt().train() if name else GPT(gpt), config, worker)
+    start = open_model(name).load_gpt().train() if name else GPT(gpt)
+    trained = Trained(config.both_ways.fitted(start), config, worker)
     trained.spread()
     model = trained.gpt
     rows = np.arange((config.micro_batch_size or MICRO_BATCH) * config.gradient_accumulation_steps)
@@ -33,11 +34,10 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     text = generator.integers(gpt.codebook_size, gpt.vocab_size, (len(rows), gpt.text_len), np.int32)
     codes = generator.integers(0, gpt.codebook_size, (len(rows), gpt.image_len)).astype(np.uint16)
     samples = Samples(text_ids=text, codes=codes, pad_id=gpt.codebook_size)
+    task = task_of(config, gpt, samples, epoch=0)
     optimizers = make_optimizers(model, config)
-    seed = config.run.random_seed
-    draws = draws_of(config.regularisation, samples, seed=seed, epoch=0, caption_dropout=0)
     if worker.device.type == "cuda":  # the first step loads kernels
-        train_step(model, optimizers, samples, rows, config, worker, draws)
+        update(model, optimizers, task, rows, config, worker)
     began = time.monotonic()
-    train_step(model, optimizers, samples, rows, config, worker, draws)
+    update(model, optimizers, task, rows, config, worker)
     log_step(len(rows), time.monotonic() - began, worker)

@@ -18,23 +18,24 @@ from painter_core.models.gpt import GPT
 from painter_core.runs.ray_train import resume_from, stop_training, this_worker
 from painter_core.stages.codes_table import open_samples, open_vqgan
 from painter_core.stages.pins import check_pins, content_sha256
+from painter_core.stages.train.directions import pretrained_pins
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.stages.train.previews import Previews
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.card import model_card
 from painter_core.training.data_order import epoch_order, rank_share
-from painter_core.training.gpt import start_from_codebook, train_step, validate
+from painter_core.training.gpt import Task, start_from_codebook, update
 from painter_core.training.gpt_config import MICRO_BATCH
 from painter_core.training.metrics import MetricsLog
 from painter_core.training.micro_batch import with_micro_batch
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.training.output import Output, open_output
 from painter_core.training.regions import compile_regions
-from painter_core.training.regularisation import NOTHING_DRAWN, draws_of
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import load_optimizer, save_moments, without_moments
 from painter_core.training.speed import speed
+from painter_core.training.tasks import task_of, validate_all
 from painter_core.training.trained import Trained
 from painter_core.training.update import Update
 from painter_core.training.window import Window
@@ -61,7 +62,8 @@ class _Run:
         self.is_sharded = self.trained.is_sharded
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        self.draws, self.since_best = NOTHING_DRAWN, 0
+        self.task: Task | None = None
+        self.since_best = 0
         self.window = Window()
         self.world_sizes: list[list[int]] = []
         self._resume()
@@ -80,8 +82,8 @@ class _Run:
         torch.manual_seed(self.plan.config.run.random_seed)
         if name := self.plan.config.pretrained_model_name_or_path:
             model = open_model(name)
-            gpt = model.load_gpt().train()
-            check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
+            gpt = self.plan.config.both_ways.fitted(model.load_gpt().train())
+            check_pins(name, pretrained_pins(model, self.plan.config), self.plan.identity)
             return gpt
         gpt = GPT(self.plan.gpt)
         start_from_codebook(gpt, open_vqgan(self.plan.train_table).load_vqgan().quantize.embedding.weight)
@@ -121,13 +123,8 @@ class _Run:
         """Epoch, position in it, and the global batch of the next step."""
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
         if self.order[0] != epoch:
-            seed, flags, share = (
-                self.config.run.random_seed,
-                self.config.regularisation,
-                self.config.caption_dropout,
-            )
-            self.order = (epoch, epoch_order(seed, epoch, len(self.train)))
-            self.draws = draws_of(flags, self.train, seed=seed, epoch=epoch, caption_dropout=share)
+            self.order = (epoch, epoch_order(self.config.run.random_seed, epoch, len(self.train)))
+            self.task = task_of(self.config, self.plan.gpt, self.train, epoch=epoch)
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
@@ -138,38 +135,35 @@ class _Run:
         set_learning_rate(self.optimizers, rate)
         if failpoint("train_forward", step=self.step + 1):
             self.trained.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
-        args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.draws)
-        loss, norm = train_step(*args)
+        assert self.task is not None
+        losses, norm = update(self.model, self.optimizers, self.task, rows, self.config, self.worker)
         self.step += 1
         # a step that was spoilt ends the run before the average is saved
         self.trained.follow(self.step)
         place = {"epoch": epoch, "position": position}
-        return Update(step=self.step, rows=rows, place=place, rate=rate, loss=loss, norm=norm)
+        return Update(step=self.step, rows=rows, place=place, rate=rate, losses=losses, norm=norm)
 
-    def settle(self, update: Update) -> bool:
-        """Reads the loss of a step; False, with the run stopped, if that or the gradient is not finite."""
-        loss, norm = float(update.loss), float(update.norm)
-        if not np.isfinite(loss) or not np.isfinite(norm):
-            stop_training(
-                self.output,
-                self.worker,
-                f"loss {loss}, gradient norm {norm} at step {update.step}: stopped before the update; "
-                "the last checkpoint is good. Try a lower --learning-rate",
-            )
+    def settle(self, done: Update) -> bool:
+        """Reads the losses of a step; False, with the run stopped, if one or the gradient is not finite."""
+        if problem := done.problem():
+            stop_training(self.output, self.worker, problem)
             return False
-        self.window.add(loss, len(update.rows))
-        share = rank_share(update.rows, self.worker.rank, self.worker.world_size).tolist()
-        epoch = update.place["epoch"]
-        failpoint("train_step", step=update.step, rank=self.worker.rank, epoch=epoch, rows=share)
+        losses = done.read()
+        self.window.add(losses[0], len(done.rows), *losses[1:])
+        share = rank_share(done.rows, self.worker.rank, self.worker.world_size).tolist()
+        epoch = done.place["epoch"]
+        failpoint("train_step", step=done.step, rank=self.worker.rank, epoch=epoch, rows=share)
         return True
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
         gpt = self.trained.saved.eval()
         if self.valid is not None:
-            self.valid_loss = validate(gpt, self.valid, self.worker, self._rows_of_validation())
+            rows = self._rows_of_validation()
+            found = validate_all(gpt, self.plan.gpt, self.valid, self.worker, self.config, rows)
+            self.valid_loss = next(iter(found.values()))
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
-                metrics.log(self.step, valid_loss=self.valid_loss)
+                metrics.log(self.step, **found)
         gpt.train()
         # without a validation table the newest counts as the best
         self.is_best = self.valid is None or self.valid_loss <= self.best_loss
@@ -224,10 +218,11 @@ class _Run:
 
     def _card(self) -> str:
         plan = self.plan
+        what = "token of a caption" if self.config.both_ways.image_to_text == 1 else "code"
         facts = (
             f"Step {self.step:,} of {plan.num_steps:,}, {plan.num_samples:,} training samples, global batch "
             f"{plan.global_batch_size}, precision {self.worker.precision}, validation loss "
-            f"{self.valid_loss:.4f} nats a code.\nIt has no safety filter: it paints what its data shows."
+            f"{self.valid_loss:.4f} nats a {what}.\nIt has no safety filter: it paints what its data shows."
         )
         return model_card("Text-to-image model", "jobs/train.py", facts, plan.identity)
 
@@ -257,8 +252,8 @@ def _all_steps(run: _Run) -> None:
     later = 1 if worker.device.type == "cuda" else 0
     waiting: deque[Update] = deque()
     while not run.is_done:
-        update = run.update()
-        waiting.append(update)
+        done = run.update()
+        waiting.append(done)
         last = run.step == plan.num_steps
         paints = plan.previews is not None and plan.previews.is_due(run.step, is_last=last)
         logs = run.step % run.config.run.logging_steps == 0 or last
@@ -272,9 +267,9 @@ def _all_steps(run: _Run) -> None:
                 previews.paint(gpt.to(worker.device), run.step, metrics)
             run.window.restart()
         if metrics and logs:
-            place = {**update.place, **speed(run.window, plan.gpt, worker), "num_workers": worker.world_size}
-            norm = float(update.norm)
-            metrics.log(run.step, train_loss=run.window.loss(), lr=update.rate, grad_norm=norm, **place)
+            place = {**done.place, **speed(run.window, plan.gpt, worker), "num_workers": worker.world_size}
+            norm = float(done.norm)
+            metrics.log(run.step, **run.window.losses(), lr=done.rate, grad_norm=norm, **place)
             run.window = Window()
         if saves:
             run.save(metrics)

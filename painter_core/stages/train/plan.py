@@ -24,6 +24,7 @@ from painter_core.runs.run import Run
 from painter_core.runs.training_run import TrainingRun, split_tables
 from painter_core.stages.codes_table import check_captions, codes_manifest, open_vqgan
 from painter_core.stages.pins import content_sha256
+from painter_core.stages.train.directions import pretrained_pins, with_directions
 from painter_core.stages.train.previews import PreviewPlan
 from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training.data_order import steps_per_epoch
@@ -171,8 +172,8 @@ class Start:
 
     gpt: GPTConfig
     tokenizer: Tokenizer
-    pretrained_sha256: str | None
-    """sha256 of the GPT's weights; None for a new model."""
+    pretrained: dict[str, str | None]
+    """Sums of the GPT's weights; None for a new model."""
 
 
 def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:
@@ -183,7 +184,7 @@ def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:
     """
     assert vqgan.vqgan is not None
     name = config.pretrained_model_name_or_path
-    start = _pretrained(name, vqgan) if name else _new(config, vqgan.vqgan)
+    start = _pretrained(name, vqgan, config) if name else _new(config, vqgan.vqgan)
     if config.sequence_length not in (None, start.gpt.block_size):
         raise ValueError(
             f"--sequence-length {config.sequence_length}: the model has {start.gpt.block_size} positions"
@@ -198,10 +199,10 @@ def _new(config: TrainConfig, vqgan: VQGANConfig) -> Start:
     gpt = config.new_gpt(
         text_vocab_size=tokenizer.vocab_size, codebook_size=vqgan.codebook_size, image_len=vqgan.image_len
     )
-    return Start(gpt=gpt, tokenizer=tokenizer, pretrained_sha256=None)
+    return Start(gpt=gpt, tokenizer=tokenizer, pretrained={"pretrained_sha256": None})
 
 
-def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
+def _pretrained(name: str, vqgan: ModelDirectory, config: TrainConfig) -> Start:
     assert vqgan.vqgan is not None
     image_len, codebook_size = vqgan.vqgan.image_len, vqgan.vqgan.codebook_size
     model, name = open_model(name), redact(name)
@@ -218,7 +219,11 @@ def _pretrained(name: str, vqgan: ModelDirectory) -> Start:
             f"the one that made the codes ({vqgan.vqgan_sha256()[:16]}); precompute with --vqgan {name}"
         )
     model.check_weights()
-    return Start(gpt=model.gpt, tokenizer=model.load_tokenizer(), pretrained_sha256=model.gpt_sha256())
+    return Start(
+        gpt=with_directions(config, model.gpt),
+        tokenizer=model.load_tokenizer(),
+        pretrained={**pretrained_pins(model, config)},
+    )
 
 
 def _recorded(config: TrainConfig) -> dict[str, Any]:
@@ -238,10 +243,11 @@ def _identity(config: TrainConfig, manifests: list[dict[str, Any]], start: Start
         "tables": [m["fingerprint"] for m in manifests],
         "tables_sha256": [content_sha256(m) for m in manifests],
         "rows": [m["rows_out"] for m in manifests],
-        "gpt": dataclasses.asdict(start.gpt),
+        "gpt": start.gpt.to_json(),
         "tokenizer_sha256": start.tokenizer.sha256,
-        "pretrained_sha256": start.pretrained_sha256,
+        **start.pretrained,
         **bound_settings(config),
+        **config.both_ways.identity(),
     }
 
 

@@ -5,6 +5,7 @@ import logging
 
 from painter_core.models.gpt import GPTConfig
 from painter_core.runs.cluster import start_ray
+from painter_core.runs.next_step import next_step
 from painter_core.runs.ray_train import Workers, gpu_wait, run_workers
 from painter_core.runs.run import Run
 from painter_core.stages.train.codes import TrainJobConfig, make_tables
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 def train(config: TrainJobConfig, run: Run) -> None:
     """codes tables, or pairs tables, -> model."""
     flags = config.train.run
+    run.then(next_step("train", config.train.checkpoint_dir, dry_run=flags.dry_run))
     previews = plan_previews(config.previews, every=flags.save_checkpoint_steps, seed=flags.random_seed)
     cluster = start_ray(gpu_wait(flags))
     made = make_tables(with_views(config), run, cluster)
@@ -36,6 +38,8 @@ def train(config: TrainJobConfig, run: Run) -> None:
     if planned is None:
         return
     plan, training = planned
+    if previews is not None and not plan.gpt.paints:
+        raise ValueError("--preview-table: the model only captions, it paints nothing; leave it out")
     plan = dataclasses.replace(plan, previews=previews)
     if plan.config.run.dry_run:
         what = f"{plan.num_steps} steps of {plan.global_batch_size} samples"

@@ -1,0 +1,1 @@
+"""pictures -> captions: jobs/caption.py."""
