@@ -31,6 +31,8 @@ from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.unit_row import UnitRow
+from painter_core.upscaling.network import Network
+from painter_core.upscaling.upscaler import plan_upscaler
 from schemas.outputs import CODES_COLUMN, NUMBERS, RANK_COLUMN, SAMPLE_COLUMN, SCORE_COLUMN
 
 
@@ -65,6 +67,16 @@ class PaintUnits:
         )
         check_pins(str(model.path), model_pins(model), self.identity)
         check_pins(str(decoder.path), {"vqgan_sha256": decoder.vqgan_sha256()}, self.identity)
+        self._network = self._load_network()
+
+    def _load_network(self) -> Network | None:
+        """What enlarges the pictures here; None if nothing does, or Lanczos where they are encoded."""
+        file = self.config.upscaling.file
+        if file is None:
+            return None
+        upscaler = plan_upscaler(self.config.upscaling)
+        check_pins(file, {"upscaler_sha256": upscaler.sha256}, self.identity["upscale"])
+        return upscaler.load(self._painter.device)
 
     def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
@@ -77,12 +89,17 @@ class PaintUnits:
         made = self._paint(
             [Request(idx=c["idx"], text=c["text"], start=s) for c, s in zip(lines, starts, strict=True)]
         )
+        size = self._painter.vqgan.config.image_size
+        if self._network:
+            size *= self._network.scale
+            larger = [self._network(picture) for picture in made["pixels"]]
+            made["pixels"] = np.array(larger, np.uint8).reshape(-1, size, size, 3)
         failpoint("unit_computed", unit=row.unit)
         if self.config.easynlp_format:
             painted = dataclasses.replace(painted, table=self._as_seen(painted.table))
         return painted.carrying(
             **{name: value.tobytes() for name, value in made.items()},
-            image_size=self._painter.vqgan.config.image_size,
+            image_size=size,
             image_len=self._painter.gpt.config.image_len,
             model_s=time.monotonic() - began,
             # not a word of it on a CPU, where records are what they were
