@@ -21,6 +21,13 @@ def dropped_captions(seed: int, epoch: int, num_samples: int, share: float) -> n
     return np.random.Generator(np.random.Philox(key=key)).random(num_samples, np.float32) < share
 
 
+def row_keys(seed: int, epoch: int, num_samples: int) -> np.ndarray:
+    """int32 (num_samples,): a random number a row, other ones in each epoch."""
+    key = np.array([seed % 2**64, epoch + 2**62], np.uint64)  # a third stream
+    generator = np.random.Generator(np.random.Philox(key=key))
+    return generator.integers(-(2**31), 2**31, num_samples, np.int32)
+
+
 def rank_share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
     """The samples of a global batch that `rank` takes; shares differ by at most one in size."""
     return batch[rank::world_size]

@@ -17,6 +17,12 @@ from painter_core.models.gpt import GPT, INIT_STD, GPTConfig
 from painter_core.training.data_order import rank_share
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.optimizers import can_skip_on_device, step_if_finite
+from painter_core.training.regularisation import (
+    NOTHING_DRAWN,
+    Draws,
+    RegularisationFlags,
+    partly_replaced,
+)
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import whole_tensor
 from painter_core.training.worker import Worker
@@ -48,6 +54,26 @@ def loss_sum(model: nn.Module, text: Tensor, codes: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten(), reduction="sum")
 
 
+def noisy_loss_sum(
+    model: nn.Module,
+    text: Tensor,
+    codes: Tensor,
+    keys: Tensor | None,
+    flags: RegularisationFlags,
+    codebook_size: int,
+) -> Tensor:
+    """The same as training sees it, with the noise that follows from keys (B,), if there are any."""
+    seen = codes[:, :-1]
+    if keys is not None and flags.pkeep < 1:
+        seen = partly_replaced(seen, keys, flags.pkeep, codebook_size)
+    idx = torch.cat((text, seen), dim=1)
+    logits = model(idx) if keys is None else model(idx, keys)  # (B, image_len, V)
+    targets = codes.flatten()
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), targets, reduction="sum", label_smoothing=flags.label_smoothing
+    )
+
+
 def train_step(
     model: nn.Module,
     optimizers: list[torch.optim.Optimizer],
@@ -55,12 +81,12 @@ def train_step(
     rows: np.ndarray,
     config: TrainConfig,
     worker: Worker,
-    dropped: np.ndarray | None = None,
+    draws: Draws = NOTHING_DRAWN,
 ) -> tuple[float, float]:
     """One update on the global batch `rows` (row numbers, the same on every rank).
 
     Args:
-        dropped: bool for every row of the table: whose caption is left out.
+        draws: of the epoch, for every row of the table.
 
     Returns:
         Mean loss a code over the global batch, and the gradient norm before clipping. If either is not finite
@@ -77,9 +103,13 @@ def train_step(
             if i + 1 < passes and isinstance(model, nn.parallel.DistributedDataParallel):
                 stack.enter_context(model.no_sync())
             weight = 1.0 if len(micro) else 0.0  # an empty share still takes part in the reduction
-            text, codes = samples.batch(micro if len(micro) else rows[:1], worker.device, dropped)
+            taken = np.sort(micro if len(micro) else rows[:1])
+            text, codes = samples.batch(taken, worker.device, draws.dropped)
+            keys = draws.keys_of(taken, worker.device)
             with autocast(worker.device, worker.precision):
-                loss = loss_sum(model, text, codes) * weight
+                loss = weight * noisy_loss_sum(
+                    model, text, codes, keys, config.regularisation, samples.codebook_size
+                )
             # DistributedDataParallel averages over ranks; world_size makes it the sum
             (loss * (worker.world_size / num_codes)).backward()
         total += loss.detach()

@@ -6,6 +6,7 @@ from typing import Literal
 from painter_core.files.storage import is_local, redact
 from painter_core.flag_checks import check_range
 from painter_core.models.gpt import GPTConfig
+from painter_core.training.regularisation import RegularisationFlags
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
 TEXT_LEN = 32
@@ -60,6 +61,7 @@ class TrainConfig:
     caption_dropout: float = field(default=0.0, metadata=BOUND)
     """Share of the samples, in each epoch others, that are learned without their caption; 0.1 makes
     --guidance-scale of generate.py work."""
+    regularisation: RegularisationFlags = field(default_factory=RegularisationFlags)
     micro_batch_size: int = 16
     """Samples a forward pass of one worker."""
     gradient_accumulation_steps: int = 1
@@ -96,6 +98,11 @@ class TrainConfig:
         check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
         check_range("--gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65536)
         check_range("--batch-size", self.batch_size, 1, 2**31 - 1)
+        if self.regularisation.patience is not None and "," not in self.tables:
+            raise ValueError(
+                f"--patience {self.regularisation.patience}: stops by the validation loss; give --tables "
+                "TRAIN,VALID, or leave it out"
+            )
         if self.batch_size is not None and self.gradient_accumulation_steps > 1:
             raise ValueError(
                 f"--batch-size {self.batch_size}: says already how many samples an update has; leave "

@@ -21,6 +21,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.codes)
 
+    @property
+    def codebook_size(self) -> int:
+        """Ids below this one are codes."""
+        return self.pad_id
+
     def batch(
         self, rows: np.ndarray, device: torch.device, dropped: np.ndarray | None = None
     ) -> tuple[Tensor, Tensor]:

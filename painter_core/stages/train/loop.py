@@ -19,23 +19,24 @@ from painter_core.stages.codes_table import open_samples, open_vqgan
 from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.stages.train.previews import Previews
+from painter_core.stages.train.speed import speed_of
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.card import model_card
-from painter_core.training.data_order import dropped_captions, epoch_order, rank_share
-from painter_core.training.gpt import flops_per_sample, start_from_codebook, train_step, validate
+from painter_core.training.data_order import epoch_order, rank_share
+from painter_core.training.gpt import start_from_codebook, train_step, validate
 from painter_core.training.metrics import MetricsLog
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.training.output import Output, open_output
+from painter_core.training.regularisation import NOTHING_DRAWN, draws_of
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
+from painter_core.training.weight_average import WeightAverage
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
 from painter_core.training.world_sizes import continued
 
 log = logging.getLogger(__name__)
-
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, from the data sheets
 
 
 class _Run:
@@ -50,10 +51,13 @@ class _Run:
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
         self.gpt = self._start_model()
         self.gpt.activation_checkpointing = self.config.activation_checkpointing
+        self.gpt.dropout = self.config.regularisation.dropout
+        decay = self.config.regularisation.ema_decay
+        self.average = WeightAverage(self.gpt, decay) if decay else None
         self.is_sharded = self.config.parallel == "fsdp" and worker.world_size > 1
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        self.dropped: np.ndarray | None = None
+        self.draws, self.since_best = NOTHING_DRAWN, 0
         self.window = Window()
         self.world_sizes: list[list[int]] = []
         self._resume()
@@ -82,11 +86,14 @@ class _Run:
     def _resume(self) -> None:
         found = resume_from(self.output, self.worker)
         if found is not None:
-            self.gpt.load_state_dict(open_model(str(found[0])).load_gpt().state_dict())
-        if self.is_sharded:
-            shard(self.gpt, self.worker)
-        else:
-            self.gpt.to(self.worker.device)
+            self.saved_gpt.load_state_dict(open_model(str(found[0])).load_gpt().state_dict())
+            if self.average:
+                self.gpt.load_state_dict(found[1]["weights"])
+        for gpt in (self.gpt, self.average.gpt) if self.average else (self.gpt,):
+            if self.is_sharded:
+                shard(gpt, self.worker)
+            else:
+                gpt.to(self.worker.device)
         self.optimizers = make_optimizers(self.gpt, self.config)
         if found is None:
             return
@@ -97,6 +104,7 @@ class _Run:
         self.step, self.best_loss = state["step"], state["best_loss"]
         self.valid_loss = state.get("valid_loss", self.valid_loss)  # an older version's has neither
         self.world_sizes = state.get("world_sizes", [])
+        self.since_best = state.get("since_best", 0)
         if "window" in state:
             self.window.load_state(state["window"])
         self.output.loaded(path, self.worker)
@@ -116,9 +124,14 @@ class _Run:
         """Epoch, position in it, and the global batch of the next step."""
         epoch, step = divmod(self.step, self.plan.steps_per_epoch)
         if self.order[0] != epoch:
-            seed, share = self.config.run.random_seed, self.config.caption_dropout
-            self.order = (epoch, epoch_order(seed, epoch, len(self.train)))
-            self.dropped = dropped_captions(seed, epoch, len(self.train), share) if share else None
+            seed, flags, share = (
+                self.config.run.random_seed,
+                self.config.regularisation,
+                self.config.caption_dropout,
+            )
+            count = len(self.train)
+            self.order = (epoch, epoch_order(seed, epoch, count))
+            self.draws = draws_of(flags, seed=seed, epoch=epoch, num_samples=count, caption_dropout=share)
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
@@ -128,23 +141,28 @@ class _Run:
         set_learning_rate(self.optimizers, rate)
         if failpoint("train_forward", step=self.step + 1):
             self.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
-        args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.dropped)
-        return rate, *train_step(*args)
+        args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.draws)
+        loss, norm = train_step(*args)
+        if self.average and np.isfinite(loss) and np.isfinite(norm):
+            self.average.follow(self.gpt, self.step + 1)
+        return rate, loss, norm
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
-        self.gpt.eval()
+        gpt = self.saved_gpt.eval()
         if self.valid is not None:
-            self.valid_loss = validate(self.gpt, self.valid, self.worker, self.config.micro_batch_size)
+            self.valid_loss = validate(gpt, self.valid, self.worker, self.config.micro_batch_size)
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
                 metrics.log(self.step, valid_loss=self.valid_loss)
-        self.gpt.train()
+        gpt.train()
+        # without a validation table the newest counts as the best
+        self.is_best = self.valid is None or self.valid_loss <= self.best_loss
+        self.since_best = 0 if self.is_best else self.since_best + 1
+        if self.is_best and self.valid is not None:
+            self.best_loss = self.valid_loss
         whole = self.whole_gpt()
+        self.weights = self._whole(self.gpt).state_dict() if self.average else {}
         if self.worker.rank == 0:
-            # without a validation table the newest counts as the best
-            self.is_best = self.valid is None or self.valid_loss <= self.best_loss
-            if self.is_best and self.valid is not None:
-                self.best_loss = self.valid_loss
             keep = self.config.run.keep_checkpoints
             write = functools.partial(self._write, whole)
             self.output.save(self.step, write, keep=keep, is_best=self.is_best)
@@ -152,9 +170,23 @@ class _Run:
             save_moments(self.optimizers[0], None, self.worker)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
 
+    @property
+    def saved_gpt(self) -> GPT:
+        """The GPT that is validated and saved."""
+        return self.average.gpt if self.average else self.gpt
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done, or the last validations were in vain."""
+        patience = self.config.regularisation.patience
+        return self.step >= self.plan.num_steps or (patience is not None and self.since_best >= patience)
+
     def whole_gpt(self) -> GPT:
-        """The GPT with whole weights, on rank 0; all workers call it together."""
-        return gathered(self.gpt, self.worker) if self.is_sharded else self.gpt
+        """That GPT with whole weights, on rank 0; all workers call it together."""
+        return self._whole(self.saved_gpt)
+
+    def _whole(self, gpt: GPT) -> GPT:
+        return gathered(gpt, self.worker) if self.is_sharded else gpt
 
     def _write(self, gpt: GPT, directory: Path) -> None:
         vqgan = open_vqgan(self.plan.train_table).path  # as the manifest of the codes names it, still
@@ -175,8 +207,16 @@ class _Run:
                 "world_sizes": self.world_sizes,
                 "optimizers": [without_moments(optimizer) for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
+                **self._regularised(),
             },
             directory / "training" / "state.pt",
+        )
+
+    def _regularised(self) -> dict[str, Any]:
+        """What the checkpoint holds besides, of what is on."""
+        found: dict[str, Any] = {"weights": self.weights} if self.average else {}
+        return (
+            found if self.config.regularisation.patience is None else found | {"since_best": self.since_best}
         )
 
     def _card(self) -> str:
@@ -210,7 +250,7 @@ def _all_steps(run: _Run) -> None:
         previews = Previews(plan.previews, plan.root, plan.vqgan_dir, run.tokenizer, worker)
     log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
     run.window.restart()
-    while run.step < plan.num_steps:
+    while not run.is_done:
         epoch, position, rows = run.next_rows()
         rate, loss, norm = run.update(rows)
         if not np.isfinite(loss) or not np.isfinite(norm):
@@ -232,7 +272,7 @@ def _all_steps(run: _Run) -> None:
                 previews.paint(gpt.to(worker.device), run.step, metrics)
             run.window.restart()
         if metrics and (run.step % run.config.run.logging_steps == 0 or last):
-            place = {"epoch": epoch, "position": position, **_speed(run.window, plan, worker)}
+            place = {"epoch": epoch, "position": position, **speed_of(run.window, plan, worker)}
             place["num_workers"] = worker.world_size
             metrics.log(run.step, train_loss=run.window.loss(), lr=rate, grad_norm=norm, **place)
             run.window = Window()
@@ -240,17 +280,6 @@ def _all_steps(run: _Run) -> None:
             run.save(metrics)
             run.window.restart()
     _finish(run, metrics)
-
-
-def _speed(window: Window, plan: TrainPlan, worker: Worker) -> dict[str, float]:
-    """Samples and tokens a second over all workers; the share of the GPUs' peak where it is known."""
-    rate = window.speed()
-    found = {"samples_per_s": rate, "tokens_per_s": rate * (plan.gpt.block_size - 1)}
-    name = torch.cuda.get_device_name() if worker.device.type == "cuda" else ""
-    peak = next((v for k, v in PEAK_FLOPS.items() if k in name), None)
-    if peak:
-        found["mfu"] = rate * flops_per_sample(plan.gpt) / (peak * worker.world_size)
-    return found
 
 
 def _finish(run: _Run, metrics: MetricsLog | None) -> None:
