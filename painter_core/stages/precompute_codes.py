@@ -36,6 +36,7 @@ from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.parts import codes_table
 from painter_core.stages.pins import check_pins
 from painter_core.tables.unit_row import UnitRow
+from painter_core.text.prompt_style import PromptStyle
 
 CAPTION_BYTES = 100  # of a row's idx and caption, for the estimate of what will be written
 
@@ -46,6 +47,7 @@ class PrecomputeConfig:
 
     table: TableFlags
     input: PairFlags = field(default_factory=PairFlags)
+    style: PromptStyle = field(default_factory=PromptStyle)
     model: ModelFlags = field(default_factory=ModelFlags)
     vqgan: str = "bundled"
     """VQGAN: a model directory, or `bundled`."""
@@ -84,7 +86,8 @@ def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     check_expected(config.expect, vqgan=model.vqgan, gpt=None)
     model.check_weights()
     preprocessing = {"image_size": size, "resize": config.resize, "alpha": config.alpha, "exif": "ignore"}
-    return {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
+    made_by = {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
+    return made_by | config.style.identity()  # of no meaning for the codes: training puts it around captions
 
 
 @dataclass(kw_only=True)

@@ -49,11 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def generate(files: Path, outputs: Path, **flags: object) -> pa.Table:
-    upscaling = {k: flags.pop(k) for k in ("upscale", "upscaler", "upscale_tile") if k in flags}
-    given = config_of(
-        files / "model", files / "prompts.tsv", outputs, upscaling=UpscaleFlags(**upscaling), **flags
-    )
-    return paint_table(given)
+    return paint_table(config_of(files / "model", files / "prompts.tsv", outputs, **flags))
 
 
 def enlarge(tables: Path, outputs: Path, **flags: object) -> pa.Table:
@@ -130,9 +126,7 @@ def test_estimates_grow_with_the_square(files: Path, tmp_path: Path) -> None:
     model = open_model(str(files / "model"))
     jobs = {}
     for scale, flags in ((1, {}), (2, {"upscale": 2}), (4, {"upscaler": str(files / "x4.pth")})):
-        given = config_of(
-            files / "model", files / "prompts.tsv", tmp_path / "out", upscaling=UpscaleFlags(**flags)
-        )
+        given = config_of(files / "model", files / "prompts.tsv", tmp_path / "out", **flags)
         jobs[scale] = table_job(given, model, ALONE)
     assert [jobs[s].row_bytes // jobs[1].row_bytes for s in jobs] == [1, 4, 16]
     assert [jobs[s].picture_bytes // jobs[1].picture_bytes for s in jobs] == [1, 4, 16]

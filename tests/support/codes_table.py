@@ -10,11 +10,18 @@ from painter_core.runs.table_run import TableRun
 from painter_core.stages.parts import codes_table
 from painter_core.stages.precompute_codes import EncodePictures, PrecomputeConfig, keep_vqgan, table_job
 from painter_core.tables.part_writer import PartWriter
+from painter_core.text.prompt_style import PLAIN, PromptStyle
 from tests.support.local_run import ALONE
 
 
 def make_codes(
-    pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = None, idx_column: str = "idx"
+    pairs: Path,
+    vqgan: Path,
+    outputs: Path,
+    *,
+    units: int | None = None,
+    idx_column: str = "idx",
+    style: PromptStyle = PLAIN,
 ) -> Path:
     """A codes table; unfinished if only the first `units` units are to be done."""
     config = PrecomputeConfig(
@@ -22,6 +29,7 @@ def make_codes(
         input=PairFlags(idx_column=idx_column),
         model=ModelFlags(micro_batch_size=16, precision="fp32"),
         vqgan=str(vqgan),
+        style=style,
     )
     model = open_model(str(vqgan))
     assert model.vqgan is not None

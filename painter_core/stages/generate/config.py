@@ -11,6 +11,7 @@ from painter_core.painting.starting import StartConfig
 from painter_core.painting.sweep import sweep_settings, swept_names
 from painter_core.runs.flags import ModelFlags, PromptFlags, TableFlags
 from painter_core.stages.parts import OutputTable
+from painter_core.text.prompt_style import PromptStyle
 from painter_core.upscaling.flags import UpscaleFlags
 from schemas import outputs
 
@@ -21,6 +22,7 @@ class GenerateConfig:
 
     table: TableFlags
     input: PromptFlags = field(default_factory=PromptFlags)
+    style: PromptStyle = field(default_factory=PromptStyle)
     model: ModelFlags = field(default_factory=ModelFlags)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoint_dir: str
@@ -48,7 +50,7 @@ class GenerateConfig:
     upscaling: UpscaleFlags = field(default_factory=UpscaleFlags)
     easynlp_format: bool = False
     """Write EasyNLP's lines to --outputs X.tsv: one a prompt, its pictures as a Python list in one cell, and
-    the text as the model saw it."""
+    the text as the model saw it, without --prompt-prefix and --prompt-suffix."""
     sequence_length: int | None = None
     """Checked against the model's text and picture length together, if given."""
     expect: str = ""

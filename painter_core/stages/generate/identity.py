@@ -41,6 +41,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         )
     check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
     model.check_weights()
+    config.style.check_room(model.load_tokenizer(), model.gpt.text_len)
     return {
         "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
         "gpt_sha256": model.gpt_sha256(),
@@ -53,6 +54,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         **_chosen(config),
         **_start(config, model),
         **_upscale(config, model),
+        **config.style.identity(),
     }
 
 

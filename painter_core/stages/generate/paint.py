@@ -86,8 +86,12 @@ class PaintUnits:
         starts = self._starts(row, kept)
         painted = dataclasses.replace(row.keep(kept, log, columns), warnings=row.warnings + notes)
         lines = painted.table.select(["idx", "text"]).to_pylist()
+        style = self.config.style
         made = self._paint(
-            [Request(idx=c["idx"], text=c["text"], start=s) for c, s in zip(lines, starts, strict=True)]
+            [
+                Request(idx=c["idx"], text=style.of(c["text"]), start=s)
+                for c, s in zip(lines, starts, strict=True)
+            ]
         )
         size = self._painter.vqgan.config.image_size
         if self._network:
@@ -166,8 +170,12 @@ class PaintUnits:
                 kept.append(i)
             except Reject as error:
                 log.add(line, error)
-        cut, unknown = (found.num_tokens[kept] > length).sum(), (found.num_unk[kept] > 0).sum()
-        return kept, Counter(text_cut=int(cut), text_unk=int(unknown))
+        noticed = Counter(text_cut=int((found.num_tokens[kept] > length).sum()))
+        noticed["text_unk"] = int((found.num_unk[kept] > 0).sum())
+        if self.config.style:
+            whole = self._painter.text_ids([self.config.style.of(lines[i]["text"]) for i in kept])
+            noticed["prompt_cut"] = int((whole.num_tokens > length).sum()) - noticed["text_cut"]
+        return kept, noticed
 
     def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
         column = self.config.input.first_sequence

@@ -31,11 +31,12 @@ def train(config: TrainJobConfig, run: Run) -> None:
             f"{made.config.epoch_num:g} epochs of the codes",
         )
         return
-    planned = make_plan(made.config, run, cluster)
+    planned = make_plan(made.config, run, cluster, config.style)
     if planned is None:
         return
     plan, training = planned
-    plan = dataclasses.replace(plan, previews=previews)
+    if previews is not None:
+        plan = dataclasses.replace(plan, previews=dataclasses.replace(previews, style=plan.style))
     if plan.config.run.dry_run:
         what = f"{plan.num_steps} steps of {plan.global_batch_size} samples"
         _dry_run(plan.config, plan.gpt, plan.workers, what)
