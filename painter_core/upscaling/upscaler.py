@@ -1,5 +1,6 @@
 """What enlarges the pictures of a run: planned in the driver, named by its content, and loaded by workers."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 from painter_core.files.storage import absolute, file_sha256, is_local
 from painter_core.upscaling.flags import UpscaleFlags
 from painter_core.upscaling.network import Network
+
+log = logging.getLogger(__name__)
 
 MAPS = 6  # of the largest feature maps that are held at once
 
@@ -40,6 +43,12 @@ class Upscaler:
             return 0
         pixels = min(width or self.tile, self.tile) * min(height or self.tile, self.tile)
         return MAPS * 4 * self.width * pixels * self.scale**2
+
+    def log_memory(self, width: int | None = None, height: int | None = None) -> None:
+        """Says what a worker needs for a picture of this size, or for a tile; nothing for Lanczos."""
+        if self.file is not None:
+            needed = (self.weights_bytes + self.memory_bytes(width, height)) / 1e9
+            log.info("%s: enlarges %d times; about %.2f GB of memory a worker", self.file, self.scale, needed)
 
     def load(self, device: torch.device) -> Network:
         """The network on a worker's device."""

@@ -1,5 +1,7 @@
 """Networks that enlarge: read by us, built by spandrel, the same as computed by hand; what is refused."""
 
+import logging
+import re
 import sys
 from pathlib import Path
 
@@ -62,7 +64,7 @@ def test_tiles_make_no_difference_to_what_sees_less_than_their_overlap(
     assert (whole != tiled).mean() < 1e-3
 
 
-def test_a_plan_names_the_file_by_its_content(tmp_path: Path) -> None:
+def test_a_plan_names_the_file_and_what_it_needs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = write_network(tmp_path / "n.pth", 4)
     found = plan_upscaler(UpscaleFlags(upscaler=str(file), upscale_tile=TILE))
     assert (found.scale, found.tile) == (4, TILE)
@@ -70,6 +72,11 @@ def test_a_plan_names_the_file_by_its_content(tmp_path: Path) -> None:
     other = plan_upscaler(UpscaleFlags(upscaler=str(file), upscale_tile=TILE, upscale=4))
     assert other.identity()["upscaler_sha256"] != found.identity()["upscaler_sha256"]
     assert found.memory_bytes() == 16 * found.memory_bytes(TILE // 4, TILE // 4), "by pixels"
+    caplog.set_level(logging.INFO)
+    found.log_memory()
+    plan_upscaler(UpscaleFlags(upscale=4)).log_memory()
+    assert re.findall(r"n\.pth: enlarges 4 times; about (\S+) GB", caplog.text) == ["0.08"]
+    assert found.memory_bytes() == 6 * 4 * 48 * TILE**2 * 4**2, "48 channels of float32, six times"
     with pytest.raises(ValueError, match=r"--upscale 2: .*n\.pth enlarges 4 times; leave the flag out"):
         plan_upscaler(UpscaleFlags(upscaler=str(file), upscale=2))
 

@@ -70,6 +70,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
     weights = weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan)
     if upscaler:  # which has a picture at a time
         weights += upscaler.weights_bytes + upscaler.memory_bytes(size, size)
+        upscaler.log_memory(size, size)
     return TableJob(
         stage="generate",
         table="outputs" if config.decodes or not config.codes_column else "codes",

@@ -19,6 +19,7 @@ PNG_GROWTH = 4  # a picture may come as JPEG and goes as PNG
 def upscale(config: UpscaleConfig, run: Run) -> None:
     """pictures -> larger pictures."""
     upscaler, source = plan_upscaler(config.upscaling), find_source(config)
+    upscaler.log_memory()
     cluster = start_ray(config.model_flags().gpu_wait())
     table = TableRun(table_job(config, source, upscaler), run, cluster)
     table.execute(*steps_of(config, source, upscaler, table), parts=parts_of(source))
@@ -26,7 +27,8 @@ def upscale(config: UpscaleConfig, run: Run) -> None:
 
 def table_job(config: UpscaleConfig, source: Source, upscaler: Upscaler) -> TableJob:
     """The job that enlarges the pictures of a table."""
-    growth = PNG_GROWTH * upscaler.scale**2
+    larger = upscaler.scale**2
+    files = 2 if config.table.outputs.endswith((".tsv", ".parquet")) else 1  # the parts, and one made of them
     return TableJob(
         stage="upscale",
         table="outputs",
@@ -37,7 +39,8 @@ def table_job(config: UpscaleConfig, source: Source, upscaler: Upscaler) -> Tabl
         settings={"output_columns": source.schema.names},
         memory_per_row=upscaler.memory_bytes(),
         weights_bytes=upscaler.weights_bytes,
-        growth=growth,
+        output_bytes=files * larger * source.size_bytes if config.table.limit is None else 0,
+        growth=PNG_GROWTH * larger,
         reads=(upscaler.file,) if upscaler.file else (),
         manifest={"painted": source.painted} if source.painted else {},
     )

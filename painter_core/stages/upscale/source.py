@@ -26,6 +26,8 @@ class Source:
     """Of the output: the columns of the input, in their order."""
     painted: dict[str, Any]
     """What made the pictures, if the tables are one table of ours; else empty."""
+    size_bytes: int
+    """Of all files."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -67,7 +69,10 @@ def find_source(config: UpscaleConfig) -> Source:
     _check_names(rest, columns, config)
     kinds = {name: schema.field(name).type for name in rest} if files[0].kind == "parquet" else None
     columns = dataclasses.replace(columns, extra=tuple(rest), kinds=kinds)
-    return Source(tables=tables, columns=columns, schema=schema, painted=_painted(tables))
+    size_bytes = sum(file.size_bytes for file in files)
+    return Source(
+        tables=tables, columns=columns, schema=schema, painted=_painted(tables), size_bytes=size_bytes
+    )
 
 
 def _parquet_schema(file: InputFile, config: UpscaleConfig) -> pa.Schema:
@@ -81,7 +86,8 @@ def _parquet_schema(file: InputFile, config: UpscaleConfig) -> pa.Schema:
     fields = []
     for field in found:
         kind = None if extension_name(field) else plain_kind(field.type)
-        if field.name == config.second_sequence and pa.types.is_binary(field.type):
+        is_bytes = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+        if field.name == config.second_sequence and any(of(field.type) for of in is_bytes):
             kind = pa.binary()
         if field.name == config.second_sequence and kind not in (pa.string(), pa.binary()):
             raise ValueError(f"{where}: column {field.name!r}: type {field.type}, expected string or binary")
@@ -109,7 +115,7 @@ def _tsv_schema(columns: Columns, config: UpscaleConfig) -> pa.Schema:
 
 def _check_names(names: list[str], columns: Columns, config: UpscaleConfig) -> None:
     """Raises ValueError for columns whose names mean something else in a unit's table."""
-    taken = {*PLACE, "image", "pictures"} | ({"idx"} if columns.idx != "idx" else set())
+    taken = {*PLACE, "image", "pictures", "listed"} | ({"idx"} if columns.idx != "idx" else set())
     if clash := sorted(taken & {*names}):
         raise ValueError(
             f"--tables {redact(config.table.tables)}: columns {clash} are names of our own here; rename them"
