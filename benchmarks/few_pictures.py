@@ -1,8 +1,10 @@
 """python -m benchmarks.few_pictures: which settings learn most from few pictures; without Ray.
 
-Draws some pictures of the sample, encodes them by the bundled VQGAN, trains quickstart's model on them with a
-recipe, paints captions that it never saw, and has the judge score them: a line of JSON a run. All recipes of
-the first seed come first, then the other seeds of `base` and of the best ones, until the minutes are over.
+Draws some pictures of the sample, in styles for the form `transfer`, encodes them by the bundled VQGAN,
+trains quickstart's model on them with a recipe, paints captions that it never saw, and has the judge score
+them: a line of JSON a run. All recipes of the first seed come first, then the other seeds of `base` and of
+the best ones, until the minutes are over. The form `style` goes on with a model that was trained on 5,000
+plain pictures, with pictures of one style.
 
 Every run is given as many steps as its recipe takes in the time in which `base` does --steps of them.
 """
@@ -13,7 +15,6 @@ import functools
 import json
 import multiprocessing as mp
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 
 from benchmarks.few_recipes import BASE, RECIPES, Recipe
 from benchmarks.few_scores import STYLES_OF, scored, vqgan_on
+from benchmarks.few_training import fit, started, usable
 from painter_core.compute.devices import resolve_training_precision
 from painter_core.images.augment import augmented
 from painter_core.images.pixels import sent_pixels
@@ -30,16 +32,12 @@ from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.sample.pictures import sample_row
 from painter_core.text.ids import text_ids
 from painter_core.text.tokenizer import builtin_tokenizer
-from painter_core.training.data_order import epoch_order, steps_per_epoch
-from painter_core.training.gpt import start_from_codebook, train_step, validate
-from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
-from painter_core.training.regularisation import draws_of
+from painter_core.training.gpt import start_from_codebook
 from painter_core.training.samples import Samples
-from painter_core.training.weight_average import WeightAverage
 from painter_core.training.worker import Worker
 
-VALID_ROWS, CHUNK, VALIDATIONS = 100, 250, 10
-TEXT_LEN = {"combinations": 24, "transfer": 32}
+VALID_ROWS, CHUNK, BASE_ROWS = 100, 250, 5000
+TEXT_LEN = {"combinations": 24, "transfer": 32, "base": 32, "style": 32}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,25 +83,27 @@ def encode(job: tuple[str, str, str, int, int, int, str]) -> None:
     np.savez(file_of(cache, form, split, seed, start, variants), texts=texts, codes=shaped)
 
 
-def samples_of(task: Task, split: str, count: int, variants: int, gpt: GPTConfig) -> list[Samples]:
-    """The first rows of a split, a table a variant."""
+def samples_of(task: Task, split: str, count: int, variants: int, gpt: GPTConfig) -> Samples:
+    """The first rows of a split."""
     starts = range(0, count, CHUNK) if split == "train" else range(1)
     files = [np.load(file_of(task.cache, task.form, split, task.seed, s, variants)) for s in starts]
     texts = np.concatenate([file["texts"] for file in files])[:count].tolist()
-    codes = np.concatenate([file["codes"] for file in files])[:count]
+    codes = np.concatenate([file["codes"] for file in files])[:count]  # (n, variants, image_len)
     ids = text_ids(builtin_tokenizer(), texts, text_len=gpt.text_len, codebook_size=gpt.codebook_size).ids
-    return [
-        Samples(text_ids=ids.astype(np.int32), codes=codes[:, v], pad_id=gpt.codebook_size)
-        for v in range(variants)
-    ]
+    return Samples(
+        text_ids=ids.astype(np.int32),
+        codes=codes[:, 0],
+        views=codes[:, 1:] if variants > 1 else None,
+        pad_id=gpt.codebook_size,
+    )
 
 
 def new_gpt(task: Task, recipe: Recipe) -> GPT:
-    """Quickstart's model, at its start."""
-    vqgan, config = open_model("bundled"), recipe.config(task.seed)
+    """Quickstart's model, at its start or as it was trained on 5,000 plain pictures."""
+    vqgan = open_model("bundled")
     assert vqgan.vqgan is not None
     torch.manual_seed(task.seed)
-    config = dataclasses.replace(config, text_len=TEXT_LEN[task.form])
+    config = dataclasses.replace(RECIPES[BASE].config(task.seed), text_len=TEXT_LEN[task.form])
     gpt = GPT(
         config.new_gpt(
             text_vocab_size=builtin_tokenizer().vocab_size,
@@ -111,65 +111,31 @@ def new_gpt(task: Task, recipe: Recipe) -> GPT:
             image_len=vqgan.vqgan.image_len,
         )
     )
+    if recipe.tunes:
+        return started(f"{task.cache}/base-{task.seed}.pt", gpt)
     start_from_codebook(gpt, vqgan.load_vqgan().quantize.embedding.weight)
-    gpt.dropout = config.regularisation.dropout
-    return gpt.to(task.device)
-
-
-def epochs(task: Task, recipe: Recipe, tables: list[Samples]) -> Iterator[tuple[Samples, np.ndarray, Any]]:
-    """Table, rows and draws of each step, without end."""
-    config = recipe.config(task.seed)
-    flags, share = config.regularisation, config.caption_dropout
-    for epoch in range(10**9):
-        order = epoch_order(task.seed, epoch, task.size)
-        draws = draws_of(flags, seed=task.seed, epoch=epoch, num_samples=task.size, caption_dropout=share)
-        picks = np.random.default_rng((task.seed, epoch)).integers(len(tables), size=task.size)
-        codes = np.stack([table.codes for table in tables], 1)[np.arange(task.size), picks]
-        table = dataclasses.replace(tables[0], codes=codes)
-        for step in range(steps_per_epoch(task.size, config.micro_batch_size)):
-            yield table, order[step * config.micro_batch_size :][: config.micro_batch_size], draws
+    return gpt
 
 
 def run(task: Task) -> dict[str, Any]:
     """Trains, paints and scores."""
-    recipe = RECIPES[task.recipe]
-    config, device = recipe.config(task.seed), torch.device(task.device)
+    recipe, device = RECIPES[task.recipe], torch.device(task.device)
     worker = Worker(rank=0, world_size=1, device=device, precision=resolve_training_precision("auto", device))
     gpt = new_gpt(task, recipe)
     train = samples_of(task, "train", task.size, recipe.variants, gpt.config)
-    valid = samples_of(task, "valid", VALID_ROWS, 1, gpt.config)[0]
-    optimizers, decay = make_optimizers(gpt, config), config.regularisation.ema_decay
-    average = WeightAverage(gpt, decay) if decay else None
-    saved, num_steps = average.gpt if average else gpt, max(1, round(task.steps * recipe.share / recipe.cost))
-    every, losses, curve, best, seconds = max(1, num_steps // VALIDATIONS), [], [], (9e9, 0, {}), 0.0
-    data = epochs(task, recipe, train)
-    for step in range(num_steps):
-        set_learning_rate(optimizers, learning_rate(config, step, num_steps))
-        began = time.perf_counter()
-        table, rows, draws = next(data)
-        losses.append(train_step(gpt, optimizers, table, rows, config, worker, draws)[0])
-        if average:
-            average.follow(gpt, step + 1)
-        seconds += time.perf_counter() - began
-        if (step + 1) % every == 0 or step + 1 == num_steps:
-            loss = validate(saved, valid, worker, VALID_ROWS)
-            curve.append([step + 1, round(float(np.mean(losses)), 4), round(loss, 4)])
-            losses = []
-            if loss < best[0]:
-                best = (loss, step + 1, {k: v.clone() for k, v in saved.state_dict().items()})
-    scores = {f"last {name}": found for name, found in scored(task.form, task.seed, saved, worker).items()}
-    if best[1] < num_steps:
-        saved.load_state_dict(best[2])
-        scores |= {
-            f"best {name}": found for name, found in scored(task.form, task.seed, saved, worker).items()
-        }
-    else:
-        scores |= {name.replace("last", "best"): found for name, found in scores.items()}
-    line = dataclasses.asdict(task) | {
-        "steps": num_steps,
-        "ms_per_step": round(1000 * seconds / num_steps, 2),
-    }
-    line |= {"precision": worker.precision, "curve": curve, "best_step": best[1], "scores": scores}
+    valid = samples_of(task, "valid", VALID_ROWS, 1, gpt.config)
+    steps = max(1, round(task.steps * recipe.share / recipe.cost))
+    found = fit(gpt, recipe.config(task.seed), train, valid, worker, steps)
+    if task.form == "base":
+        torch.save(found.last.cpu().state_dict(), f"{task.cache}/base-{task.seed}.pt")
+        return {}
+    scores = {"last": scored(task.form, task.seed, found.last, worker)}
+    best = usable(found.best, found.last)
+    scores["best"] = scored(task.form, task.seed, best, worker) if found.best_step < steps else scores["last"]
+    flat = {f"{which} {name}": score for which, each in scores.items() for name, score in each.items()}
+    line = dataclasses.asdict(task) | {"steps": steps, "scores": flat, "precision": worker.precision}
+    facts = ("ms_per_step", "curve", "best_step", "trained")
+    line |= {name: getattr(found, name) for name in facts}
     return {name: value for name, value in line.items() if name != "cache"}
 
 
@@ -186,7 +152,7 @@ def tasks_of(args: argparse.Namespace, seed: int, recipes: list[str]) -> list[Ta
 
 
 def best_recipes(lines: list[dict[str, Any]], form: str, count: int) -> list[str]:
-    """`base`, and those with the best mean score over the sizes."""
+    """`base` if it was there, and those with the best mean score over the sizes."""
     name = "kind_and_style" if form == "transfer" else "single"
     means = {
         recipe: np.mean(
@@ -195,7 +161,13 @@ def best_recipes(lines: list[dict[str, Any]], form: str, count: int) -> list[str
         for recipe in {line["recipe"] for line in lines}
     }
     ranked = sorted(means, key=lambda recipe: -means[recipe])
-    return [BASE, *[recipe for recipe in ranked if recipe != BASE][:count]]
+    first = [BASE] if BASE in ranked else []
+    return [*first, *[recipe for recipe in ranked if recipe != BASE][:count]]
+
+
+def all_of(form: str) -> list[str]:
+    """The recipes for a form."""
+    return [name for name, recipe in RECIPES.items() if recipe.tunes == (form == "style")]
 
 
 def start_process(threads: int) -> None:
@@ -220,7 +192,7 @@ def main() -> None:
     parser.add_argument("--outputs", default="few.json", help="lines of JSON, appended")
     args = parser.parse_args()
     args.sizes, seeds = [[int(n) for n in text.split(",")] for text in (args.sizes, args.seeds)]
-    recipes = list(RECIPES) if args.recipes == "all" else args.recipes.split(",")
+    recipes = all_of(args.form) if args.recipes == "all" else args.recipes.split(",")
     deadline, lines = time.monotonic() + 60 * args.minutes, []
     Path(args.cache).mkdir(parents=True, exist_ok=True)
     context = mp.get_context("spawn")
@@ -233,6 +205,8 @@ def main() -> None:
                 recipes = best_recipes(lines, args.form, args.best)
             if time.monotonic() > deadline:
                 break
+            if args.form == "style":
+                make_bases(args, seeds, pool)
             pool.map(encode, encodings(args, seed, recipes), chunksize=1)
             for line in pool.imap_unordered(
                 functools.partial(run_until, deadline), tasks_of(args, seed, recipes)
@@ -241,6 +215,14 @@ def main() -> None:
                     lines.append(line)
                     out.write(json.dumps(line) + "\n")
                     out.flush()
+
+
+def make_bases(args: argparse.Namespace, seeds: list[int], pool: Any) -> None:
+    """Quickstart's models of all seeds, for recipes that go on with them."""
+    missing = [seed for seed in seeds if not Path(f"{args.cache}/base-{seed}.pt").exists()]
+    plain = argparse.Namespace(**vars(args) | {"form": "base", "sizes": [BASE_ROWS], "steps": 1250})
+    pool.map(encode, [job for seed in missing for job in encodings(plain, seed, [BASE])], chunksize=1)
+    pool.map(run, [task for seed in missing for task in tasks_of(plain, seed, [BASE])], chunksize=1)
 
 
 def run_until(deadline: float, task: Task) -> dict[str, Any] | None:

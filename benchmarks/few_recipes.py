@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from painter_core.training.fine_tuning import FineTuningFlags
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.regularisation import RegularisationFlags
 from painter_core.training.run_flags import TrainingRunFlags
@@ -19,6 +20,8 @@ class Recipe:
     """Of RegularisationFlags."""
     train: dict[str, Any] = field(default_factory=dict)
     """Of TrainConfig, instead of quickstart's."""
+    tuning: dict[str, Any] | None = None
+    """Of FineTuningFlags, of recipes that go on with a trained model, by AdamW."""
     variants: int = 1
     """Views of a picture, whose codes are drawn from."""
     share: float = 1.0
@@ -29,23 +32,32 @@ class Recipe:
     def config(self, seed: int) -> TrainConfig:
         """Settings of the training."""
         settings: dict[str, Any] = {
-            "model": "tiny", "optimizer": "muon", "learning_rate": 2e-3, "warmup_proportion": 0.05,
+            "optimizer": "muon", "learning_rate": 2e-3, "warmup_proportion": 0.05,
             "caption_dropout": 0.1, "micro_batch_size": 16,
         }  # fmt: skip
+        start: dict[str, Any] = {"model": "tiny"}
+        if self.tunes:
+            start = {"pretrained_model_name_or_path": "-", "optimizer": "adamw"}
         return TrainConfig(
             tables="-,-",
             checkpoint_dir="-",
             run=TrainingRunFlags(random_seed=seed),
             regularisation=RegularisationFlags(**self.regular),
-            **settings | self.train,
+            fine_tuning=FineTuningFlags(**self.tuning or {}),
+            **settings | start | self.train,
         )
+
+    @property
+    def tunes(self) -> bool:
+        """Whether it goes on with a trained model."""
+        return self.tuning is not None
 
 
 def _with(recipe: Recipe, **more: Any) -> Recipe:
     return dataclasses.replace(recipe, regular=recipe.regular | more)
 
 
-_DROPOUT = 1.2  # cost
+_DROPOUT = 1.3  # cost
 _NOISE = Recipe(regular={"pkeep": 0.9, "dropout": 0.1}, cost=_DROPOUT)
 RECIPES = {
     BASE: Recipe(),
@@ -67,5 +79,11 @@ RECIPES = {
     "strong+crops": Recipe(
         regular={"pkeep": 0.8, "dropout": 0.2}, train={"weight_decay": 0.1}, variants=8, cost=_DROPOUT
     ),
+    "crops+pkeep": Recipe(regular={"pkeep": 0.9}, variants=8),
+    "crops+pkeep+ema": Recipe(regular={"pkeep": 0.9, "ema_decay": 0.99}, variants=8, cost=1.03),
     "noise+ema": _with(_NOISE, ema_decay=0.99),
 }  # fmt: skip
+for _rate in (1e-4, 3e-4, 1e-3):
+    RECIPES[f"full {_rate}"] = Recipe(tuning={}, train={"learning_rate": _rate})
+for _rate in (1e-3, 3e-3, 1e-2):
+    RECIPES[f"rank 8 {_rate}"] = Recipe(tuning={"lora_rank": 8}, train={"learning_rate": _rate})

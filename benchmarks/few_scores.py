@@ -21,7 +21,8 @@ from painter_core.text.tokenizer import builtin_tokenizer
 from painter_core.training.worker import Worker
 
 PROMPTS = 192
-STYLES_OF = {"combinations": (), "transfer": tuple(STYLES)}
+STYLES_OF = {"combinations": (), "transfer": tuple(STYLES), "base": (), "style": ("线稿",)}
+FIRST_VALID = 10_000  # rows of `valid` that no validation sees
 SETTINGS = {"k10 g2": (10, 2.0), "k10 g3": (10, 3.0), "k100 g1": (100, 1.0)}
 
 
@@ -32,14 +33,15 @@ def vqgan_on(device: str) -> VQGAN:
 
 @functools.cache
 def judge_of(form: str) -> Judge:
-    return Judge(styles=STYLES_OF[form])
+    return Judge(styles=("平涂", *STYLES_OF[form]) if form == "style" else STYLES_OF[form])
 
 
 @torch.inference_mode()
 def scored(form: str, seed: int, gpt: GPT, worker: Worker) -> dict[str, dict[str, float]]:
     """Scores of held-out captions with each setting of the sampling."""
     styles, size = STYLES_OF[form], gpt.config.codebook_size
-    prompts = [sample_row(seed, i, split="held_out", styles=styles) for i in range(PROMPTS)]
+    rows = [("valid", FIRST_VALID + i) if form == "style" else ("held_out", i) for i in range(PROMPTS)]
+    prompts = [sample_row(seed, i, split=split, styles=styles) for split, i in rows]  # type: ignore[arg-type]
     ids = text_ids(
         builtin_tokenizer(), [p.text for p in prompts], text_len=gpt.config.text_len, codebook_size=size
     )

@@ -1,19 +1,18 @@
 """What the arithmetic allows: operations and bytes of each part, and the machine's own peaks.
 
-2 operations a multiply-add. On a GPU the peaks are those of an H200; on a CPU they are measured in the same
-run, by a large matrix product and a large copy.
+2 operations a multiply-add. The machine's peaks are measured in the same run, by a large matrix product and a
+large copy.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from benchmarks.measure import Setup, Work
+from benchmarks.measure import Setup, Work, finish
+from painter_core.compute.devices import set_tf32
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 
-H200_FLOPS = {"bf16": 790e12, "tf32": 395e12, "fp32": 67e12}
-H200_BYTES_PER_S = 4.3e12
 BYTES = {"bf16": 2, "tf32": 4, "fp32": 4}
 
 
@@ -31,17 +30,22 @@ class Peaks:
 
 def find_peaks(setup: Setup) -> Peaks:
     """The machine's peaks."""
-    short = setup.short
-    if setup.device.type == "cuda":
-        return Peaks(H200_FLOPS, H200_BYTES_PER_S)
-    size = 256 if short else 2048
+    short, gpu = setup.short, setup.device.type == "cuda"
+    size = 8192 if gpu else 256 if short else 2048
     flops = {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a = torch.randn(size, size).to(dtype)
+    kinds = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+    for precision in precisions(setup.device):
+        set_tf32(precision)
+        a = torch.randn(size, size, device=setup.device).to(kinds[precision])
         flops[precision] = 2 * size**3 / _fastest(lambda a=a: a @ a, 3 if short else 8, setup)
-    data = torch.ones(2**20 if short else 2**26)
+    data = torch.ones(2**30 if gpu else 2**20 if short else 2**26, device=setup.device)
     target = torch.empty_like(data)
     return Peaks(flops, 2 * data.nbytes / _fastest(lambda: target.copy_(data), 4, setup))
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """The precisions that the device has."""
+    return ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16")
 
 
 def _fastest(work: Work, times: int, setup: Setup) -> float:
@@ -49,6 +53,7 @@ def _fastest(work: Work, times: int, setup: Setup) -> float:
     for _ in range(times):
         began = setup.now()
         work()
+        finish(setup.device)
         seconds.append(setup.now() - began)
     return min(seconds)
 

@@ -99,7 +99,7 @@ def in_turns(
             with _peak(setup.device) as peak:
                 began = setup.now()
                 work()
-                _finish(setup.device)
+                finish(setup.device)
                 seconds[name].append(setup.now() - began)
             peaks[name] = max(peaks.get(name, 0), peak())
     return {name: Timing(s, peaks[name] or None) for name, s in seconds.items()}
@@ -166,7 +166,8 @@ def resident_peak() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
+    """Waits for what a GPU still computes."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -14,6 +14,7 @@ from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.training.gpt import flops_per_sample, train_step
 from painter_core.training.gpt_config import PRESETS, TrainConfig
 from painter_core.training.optimizers import make_optimizers
+from painter_core.training.regions import compile_regions
 from painter_core.training.samples import Samples
 from painter_core.training.worker import Worker
 
@@ -28,11 +29,6 @@ TINY_VQGAN = VQGANConfig(
     codebook_size=64,
 )
 COMPILED = ", compiled"
-
-
-def precisions(setup: Setup) -> tuple[str, ...]:
-    """The precisions that the device has."""
-    return ("fp32", "tf32", "bf16") if setup.device.type == "cuda" else ("fp32", "bf16")
 
 
 def vqgan_config(setup: Setup) -> VQGANConfig:
@@ -77,7 +73,7 @@ def make_vqgans(setup: Setup) -> tuple[VQGAN, dict[str, VQGAN]]:
     torch.nn.init.normal_(plain.quantize.embedding.weight)
     ours = {}
     for compiled in (False, True) if setup.device.type == "cuda" else (False,):
-        for precision in precisions(setup):
+        for precision in limits.precisions(setup.device):
             model = VQGAN(config).eval()
             model.load_state_dict(plain.state_dict())
             name = precision + (COMPILED if compiled else "")
@@ -149,13 +145,16 @@ def train(setup: Setup, peaks: limits.Peaks, name: str) -> Iterator[Row]:
         ),
         pad_id=config.codebook_size,
     )
-    optimizer, all_rows = make_optimizers(model, settings), np.arange(batch)
-    networks = {"": model, COMPILED: torch.compile(model)} if gpu else {"": model}
-    for how, network in networks.items():
+    networks = {"": (model, make_optimizers(model, settings))}
+    if gpu:
+        regions = GPT(config).to(setup.device)
+        compile_regions(regions)
+        networks[COMPILED] = (regions, make_optimizers(regions, settings))
+    for how, (network, optimizers) in networks.items():
         for precision in ("fp32", "bf16"):
             worker = Worker(rank=0, world_size=1, device=setup.device, precision=precision)
-            variants[precision + how] = lambda network=network, worker=worker: train_step(
-                network, optimizer, samples, all_rows, settings, worker
+            variants[precision + how] = lambda n=network, o=optimizers, w=worker: train_step(
+                n, o, samples, np.arange(batch), settings, w
             )
     flops = flops_per_sample(config)
     most = {v: peaks.rate(v[:4] if v[:4] in peaks.flops else "fp32", flops) for v in variants}

@@ -1,15 +1,16 @@
 """Sampling and painting of whole pictures, beside EasyNLP's algorithm and Hugging Face's GPT-2."""
 
 import dataclasses
+import functools
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
 
 from benchmarks import easynlp, huggingface, limits
 from benchmarks.measure import Row, Setup, Timing, Work, in_turns, rows
-from benchmarks.models import COMPILED, gpt_config, make_vqgans, precisions, random_ids
+from benchmarks.models import COMPILED, gpt_config, make_vqgans, random_ids
 from painter_core.compute.devices import DTYPES, set_inference
 from painter_core.compute.memory import vqgan_most_rows
 from painter_core.images.pixels import to_uint8
@@ -63,26 +64,47 @@ def generate(setup: Setup, peaks: limits.Peaks, name: str, batch: int, baseline:
     config, gpu = gpt_config(setup, name), setup.device.type == "cuda"
     model = GPT(config).eval().to(setup.device)
     plain, vqgans = make_vqgans(setup)
-    names = [p + how for how in (("", COMPILED) if gpu else ("",)) for p in precisions(setup)]
-    variants: dict[str, Work] = {}
-    for variant in names:
-        ours = _Ours(model, vqgans[variant], variant, batch)
-        variants |= {f"{variant} sampling": ours.sample, f"{variant} decoding": ours.decode}
-    hf = huggingface.make_gpt2(config, torch.bfloat16, setup.device)
-    if hf is not None:
+    names = [*limits.precisions(setup.device)]
+    if gpu:
+        names = ["bf16", f"bf16{COMPILED}", *(("fp32",) if batch >= 512 else ())]
+
+    def ours(variant: str) -> dict[str, Work]:
+        found = _Ours(model, vqgans[variant], variant, batch)
+        return {f"{variant} sampling": found.sample, f"{variant} decoding": found.decode}
+
+    def theirs() -> dict[str, Work]:
+        hf = huggingface.make_gpt2(config, torch.bfloat16, setup.device)
+        if hf is None:
+            return {}
         ids = random_ids(config, batch, setup.device) % config.codebook_size
-        variants["bf16 Hugging Face"] = torch.inference_mode()(
-            lambda: huggingface.generate(hf, ids, new_tokens=config.image_len, top_k=TOP_K)
-        )
+        return {
+            "bf16 Hugging Face": torch.inference_mode()(
+                lambda: huggingface.generate(hf, ids, new_tokens=config.image_len, top_k=TOP_K)
+            )
+        }
+
     composed = Composed(model, plain, batch, setup)
+    makers = [*(functools.partial(ours, variant) for variant in names), theirs]
     if baseline:
-        variants["EasyNLP"] = composed
-    timings = in_turns(variants, setup, warm=setup.short or gpu, most=None if gpu else 3)
+        makers.append(lambda: {"EasyNLP": composed})
+    timings = _measured(makers, setup)
     if baseline:
         measured = timings["EasyNLP"]
         timings["EasyNLP"] = Timing(composed.seconds[-len(measured.seconds) :], measured.peak_bytes)
     part = f"generate {name}, batch {batch}"
     yield from _table(part, names, timings, config, plain.config, batch, peaks)
+
+
+def _measured(makers: list[Callable[[], dict[str, Work]]], setup: Setup) -> dict[str, Timing]:
+    """Variants in turns; on a GPU one after the other, since each keeps the keys and values of its batch."""
+    if setup.device.type != "cuda":
+        variants = {name: work for make in makers for name, work in make().items()}
+        return in_turns(variants, setup, warm=setup.short, most=3)
+    timings: dict[str, Timing] = {}
+    for make in makers:
+        timings |= in_turns(make(), setup)
+        torch.cuda.empty_cache()
+    return timings
 
 
 def generate_long(setup: Setup, peaks: limits.Peaks) -> Iterator[Row]:
@@ -104,7 +126,7 @@ def generate_long(setup: Setup, peaks: limits.Peaks) -> Iterator[Row]:
         )
     most, notes = {}, {}
     share = limits.attention_flops(config) / limits.generation_flops(config)
-    for name in precisions(setup):
+    for name in limits.precisions(setup.device):
         gpt = CachedGPT(model, DTYPES[name])
         variants[name] = lambda gpt=gpt, name=name: _sample(gpt, name, text, uniforms)
         moved = limits.generation_bytes(config, batch, name)

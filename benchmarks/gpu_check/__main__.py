@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu_check import gates, speed
+from benchmarks.gpu_check import gates, on_ray, painters, speed
 
 Gate = Callable[[torch.device], str]
 GATES: dict[str, tuple[Gate, int]] = {
@@ -24,10 +24,20 @@ GATES: dict[str, tuple[Gate, int]] = {
     "2 sample": (gates.sample, 180),
     "3 graphs": (gates.graphs, 240),
     "4 compiled steps": (partial(gates.graphs, compiled=True), 300),
+    "5 overlap": (painters.overlap, 180),
+    "6 memory": (painters.memory, 180),
     "7 training": (gates.training, 240),
-    "9 speed": (speed.speed, 420),
+    "8 on Ray": (on_ray.on_ray, 420),
+    "9 speed: peaks": (speed.peaks, 120),
+    "9 speed: VQGAN": (speed.vqgan, 300),
+    "9 speed: training, base": (partial(speed.training, size="base"), 240),
+    "9 speed: training, large": (partial(speed.training, size="large"), 240),
+    "9 speed: sampling, base": (partial(speed.sampling, size="base"), 240),
+    "9 speed: sampling, large": (partial(speed.sampling, size="large"), 240),
+    "9 speed: painting, base": (partial(speed.painting, size="base"), 300),
+    "9 speed: painting, large": (partial(speed.painting, size="large"), 300),
 }
-NOT_QUICK = ("4 compiled steps", "9 speed")
+NOT_QUICK = ("4 compiled", "8", "9")
 
 
 def main() -> None:
@@ -37,19 +47,22 @@ def main() -> None:
     parser.add_argument("--json", default="gpu-check.json", help="where the table goes as JSON")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help=argparse.SUPPRESS)
     parser.add_argument("--gate", choices=GATES, help=argparse.SUPPRESS)
+    parser.add_argument("--gates", default="", help="only these: beginnings of names, with commas between")
     args = parser.parse_args()
     if args.gate:
         run_gate(args.gate, torch.device(args.device))
         return
     table = []
     for name in GATES:
-        if args.quick and name in NOT_QUICK:
+        if args.quick and name.startswith(NOT_QUICK):
+            continue
+        if not name.startswith(tuple(args.gates.split(","))):
             continue
         table.append(in_own_process(name, args.device))
-        print("{result:5} {gate:18} {seconds:6.1f} s  {found}".format(**table[-1]), flush=True)
+        Path(args.json).write_text(json.dumps(table, indent=1) + "\n")
+        print("{result:5} {gate:24} {seconds:6.1f} s  {found}".format(**table[-1]), flush=True)
         if name.startswith("0") and table[-1]["result"] != "pass":
             break
-    Path(args.json).write_text(json.dumps(table, indent=1) + "\n")
     failed = [row["gate"] for row in table if row["result"] != "pass"]
     if failed:
         sys.exit(f"gpu-check: failed: {', '.join(failed)}")

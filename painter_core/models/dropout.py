@@ -50,4 +50,4 @@ def dropped(x: Tensor, keys: Tensor, share: float) -> Tensor:
         share: 0 to below 1.
     """
     kept = random_bits(keys, tuple(x.shape)) >= int(share * 2**32) - 2**31
-    return x * kept / (1 - share)
+    return x * (kept.to(x.dtype) / (1 - share))  # one product with a gradient, not two

@@ -136,6 +136,8 @@ class GPT(nn.Module):
         self.dropout = 0.0
         """Share of the embeddings, attention weights and outputs of layers that is dropped, where keys say
         what."""
+        self.is_compiled = False
+        """Whether the parts of a training step are compiled (training/regions.py)."""
         self.tok_emb = nn.Embedding(config.vocab_size, config.n_embd)
         self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.n_embd))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))

@@ -28,6 +28,12 @@ def row_keys(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     return generator.integers(-(2**31), 2**31, num_samples, np.int32)
 
 
+def drawn_variants(seed: int, epoch: int, num_samples: int, variants: int) -> np.ndarray:
+    """int64 (num_samples,) below `variants`: which view of each picture is seen in an epoch."""
+    key = np.array([seed % 2**64, epoch + 2**62 + 2**61], np.uint64)  # a fourth stream
+    return np.random.Generator(np.random.Philox(key=key)).integers(variants, size=num_samples)
+
+
 def rank_share(batch: np.ndarray, rank: int, world_size: int) -> np.ndarray:
     """The samples of a global batch that `rank` takes; shares differ by at most one in size."""
     return batch[rank::world_size]

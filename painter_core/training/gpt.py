@@ -9,14 +9,14 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from painter_core.compute.devices import autocast
 from painter_core.models.gpt import GPT, INIT_STD, GPTConfig
 from painter_core.training.data_order import rank_share
-from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import can_skip_on_device, step_if_finite
+from painter_core.training.regions import cross_entropy_sum
 from painter_core.training.regularisation import (
     NOTHING_DRAWN,
     Draws,
@@ -51,7 +51,7 @@ def start_from_codebook(model: GPT, codebook: Tensor) -> None:
 def loss_sum(model: nn.Module, text: Tensor, codes: Tensor) -> Tensor:
     """Sum of the cross entropies of all codes, float32."""
     logits = model(torch.cat((text, codes[:, :-1]), dim=1))  # (B, image_len, V)
-    return F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten(), reduction="sum")
+    return cross_entropy_sum(model, logits, codes)
 
 
 def noisy_loss_sum(
@@ -68,10 +68,7 @@ def noisy_loss_sum(
         seen = partly_replaced(seen, keys, flags.pkeep, codebook_size)
     idx = torch.cat((text, seen), dim=1)
     logits = model(idx) if keys is None else model(idx, keys)  # (B, image_len, V)
-    targets = codes.flatten()
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets, reduction="sum", label_smoothing=flags.label_smoothing
-    )
+    return cross_entropy_sum(model, logits, codes, flags.label_smoothing)
 
 
 def train_step(
@@ -82,29 +79,30 @@ def train_step(
     config: TrainConfig,
     worker: Worker,
     draws: Draws = NOTHING_DRAWN,
-) -> tuple[float, float]:
+) -> tuple[float | Tensor, float | Tensor]:
     """One update on the global batch `rows` (row numbers, the same on every rank).
 
     Args:
         draws: of the epoch, for every row of the table.
 
     Returns:
-        Mean loss a code over the global batch, and the gradient norm before clipping. If either is not finite
-        the weights were not touched.
+        Mean loss a code over the global batch, and the gradient norm before clipping; of a GPU as tensors
+        (), float64, for which nobody has waited. If either is not finite the weights were not touched.
     """
     share = rank_share(rows, worker.rank, worker.world_size)
     num_codes = len(rows) * samples.codes.shape[1]
     # every rank runs as many backward passes, also when its share is smaller
-    passes = math.ceil(math.ceil(len(rows) / worker.world_size) / config.micro_batch_size)
+    pass_rows = config.micro_batch_size or MICRO_BATCH
+    passes = math.ceil(math.ceil(len(rows) / worker.world_size) / pass_rows)
     total = torch.zeros((), device=worker.device)
     for i in range(passes):
-        micro = share[i * config.micro_batch_size : (i + 1) * config.micro_batch_size]
+        micro = share[i * pass_rows : (i + 1) * pass_rows]
         with contextlib.ExitStack() as stack:
             if i + 1 < passes and isinstance(model, nn.parallel.DistributedDataParallel):
                 stack.enter_context(model.no_sync())
             weight = 1.0 if len(micro) else 0.0  # an empty share still takes part in the reduction
             taken = np.sort(micro if len(micro) else rows[:1])
-            text, codes = samples.batch(taken, worker.device, draws.dropped)
+            text, codes = samples.batch(taken, worker.device, draws.dropped, draws.variants)
             keys = draws.keys_of(taken, worker.device)
             with autocast(worker.device, worker.precision):
                 loss = weight * noisy_loss_sum(
@@ -116,8 +114,8 @@ def train_step(
     total = worker.total(total)
     found = nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     if worker.device.type == "cuda" and can_skip_on_device(optimizers, found):
-        step_if_finite(optimizers, total, found)  # the GPU goes on while the host waits for the loss below
-        return float(total) / num_codes, float(found)
+        step_if_finite(optimizers, total, found)
+        return total.double() / num_codes, found.double()
     mean, norm = float(total) / num_codes, float(whole_tensor(found))
     for optimizer in optimizers:
         if np.isfinite(mean) and np.isfinite(norm):

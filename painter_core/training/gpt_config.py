@@ -6,10 +6,12 @@ from typing import Literal
 from painter_core.files.storage import is_local, redact
 from painter_core.flag_checks import check_range
 from painter_core.models.gpt import GPTConfig
+from painter_core.training.fine_tuning import FineTuningFlags
 from painter_core.training.regularisation import RegularisationFlags
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
 TEXT_LEN = 32
+MICRO_BATCH = 16  # samples of a forward pass, if nothing is said
 
 Preset = Literal["tiny", "base", "large"]
 PRESETS: dict[str, tuple[int, int, int]] = {
@@ -30,6 +32,8 @@ class TrainConfig:
     """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/. A path that all
     workers see, or a URL (s3://, gs://, oss://), for which nodes share nothing: then a checkpoint is first
     written to the cache (PAINTER_CACHE) of the first worker's node."""
+    recipe: Literal["few"] | None = None
+    """few: settings for a few thousand pictures or fewer, where they are not given (docs/FINE_TUNING.md)."""
     pretrained_model_name_or_path: str | None = None
     """Model directory to start from; its geometry and vocabulary are taken."""
     model: Preset | None = None
@@ -62,8 +66,10 @@ class TrainConfig:
     """Share of the samples, in each epoch others, that are learned without their caption; 0.1 makes
     --guidance-scale of generate.py work."""
     regularisation: RegularisationFlags = field(default_factory=RegularisationFlags)
-    micro_batch_size: int = 16
-    """Samples a forward pass of one worker."""
+    fine_tuning: FineTuningFlags = field(default_factory=FineTuningFlags)
+    micro_batch_size: int | None = None
+    """Samples a forward pass of one worker: 16 by default, and with --batch-size on a GPU as many as its
+    memory takes."""
     gradient_accumulation_steps: int = 1
     """Forward passes an update; global batch = micro_batch_size x workers (the most, of MIN,MAX) x this. With
     fewer workers each does more passes."""
@@ -108,6 +114,7 @@ class TrainConfig:
                 f"--batch-size {self.batch_size}: says already how many samples an update has; leave "
                 "--gradient-accumulation-steps out"
             )
+        self._check_lora()
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         if self.parallel == "fsdp" and self.optimizer == "muon":
             raise ValueError(
@@ -127,9 +134,28 @@ class TrainConfig:
                 "--pretrained-model-name-or-path, whose geometry and vocabulary are taken; leave it out"
             )
 
+    def _check_lora(self) -> None:
+        rank = self.fine_tuning.lora_rank
+        if rank is None:
+            return
+        if self.pretrained_model_name_or_path is None:
+            raise ValueError(
+                f"--lora-rank {rank}: adapters stand beside a trained model; give "
+                "--pretrained-model-name-or-path"
+            )
+        for flag, value, other in (
+            ("optimizer", self.optimizer, "adamw"),
+            ("parallel", self.parallel, "ddp"),
+        ):
+            if value != other:
+                raise ValueError(
+                    f"--{flag} {value}: not with --lora-rank, whose adapters are small; use {other}"
+                )
+
     def global_batch_size(self, num_workers: int) -> int:
         """Samples an update."""
-        return self.batch_size or self.micro_batch_size * num_workers * self.gradient_accumulation_steps
+        micro_batch = self.micro_batch_size or MICRO_BATCH
+        return self.batch_size or micro_batch * num_workers * self.gradient_accumulation_steps
 
     def new_gpt(self, *, text_vocab_size: int, codebook_size: int, image_len: int) -> GPTConfig:
         """Geometry of a model trained from scratch."""

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from painter_core.flag_checks import check_range
 from painter_core.models.dropout import mixed, random_bits
-from painter_core.training.data_order import dropped_captions, row_keys
+from painter_core.training.data_order import drawn_variants, dropped_captions, row_keys
 from painter_core.training.run_flags import BOUND_IF_SET
+from painter_core.training.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Draws:
     """bool (n,): whose caption is left out."""
     keys: np.ndarray | None = None
     """int32 (n,): from which a row's noise follows."""
+    variants: np.ndarray | None = None
+    """int64 (n,): which view of the picture is seen."""
 
     def keys_of(self, rows: np.ndarray, device: torch.device) -> Tensor | None:
         """int32 (B,), of some rows."""
@@ -63,12 +66,14 @@ NOTHING_DRAWN = Draws()
 
 
 def draws_of(
-    flags: RegularisationFlags, *, seed: int, epoch: int, num_samples: int, caption_dropout: float
+    flags: RegularisationFlags, samples: Samples, *, seed: int, epoch: int, caption_dropout: float
 ) -> Draws:
     """The draws of an epoch; what is off costs nothing."""
+    num_samples, variants = len(samples), samples.variants
     return Draws(
         dropped=dropped_captions(seed, epoch, num_samples, caption_dropout) if caption_dropout else None,
         keys=row_keys(seed, epoch, num_samples) if flags.needs_keys else None,
+        variants=drawn_variants(seed, epoch, num_samples, variants) if variants > 1 else None,
     )
 
 
@@ -80,6 +85,6 @@ def partly_replaced(codes: Tensor, keys: Tensor, pkeep: float, codebook_size: in
         keys: int32 (B,).
     """
     shape = tuple(codes.shape)
-    stays = random_bits(mixed(keys, -1), shape) < round(pkeep * 2**32) - 2**31
+    stays = random_bits(mixed(keys, -1), shape) < min(round(pkeep * 2**32), 2**32 - 1) - 2**31
     others = random_bits(mixed(keys, -2), shape).long() % codebook_size  # not negative: as Python's
     return torch.where(stays, codes, others)

@@ -78,8 +78,9 @@ def test_a_caption_names_its_style_or_none() -> None:
 
 
 def test_the_judge_names_the_style() -> None:
-    found = [row for split in ("train", "held_out") for row in rows(split)]
-    judge = Judge(styles=ALL)
+    two = ("平涂", "漫画")  # the most alike; four take twice the time
+    found = [row for split in ("train", "held_out") for row in rows(split, two)]
+    judge = Judge(styles=two)
     read, wanted = (
         judge.read(np.stack([np.asarray(row.image) for row in found])),
         [r.attributes for r in found],

@@ -8,10 +8,11 @@ import torch
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.training.gpt import train_step
-from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import make_optimizers
 from painter_core.training.regularisation import draws_of
 from painter_core.training.samples import Samples
+from painter_core.training.trained import Trained
 from painter_core.training.worker import log_step, lone_worker
 
 
@@ -24,18 +25,17 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     worker = lone_worker(config.precision, use_gpu=use_gpu)
     torch.manual_seed(config.run.random_seed)
     name = config.pretrained_model_name_or_path
-    model = (open_model(name).load_gpt().train() if name else GPT(gpt)).to(worker.device)
-    model.activation_checkpointing = config.activation_checkpointing
-    model.dropout = config.regularisation.dropout
-    rows = np.arange(config.micro_batch_size * config.gradient_accumulation_steps)
+    trained = Trained(open_model(name).load_gpt().train() if name else GPT(gpt), config, worker)
+    trained.spread()
+    model = trained.gpt
+    rows = np.arange((config.micro_batch_size or MICRO_BATCH) * config.gradient_accumulation_steps)
     generator = np.random.default_rng(config.run.random_seed)
     text = generator.integers(gpt.codebook_size, gpt.vocab_size, (len(rows), gpt.text_len), np.int32)
     codes = generator.integers(0, gpt.codebook_size, (len(rows), gpt.image_len)).astype(np.uint16)
     samples = Samples(text_ids=text, codes=codes, pad_id=gpt.codebook_size)
     optimizers = make_optimizers(model, config)
-    draws = draws_of(
-        config.regularisation, seed=config.run.random_seed, epoch=0, num_samples=len(rows), caption_dropout=0
-    )
+    seed = config.run.random_seed
+    draws = draws_of(config.regularisation, samples, seed=seed, epoch=0, caption_dropout=0)
     if worker.device.type == "cuda":  # the first step loads kernels
         train_step(model, optimizers, samples, rows, config, worker, draws)
     began = time.monotonic()

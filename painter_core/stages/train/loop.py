@@ -2,8 +2,9 @@
 
 import functools
 import logging
+from collections import deque
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,42 +20,45 @@ from painter_core.stages.codes_table import open_samples, open_vqgan
 from painter_core.stages.pins import check_pins, content_sha256
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.stages.train.previews import Previews
-from painter_core.stages.train.speed import speed_of
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import load_tokenizer
 from painter_core.training.card import model_card
 from painter_core.training.data_order import epoch_order, rank_share
 from painter_core.training.gpt import start_from_codebook, train_step, validate
+from painter_core.training.gpt_config import MICRO_BATCH
 from painter_core.training.metrics import MetricsLog
+from painter_core.training.micro_batch import with_micro_batch
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.training.output import Output, open_output
+from painter_core.training.regions import compile_regions
 from painter_core.training.regularisation import NOTHING_DRAWN, draws_of
 from painter_core.training.samples import Samples
-from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
-from painter_core.training.weight_average import WeightAverage
+from painter_core.training.sharding import load_optimizer, save_moments, without_moments
+from painter_core.training.speed import speed
+from painter_core.training.trained import Trained
+from painter_core.training.update import Update
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
 from painter_core.training.world_sizes import continued
 
 log = logging.getLogger(__name__)
 
+GPU_VALIDATION = 128  # samples of a forward pass without gradients on a GPU, at least
+
 
 class _Run:
     """A worker's model, optimizer, data and position."""
 
     def __init__(self, plan: TrainPlan, output: Output, worker: Worker) -> None:
-        self.plan, self.config, self.output, self.worker = plan, plan.config, output, worker
+        self.plan, self.output, self.worker = plan, output, worker
         with local_copy(plan.tokenizer_dir) as directory:
             self.tokenizer = load_tokenizer(directory)
         check_pins(plan.tokenizer_dir, {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
-        self.gpt = self._start_model()
-        self.gpt.activation_checkpointing = self.config.activation_checkpointing
-        self.gpt.dropout = self.config.regularisation.dropout
-        decay = self.config.regularisation.ema_decay
-        self.average = WeightAverage(self.gpt, decay) if decay else None
-        self.is_sharded = self.config.parallel == "fsdp" and worker.world_size > 1
+        self.config = with_micro_batch(plan.config, plan.gpt, worker, plan.global_batch_size)
+        self.trained = Trained(self._start_model(), self.config, worker)
+        self.is_sharded = self.trained.is_sharded
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.draws, self.since_best = NOTHING_DRAWN, 0
@@ -72,8 +76,8 @@ class _Run:
         return open_samples(table, self.tokenizer, **sizes, style=self.plan.style)
 
     def _start_model(self) -> GPT:
-        torch.manual_seed(self.config.run.random_seed)
-        if name := self.config.pretrained_model_name_or_path:
+        torch.manual_seed(self.plan.config.run.random_seed)
+        if name := self.plan.config.pretrained_model_name_or_path:
             model = open_model(name)
             gpt = model.load_gpt().train()
             check_pins(name, {"pretrained_sha256": model.gpt_sha256()}, self.plan.identity)
@@ -85,15 +89,9 @@ class _Run:
     def _resume(self) -> None:
         found = resume_from(self.output, self.worker)
         if found is not None:
-            self.saved_gpt.load_state_dict(open_model(str(found[0])).load_gpt().state_dict())
-            if self.average:
-                self.gpt.load_state_dict(found[1]["weights"])
-        for gpt in (self.gpt, self.average.gpt) if self.average else (self.gpt,):
-            if self.is_sharded:
-                shard(gpt, self.worker)
-            else:
-                gpt.to(self.worker.device)
-        self.optimizers = make_optimizers(self.gpt, self.config)
+            self.trained.load(*found)
+        self.trained.spread()
+        self.optimizers = make_optimizers(self.trained.gpt, self.config)
         if found is None:
             return
         path, state = found
@@ -109,11 +107,10 @@ class _Run:
         self.output.loaded(path, self.worker)
 
     def _wrapped(self) -> nn.Module:
-        model: nn.Module = self.gpt
+        model: nn.Module = self.trained.gpt
         wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
-            # a shorter last batch gets a graph of its own, and the others keep theirs
-            model = cast(nn.Module, torch.compile(model, dynamic=False))
+            compile_regions(self.trained.gpt)
         if self.worker.world_size > 1 and not self.is_sharded:
             devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
@@ -128,29 +125,48 @@ class _Run:
                 self.config.regularisation,
                 self.config.caption_dropout,
             )
-            count = len(self.train)
-            self.order = (epoch, epoch_order(seed, epoch, count))
-            self.draws = draws_of(flags, seed=seed, epoch=epoch, num_samples=count, caption_dropout=share)
+            self.order = (epoch, epoch_order(seed, epoch, len(self.train)))
+            self.draws = draws_of(flags, self.train, seed=seed, epoch=epoch, caption_dropout=share)
         start = step * self.plan.global_batch_size
         return epoch, start, self.order[1][start : start + self.plan.global_batch_size]
 
-    def update(self, rows: np.ndarray) -> tuple[float, float, float]:
-        """Does a step on a global batch: its learning rate, loss and gradient norm."""
+    def update(self) -> Update:
+        """Does the next step."""
+        epoch, position, rows = self.next_rows()
         rate = learning_rate(self.config, self.step, self.plan.num_steps)
         set_learning_rate(self.optimizers, rate)
         if failpoint("train_forward", step=self.step + 1):
-            self.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
+            self.trained.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
         args = (self.model, self.optimizers, self.train, rows, self.config, self.worker, self.draws)
         loss, norm = train_step(*args)
-        if self.average and np.isfinite(loss) and np.isfinite(norm):
-            self.average.follow(self.gpt, self.step + 1)
-        return rate, loss, norm
+        self.step += 1
+        # a step that was spoilt ends the run before the average is saved
+        self.trained.follow(self.step)
+        place = {"epoch": epoch, "position": position}
+        return Update(step=self.step, rows=rows, place=place, rate=rate, loss=loss, norm=norm)
+
+    def settle(self, update: Update) -> bool:
+        """Reads the loss of a step; False, with the run stopped, if that or the gradient is not finite."""
+        loss, norm = float(update.loss), float(update.norm)
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            stop_training(
+                self.output,
+                self.worker,
+                f"loss {loss}, gradient norm {norm} at step {update.step}: stopped before the update; "
+                "the last checkpoint is good. Try a lower --learning-rate",
+            )
+            return False
+        self.window.add(loss, len(update.rows))
+        share = rank_share(update.rows, self.worker.rank, self.worker.world_size).tolist()
+        epoch = update.place["epoch"]
+        failpoint("train_step", step=update.step, rank=self.worker.rank, epoch=epoch, rows=share)
+        return True
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
-        gpt = self.saved_gpt.eval()
+        gpt = self.trained.saved.eval()
         if self.valid is not None:
-            self.valid_loss = validate(gpt, self.valid, self.worker, self.config.micro_batch_size)
+            self.valid_loss = validate(gpt, self.valid, self.worker, self._rows_of_validation())
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
                 metrics.log(self.step, valid_loss=self.valid_loss)
         gpt.train()
@@ -159,20 +175,14 @@ class _Run:
         self.since_best = 0 if self.is_best else self.since_best + 1
         if self.is_best and self.valid is not None:
             self.best_loss = self.valid_loss
-        whole = self.whole_gpt()
-        self.weights = self._whole(self.gpt).state_dict() if self.average else {}
+        whole, more = self.trained.whole(), self.trained.state()
         if self.worker.rank == 0:
             keep = self.config.run.keep_checkpoints
-            write = functools.partial(self._write, whole)
+            write = functools.partial(self._write, whole, more)
             self.output.save(self.step, write, keep=keep, is_best=self.is_best)
         elif self.is_sharded:
             save_moments(self.optimizers[0], None, self.worker)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
-
-    @property
-    def saved_gpt(self) -> GPT:
-        """The GPT that is validated and saved."""
-        return self.average.gpt if self.average else self.gpt
 
     @property
     def is_done(self) -> bool:
@@ -180,16 +190,15 @@ class _Run:
         patience = self.config.regularisation.patience
         return self.step >= self.plan.num_steps or (patience is not None and self.since_best >= patience)
 
-    def whole_gpt(self) -> GPT:
-        """That GPT with whole weights, on rank 0; all workers call it together."""
-        return self._whole(self.saved_gpt)
+    def _rows_of_validation(self) -> int:
+        """Samples a forward pass, which keeps no activations."""
+        rows = self.config.micro_batch_size or MICRO_BATCH
+        return max(rows, GPU_VALIDATION) if self.worker.device.type == "cuda" else rows
 
-    def _whole(self, gpt: GPT) -> GPT:
-        return gathered(gpt, self.worker) if self.is_sharded else gpt
-
-    def _write(self, gpt: GPT, directory: Path) -> None:
+    def _write(self, gpt: GPT, more: dict[str, Any], directory: Path) -> None:
         vqgan = open_vqgan(self.plan.train_table).path  # as the manifest of the codes names it, still
         write_model(directory, vqgan=vqgan, gpt=gpt, tokenizer=self.tokenizer, card=self._card())
+        self.trained.write_adapter(directory, str(self.plan.identity["pretrained_sha256"]))
         (directory / "training").mkdir()
         if self.is_sharded:
             save_moments(self.optimizers[0], directory, self.worker)
@@ -206,16 +215,10 @@ class _Run:
                 "world_sizes": self.world_sizes,
                 "optimizers": [without_moments(optimizer) for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
-                **self._regularised(),
+                **more,
+                **({} if self.config.regularisation.patience is None else {"since_best": self.since_best}),
             },
             directory / "training" / "state.pt",
-        )
-
-    def _regularised(self) -> dict[str, Any]:
-        """What the checkpoint holds besides, of what is on."""
-        found: dict[str, Any] = {"weights": self.weights} if self.average else {}
-        return (
-            found if self.config.regularisation.patience is None else found | {"since_best": self.since_best}
         )
 
     def _card(self) -> str:
@@ -249,33 +252,30 @@ def _all_steps(run: _Run) -> None:
         previews = Previews(plan.previews, plan.root, plan.vqgan_dir, run.tokenizer, worker)
     log.info("device %s, precision %s, %d threads", worker.device, worker.precision, torch.get_num_threads())
     run.window.restart()
+    # a GPU computes a step while the host prepares the next one, and tells its loss only then
+    later = 1 if worker.device.type == "cuda" else 0
+    waiting: deque[Update] = deque()
     while not run.is_done:
-        epoch, position, rows = run.next_rows()
-        rate, loss, norm = run.update(rows)
-        if not np.isfinite(loss) or not np.isfinite(norm):
-            stop_training(
-                run.output,
-                worker,
-                f"loss {loss}, gradient norm {norm} at step {run.step + 1}: stopped before the update; "
-                "the last checkpoint is good. Try a lower --learning-rate",
-            )
-            return
-        run.step += 1
-        run.window.add(loss, len(rows))
-        share = rank_share(rows, worker.rank, worker.world_size).tolist()
-        failpoint("train_step", step=run.step, rank=worker.rank, epoch=epoch, rows=share)
+        update = run.update()
+        waiting.append(update)
         last = run.step == plan.num_steps
-        if plan.previews and plan.previews.is_due(run.step, is_last=last):
-            gpt = run.whole_gpt()
+        paints = plan.previews is not None and plan.previews.is_due(run.step, is_last=last)
+        logs = run.step % run.config.run.logging_steps == 0 or last
+        saves = run.step % run.config.run.save_checkpoint_steps == 0 or last
+        while len(waiting) > (0 if paints or logs or saves else later):
+            if not run.settle(waiting.popleft()):
+                return
+        if paints:
+            gpt = run.trained.whole()
             if previews:
                 previews.paint(gpt.to(worker.device), run.step, metrics)
             run.window.restart()
-        if metrics and (run.step % run.config.run.logging_steps == 0 or last):
-            place = {"epoch": epoch, "position": position, **speed_of(run.window, plan, worker)}
-            place["num_workers"] = worker.world_size
-            metrics.log(run.step, train_loss=run.window.loss(), lr=rate, grad_norm=norm, **place)
+        if metrics and logs:
+            place = {**update.place, **speed(run.window, plan.gpt, worker), "num_workers": worker.world_size}
+            norm = float(update.norm)
+            metrics.log(run.step, train_loss=run.window.loss(), lr=update.rate, grad_norm=norm, **place)
             run.window = Window()
-        if run.step % run.config.run.save_checkpoint_steps == 0 or last:
+        if saves:
             run.save(metrics)
             run.window.restart()
     _finish(run, metrics)
@@ -286,6 +286,8 @@ def _finish(run: _Run, metrics: MetricsLog | None) -> None:
         return
     assert metrics is not None
     metrics.close()
+    if run.step < run.plan.num_steps:
+        log.info("stopped at step %d: %d validations were no better than the best", run.step, run.since_best)
     outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
     finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
     run.output.end(finite | {"world_sizes": run.world_sizes})

@@ -1,0 +1,47 @@
+"""How many samples a forward pass of a training worker takes where nobody has said it."""
+
+import dataclasses
+import logging
+import math
+
+import torch
+import torch.distributed as dist
+
+from painter_core.compute.memory import fitting_rows, training_row_bytes
+from painter_core.models.gpt import GPTConfig
+from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
+from painter_core.training.worker import Worker
+
+log = logging.getLogger(__name__)
+
+# more rows a pass are no faster (benchmarks/RESULTS.md)
+GPU_ROWS = 256
+
+
+def with_micro_batch(
+    config: TrainConfig, gpt: GPTConfig, worker: Worker, global_batch_size: int
+) -> TrainConfig:
+    """A config that says its micro-batch: on a GPU with --batch-size what the memory takes that is free, the
+    same on all ranks; else MICRO_BATCH.
+
+    It changes no sample of an update, and its sums only as another order of summation does.
+    """
+    if config.micro_batch_size is not None:
+        return config
+    rows = MICRO_BATCH
+    if worker.device.type == "cuda" and config.batch_size is not None:
+        free, _ = torch.cuda.mem_get_info(worker.device)
+        needed = training_row_bytes(
+            gpt,
+            worker.precision,
+            again=config.activation_checkpointing,
+            with_dropout=config.regularisation.dropout > 0,
+        )
+        share = math.ceil(global_batch_size / worker.world_size)
+        least = torch.tensor(fitting_rows(needed, free, min(GPU_ROWS, 2 ** math.ceil(math.log2(share)))))
+        if worker.world_size > 1:
+            least = least.to(worker.device)
+            dist.all_reduce(least, dist.ReduceOp.MIN)
+        rows = int(least)
+        log.info("micro-batch %d of %d samples a worker and update, by the memory that is free", rows, share)
+    return dataclasses.replace(config, micro_batch_size=rows)
