@@ -38,6 +38,7 @@ SHARED = {
     "decode_pictures",
     "pins",
     "views",
+    "sweeps",
 }  # modules of stages/ that belong to several
 RAY = {"runs"}
 TORCH_FREE = {"files", "text", "tables", "easynlp", "errors", "flag_checks", "schemas", "sample"}

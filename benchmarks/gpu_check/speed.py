@@ -187,7 +187,8 @@ def _rate(work: Callable[[], object], items: int, device: torch.device, *, warm:
 
 def recommended(table: list[dict[str, object]]) -> str:
     """A command line a job, of the speeds that were found; empty without them."""
-    rates = {row["gate"]: json.loads(str(row["found"])) for row in table if "speed" in str(row["gate"])}
+    measured = [row for row in table if "speed" in str(row["gate"]) and row.get("result") != "fail"]
+    rates = {row["gate"]: json.loads(str(row["found"])) for row in measured}
     said = []
     if found := rates.get("9 speed: painting, base"):
         batch, way = _fastest({n: w for n, w in found.items() if n != "1"})

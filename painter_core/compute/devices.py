@@ -71,11 +71,14 @@ def model_settings(
 ) -> dict[str, Any]:
     """`precision` and `compile` as they are put down in a plan and its manifest, and logged.
 
-    compile auto is off: on a CPU it gains little (benchmarks/RESULTS.md), on a GPU it waits to be measured.
+    compile auto is off on a CPU, where it gains little (benchmarks/RESULTS.md); on a GPU it stays `auto`
+    until it is known how much there is to do.
     """
-    found = {"precision": resolve_precision(precision, gpu=gpu, bf16=bf16), "compile": compile == "on"}
-    log.info("model on the %s, precision %s, compile %s", "GPU" if gpu else "CPU", *found.values())
-    return found
+    if compile == "auto" and not gpu:
+        compile = "off"
+    resolved = resolve_precision(precision, gpu=gpu, bf16=bf16)
+    log.info("model on the %s, precision %s, compile %s", "GPU" if gpu else "CPU", resolved, compile)
+    return {"precision": resolved, "compile": compile if compile == "auto" else compile == "on"}
 
 
 def set_tf32(precision: str) -> None:

@@ -4,6 +4,7 @@ GPT.forward computes the same for whole sequences, in training. Shapes: B batch,
 n_head, V codebook_size, P positions of the cache.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,15 @@ class _Block:
     def before_attention(self, x: Tensor) -> Tensor:
         """Queries, keys and values (B, T, 3 D)."""
         return self.qkv(self.ln1(x))
+
+    def attention(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Of (B, H, T, D/H) queries, (B, H, T, D/H).
+
+        Args:
+            mask: (1, P), added to the scores; by default several queries are causal, and one sees all.
+        """
+        causal = mask is None and q.shape[2] > 1
+        return F.scaled_dot_product_attention(q, keys, values, mask, is_causal=causal)
 
     def after_attention(self, x: Tensor, y: Tensor) -> Tensor:
         """The stream behind the block, of the stream before it and what attention found, (B, T, D) each."""
@@ -150,7 +160,9 @@ class CachedGPT:
             input_pos: int64 (1,), below `end`.
             end: positions of the cache that are read; those after input_pos are masked.
         """
-        mask = torch.arange(end, device=self.device) <= input_pos  # (end,)
+        seen = torch.arange(end, device=self.device) <= input_pos  # (end,)
+        # what is added to the scores, made once: attention would make it of bool in each layer
+        mask = torch.zeros(end, device=self.device, dtype=self.dtype).masked_fill(~seen, -math.inf)
         return self._logits(codes[:, None], input_pos, end, mask[None])
 
     def logits_of_rows(self, text_ids: Tensor, codes: Tensor) -> Iterator[Tensor]:
@@ -177,10 +189,11 @@ class CachedGPT:
         for block, (keys, values) in zip(blocks, self._cache, strict=True):
             qkv = block.before_attention(x).view(b, t, 3, self.config.n_head, -1)
             q, k, v = qkv.permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D/H)
-            keys[:, :, at], values[:, :, at] = k, v
-            # one new position may see everything that is cached; the text sees itself, causally
-            y = F.scaled_dot_product_attention(
-                q, keys[:, :, :end], values[:, :, :end], mask, is_causal=mask is None and t > 1
-            )
+            if isinstance(at, slice):
+                keys[:, :, at], values[:, :, at] = k, v
+            else:
+                keys.index_copy_(2, at, k)
+                values.index_copy_(2, at, v)
+            y = block.attention(q, keys[:, :, :end], values[:, :, :end], mask)
             x = block.after_attention(x, y.transpose(1, 2).reshape(b, t, -1))
         return x

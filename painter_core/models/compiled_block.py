@@ -49,6 +49,14 @@ def _after(
     return x + linear(F.gelu(wide), narrow, narrow_bias)
 
 
+def _attention(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Of one query a head, (B, H, 1, D/H): products of vectors, which a GPU does at the speed of its memory;
+    kernels of attention are made for many queries."""
+    scores = (q.float() * keys.float()).sum(-1) * q.shape[-1] ** -0.5 + mask  # (B, H, P)
+    shares = scores.softmax(-1)[..., None]
+    return (shares * values.float()).sum(-2, keepdim=True).to(q.dtype)
+
+
 @cache
 def _compiled(region: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Compiled when it is first called; an error, instead of a slow step, if that cannot be done."""
@@ -69,6 +77,12 @@ class CompiledBlock:
         """As the block's own."""
         b = self.block
         return _compiled(_before)(x, b.ln1.weight, b.ln1.bias, b.qkv.weight, b.qkv.bias)
+
+    def attention(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """As the block's own."""
+        if mask is None:
+            return self.block.attention(q, keys, values, mask)
+        return _compiled(_attention)(q, keys, values, mask)
 
     def after_attention(self, x: Tensor, y: Tensor) -> Tensor:
         """As the block's own."""

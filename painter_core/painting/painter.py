@@ -31,7 +31,7 @@ from painter_core.text.ids import TextIds, text_ids
 log = logging.getLogger(__name__)
 
 # pictures of a model call at most, by default: a step reads all weights once, however many rows it has
-GPU_ROWS = 256
+GPU_ROWS = 512
 CPU_ROWS = 64
 
 

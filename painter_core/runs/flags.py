@@ -109,7 +109,7 @@ class ModelFlags:
     """How a table job runs its model."""
 
     micro_batch_size: int | None = None
-    """Rows a model call; by default 128 on a GPU (256 when painting), 16 on a CPU (64 when painting a table
+    """Rows a model call; by default 128 on a GPU (512 when painting), 16 on a CPU (64 when painting a table
     of 512 pictures and more), fewer where memory is short."""
     num_actors: str | None = None
     """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
@@ -122,7 +122,8 @@ class ModelFlags:
     """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU,
     but when painting bf16 on CPUs with AMX. Stated in the log and in the manifest."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of the model; auto: off."""
+    """torch.compile of the model; auto: on GPUs, from 20,000 pictures a GPU on, if it works there. Stated in
+    the log and in the manifest."""
     graphs: Literal["auto", "on", "off"] = "auto"
     """CUDA graphs of the sampling's steps, with which a GPU waits less; auto: on a GPU, if they work there.
     What came of it is in the log, the commit records and the manifest."""

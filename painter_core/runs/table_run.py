@@ -13,6 +13,7 @@ from painter_core.runs import preflight
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.dry_run import on_this_node, run_sample
 from painter_core.runs.flags import ModelFlags, TableFlags
+from painter_core.runs.gpus import look_at_gpus
 from painter_core.runs.passes import OnePass, in_passes
 from painter_core.runs.place import Kind, Place
 from painter_core.runs.progress import Progress, check_ceiling, drop_what_broke
@@ -32,6 +33,7 @@ from painter_core.tables.units import Unit, call_rows, cut_units, find_slices, p
 log = logging.getLogger(__name__)
 
 CPU_ROWS = 16  # of a micro-batch
+COMPILED_FROM = 20_000  # pictures a GPU; below, compiling takes longer than it saves (benchmarks/RESULTS.md)
 PROCESS_BYTES = 350 * 2**20  # of a worker besides its model: torch and Ray
 TABLE = Kind(plan_key="units", ours=OURS)
 
@@ -126,6 +128,24 @@ class TableRun:
         most = call_rows(rows, self.job.cpu_rows, CPU_ROWS, self.job.pictures_a_row)
         return fitting_rows(self.job.memory_per_row, memory, most)
 
+    def _is_compiled(self, pictures: int) -> bool:
+        """Whether GPUs compile the model: as in the stored plan, or if that is worth it and works."""
+        if stored := self.directory.read_json("_run", "plan.json"):
+            return bool(stored.get("settings", {}).get("compile", False))
+        if pictures < COMPILED_FROM * self.resources.model_workers().most:
+            return False
+        for node, look in look_at_gpus(compiling=True).items():
+            if look.compile_problem:
+                log.warning(
+                    "NOT COMPILED: torch.compile does not work on %s: %s. A C compiler and Python's headers "
+                    "(gcc, python3-dev) are needed there; without them GPUs do about half",
+                    node,
+                    look.compile_problem,
+                )
+                return False
+        log.info("compile on: %d pictures are worth it", pictures)
+        return True
+
     def _find_place(self) -> Place:
         directory, single = self.directory, ("", "")
         if directory.single_file:
@@ -138,7 +158,11 @@ class TableRun:
         job, flags = self.job, self.job.flags
         files = find_files(flags.tables, outputs=self.directory.outputs)
         slices = find_slices(files, job.columns)
-        self.micro_batch_size = self._micro_batch_size(planned_rows(slices, flags.limit))
+        rows = planned_rows(slices, flags.limit)
+        self.micro_batch_size = self._micro_batch_size(rows)
+        if job.settings.get("compile") == "auto":
+            settings = job.settings | {"compile": self._is_compiled(rows * job.pictures_a_row)}
+            self.job = job = dataclasses.replace(job, settings=settings)
         units = cut_units(
             slices,
             micro_batch_size=self.micro_batch_size,

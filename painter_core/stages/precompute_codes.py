@@ -18,7 +18,7 @@ from painter_core.compute.finite import codes_on_host
 from painter_core.compute.memory import vqgan_most_rows, vqgan_row_bytes
 from painter_core.compute.pieces import Pieces
 from painter_core.files.faults import failpoint
-from painter_core.flag_checks import check_range, refuse_unused
+from painter_core.flag_checks import check_range, check_seed, refuse_unused
 from painter_core.images.decode import Alpha, Resize
 from painter_core.images.isolate import CellDecoder
 from painter_core.images.pixels import to_pixels
@@ -67,6 +67,7 @@ class PrecomputeConfig:
 
     def __post_init__(self) -> None:
         check_range("--image-size", self.image_size, 1, 65536)
+        check_seed(self.random_seed)
         if self.views.variants == 1:
             refuse_unused(self, ["random_seed"], "without --variants and --augment, which draw by it")
 
@@ -216,7 +217,7 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
         "vqgan": name_for_workers(config.vqgan),
         "identity": job.identity,
         "precision": job.settings["precision"],
-        "compiled": job.settings["compile"],
+        "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
         "gpu": table.resources.uses_gpu,
         "views": config.views.views(config.random_seed),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from painter_core.flag_checks import check_range, check_seed
+from painter_core.flag_checks import check_range
 from painter_core.images.augment import AUGMENTATIONS, augmented
 
 
@@ -40,7 +40,6 @@ class ViewFlags:
 
     def views(self, seed: int) -> "Views | None":
         """What is to be encoded besides; None for nothing."""
-        check_seed(seed)
         return None if self.variants == 1 else Views(variants=self.variants, ways=self.ways, seed=seed)
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from painter_core.compute.memory import fitting_rows, gpt_row_bytes, vqgan_most_rows, vqgan_row_bytes
+from painter_core.compute.memory import (
+    fitting_rows,
+    gpt_row_bytes,
+    training_row_bytes,
+    vqgan_most_rows,
+    vqgan_row_bytes,
+)
 from painter_core.models.gpt import GPTConfig
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.runs.cluster import KEEP_MEMORY, Cluster
@@ -53,6 +59,14 @@ def test_rows_of_the_published_sizes() -> None:
     assert vqgan_most_rows(VQGANConfig(image_size=8192), "cpu") == 1
     # 36.9 kB a position, as computed by hand
     assert gpt_row_bytes(GPTConfig(), "bf16") == pytest.approx(36_864 * 288, rel=0.11)
+
+
+def test_training_rows_of_the_published_sizes() -> None:
+    """Beside what an H200 needed a sample, uncompiled (benchmarks/RESULTS.md): enough, and not too much."""
+    large = GPTConfig(n_layer=24, n_head=16, n_embd=1024)
+    for config, measured in ((GPTConfig(), 137 * MIB), (large, 279 * MIB)):
+        assert measured <= training_row_bytes(config, "bf16", again=False) <= 1.25 * measured
+        assert training_row_bytes(config, "bf16", again=True) < 0.6 * measured
 
 
 def test_a_resumed_run_keeps_the_micro_batch(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Graphs of the steps, with a recorder in place of CUDA's: what is captured when; when they are unused."""
 
+import math
+import re
 from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch._dynamo.utils import counters
 from torch._inductor.utils import run_and_get_code
 
+from painter_core.models.compiled_block import _attention
 from painter_core.painting.graphs import GraphsUsed, try_graphs
 from painter_core.painting.sampling import SamplingConfig, sample_codes
 from painter_core.painting.static_sampling import BUCKET, StaticSampler
@@ -94,7 +98,7 @@ def test_the_cache_ends_at_a_multiple_of_eight_positions() -> None:
 
 
 @compiles
-def test_two_graphs_serve_all_layers_and_buckets_and_none_copies_the_cache() -> None:
+def test_two_graphs_serve_all_layers_one_a_bucket_attends_and_none_copies_the_cache() -> None:
     text, uniforms = long_inputs(2, 5)
     config = SamplingConfig(top_k=10)
     torch._dynamo.reset()
@@ -102,6 +106,24 @@ def test_two_graphs_serve_all_layers_and_buckets_and_none_copies_the_cache() -> 
     sampler = StaticSampler(formula_gpt(LONG, compiled=True), config, 2)
     codes, sources = run_and_get_code(sampler.sample, text, uniforms)
     assert torch.equal(codes, sample_codes(formula_gpt(LONG), text, uniforms, config))
-    assert counters["stats"]["unique_graphs"] - before == len(sources) == 2
-    keys = 2 * LONG.block_size * LONG.n_embd
-    assert all(f"{LONG.block_size}, " not in source for source in sources), f"a buffer of {keys} values"
+    buckets = -(-LONG.block_size // BUCKET)
+    assert counters["stats"]["unique_graphs"] - before == len(sources) == 2 + buckets
+    layer_keys = 2 * LONG.block_size * LONG.n_embd
+    sizes = [
+        math.prod(int(side) for side in shape.split(",") if side.strip())
+        for source in sources
+        for shape in re.findall(r"empty_strided\w*\(\(([\d, ]+)\)", source)
+    ]
+    assert sizes
+    assert max(sizes) < layer_keys
+
+
+def test_attention_of_one_query_is_that_of_many() -> None:
+    generator = torch.Generator().manual_seed(1)
+    q = torch.randn(2, 3, 1, 8, generator=generator)
+    keys, values = (torch.randn(2, 3, 40, 8, generator=generator)[:, :, :32] for _ in range(2))
+    mask = torch.zeros(1, 32).masked_fill(torch.arange(32) > 20, -math.inf)
+    found = _attention(q, keys, values, mask)
+    assert torch.allclose(found, F.scaled_dot_product_attention(q, keys, values, mask), atol=1e-6)
+    seen = _attention(q, keys[:, :, :21], values[:, :, :21], mask[:, :21])
+    assert torch.allclose(found, seen, atol=1e-6), "masked positions count"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu_check import gates, speed
+from benchmarks.gpu_check import gates, on_ray, painters, speed
 from painter_core.painting.static_sampling import StaticSampler
 from tests.support.jobs import ROOT
 
@@ -47,7 +47,45 @@ def test_graphs_that_keep_something_back_are_found(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_recommended_flags_are_the_fastest() -> None:
-    found = json.dumps({64: {"plain": 100.0, "graphs": 300.0}, 512: {"plain": 400.0, "graphs": 350.0}})
-    said = speed.recommended([{"gate": "9 speed", "found": found}])
-    assert said == "generate: --graphs off --micro-batch-size 512 (400 pictures/s of codes)"
+    found = {
+        "9 speed: VQGAN": {
+            "seconds to the first": {"plain": 5.8, "compiled": 15.7},
+            "unit": {"plain": 991.1, "compiled": 1769.0},
+        },
+        "9 speed: training, base": {
+            "16": {"plain": 600.0, "GiB, plain": 3.9, "compiled": 650.0},
+            "128": {"plain": 1680.0, "compiled": 2236.0, "GiB, compiled": 9999.0},
+            "256": {"plain": 1775.0, "compiled": 2240.0},
+        },
+        "9 speed: painting, base": {
+            "1": {"graphs off": 9999.0},
+            "256": {"graphs off": 200.0, "graphs on": 300.0, "graphs on, compiled": 350.0},
+            "512": {"graphs off": 200.0, "graphs on": 400.0, "graphs on, compiled": 500.0},
+        },
+    }
+    table = [{"gate": gate, "found": json.dumps(rates)} for gate, rates in found.items()]
+    assert speed.recommended([{"gate": "0 environment", "found": "sm90"}, *table]).splitlines() == [
+        "generate: --graphs on --micro-batch-size 512 --compile on (500 pictures/s)",
+        "precompute: --compile on, whose compilation takes about 16 s (1769 pictures/s)",
+        "train: --micro-batch-size 128 (2236 samples/s)",
+    ]
     assert speed.recommended([{"gate": "0 environment", "found": ""}]) == ""
+    failed = [{"gate": "9 speed: VQGAN", "result": "fail", "found": "not done within 300 s"}]
+    assert speed.recommended(failed) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gate", [speed.peaks, speed.vqgan, painters.overlap])
+def test_more_gates_run_on_a_cpu(gate) -> None:
+    assert gate(CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gate", [speed.sampling, speed.painting, speed.training])
+def test_speeds_of_tiny_sizes(gate) -> None:
+    assert json.loads(gate(CPU, "base"))
+
+
+@pytest.mark.slow
+def test_the_three_jobs_on_ray_one_training_killed() -> None:
+    assert "losses of a killed training within 0.000%" in on_ray.on_ray(CPU)

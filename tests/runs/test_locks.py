@@ -266,8 +266,9 @@ def test_a_driver_whose_lock_is_taken_ends_with_4(tmp_path: Path, monkeypatch: p
         with Run({}) as run:
             run.lock(str(tmp_path / "out"))
             run.began(lambda *end: written.append(end))
-            hold(tmp_path / "out")
-            threading.Event().wait(30)
+            for _ in range(300):  # a heartbeat that is under way may write over it
+                hold(tmp_path / "out")
+                threading.Event().wait(0.1)
 
     monkeypatch.setattr(lock, "HEARTBEAT_S", 0.02)
     assert code_of(driver) == 4

@@ -9,6 +9,8 @@ import pytest
 from painter_core.files.storage import sha256
 from painter_core.runs.flags import TableFlags
 from painter_core.stages.codes_table import open_samples
+from painter_core.stages.inspect_table.config import InspectConfig
+from painter_core.stages.inspect_table.report import inspect
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.stages.views import ViewFlags
 from painter_core.tables.records import read_manifest
@@ -57,6 +59,12 @@ def test_codes_are_those_of_a_table_without_views(plain: Path, many: Path) -> No
     assert manifests[1]["identity"].pop("views") == {"variants": 3, "augment": ["crop", "flip"], "seed": 42}
     assert manifests[0]["identity"] == manifests[1]["identity"]
     assert manifests[0]["rows_out"] == manifests[1]["rows_out"]
+
+
+def test_who_reads_codes_finds_those_of_the_pictures(plain: Path, many: Path) -> None:
+    found = [inspect(InspectConfig(tables=str(table))) for table in (plain, many)]
+    assert found[0].codes is not None
+    assert found[0].codes == found[1].codes
 
 
 def test_a_broken_off_table_is_finished_to_the_same_rows(

@@ -20,6 +20,7 @@ from painter_core.stages.evaluate.judging import Judging
 from painter_core.stages.evaluate.numbers import plots_of
 from painter_core.stages.evaluate.reduce import ReferenceSet, reduce_table
 from painter_core.stages.evaluate.reference import open_reference
+from painter_core.stages.evaluate.settings import by_setting
 from painter_core.stages.evaluate.sources import REFERENCE, REPORT, Source
 from painter_core.tables.parquet import parquet_bytes
 from painter_core.tables.plan import stored_units
@@ -46,12 +47,13 @@ def write_report(config: EvaluateConfig, sources: list[Source], runs: list[Table
     for i, (source, run) in enumerate(zip(sources, runs, strict=True)):
         if source.name == REFERENCE:
             continue
-        found = extract(source.table.outputs, source.table.tables, _folder(root, str(i)))
-        reduced = reduce_table(source.name, found, config.wanted, config.blurs, reference, classes)
+        whole = extract(source.table.outputs, source.table.tables, _folder(root, str(i)))
         units = _units_of(source.table.outputs)
-        judged.append(
-            Judged(found=found, reduced=reduced, judging=source.judging, reader=run.reader, units=units)
-        )
+        for name, found in by_setting(source.name, source.table.tables, whole):
+            reduced = reduce_table(name, found, config.wanted, config.blurs, reference, classes)
+            judged.append(
+                Judged(found=found, reduced=reduced, judging=source.judging, reader=run.reader, units=units)
+            )
     tables = tuple(table.reduced.score for table in judged)
     score = Score(
         tables=tables,

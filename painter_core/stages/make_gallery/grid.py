@@ -16,6 +16,7 @@ from painter_core.stages.make_gallery.page import (
     make_figure,
     render,
 )
+from painter_core.stages.sweeps import changing, pictures_a_setting
 from painter_core.text.escape import cut
 
 
@@ -47,13 +48,6 @@ class _Row:
     cells: tuple[tuple[Figure, ...], ...]
 
 
-def swept(identity: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What distinguishes each setting from the others, by name."""
-    settings = identity["sweep"]
-    changing = [name for name in settings[0] if len({s[name] for s in settings}) > 1]
-    return [{name: setting[name] for name in changing} for setting in settings]
-
-
 def settings_of(identity: Mapping[str, Any], scores: Mapping[str, Sequence[str]]) -> list[Setting]:
     """The columns of the grid, with the mean score of each.
 
@@ -61,8 +55,7 @@ def settings_of(identity: Mapping[str, Any], scores: Mapping[str, Sequence[str]]
         identity: of the table's manifest.
         scores: by idx, `right/all` of each picture, in the order of the table.
     """
-    settings = swept(identity)
-    kept = identity.get("keep_best") or identity.get("max_generated_num", 1)
+    settings, kept = changing(identity["sweep"]), pictures_a_setting(identity)
     whole = [found for found in scores.values() if len(found) == len(settings) * kept]
     made = []
     for number, setting in enumerate(settings):
