@@ -56,8 +56,6 @@ class TableJob:
     """What else must be the same when the run is resumed."""
     row_bytes: int = 0
     """About how many bytes are written for a row."""
-    output_bytes: int = 0
-    """About how many bytes are written besides, for the whole table."""
     memory_per_row: int = 0
     """Bytes that the model needs for a row."""
     weights_bytes: int = 0
@@ -201,7 +199,7 @@ class TableRun:
             self.plan.to_json(),
             overwrite=flags.overwrite,
             dry_run=flags.dry_run,
-            needed_bytes=self.plan.num_rows * self.job.row_bytes + self.job.output_bytes,
+            needed_bytes=self.plan.num_rows * self.job.row_bytes,
             reads=(files[0].path, files[-1].path, *self.job.reads),
         )
         if taken is None:

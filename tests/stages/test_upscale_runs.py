@@ -82,7 +82,7 @@ def test_units_are_smaller_where_pictures_grow(pictures: Path, tmp_path: Path) -
         given = config(pictures, tmp_path / "out", scale)
         job = table_job(given, find_source(given), plan_upscaler(given.upscaling))
         assert job.growth == 4 * scale**2
-        assert job.output_bytes == scale**2 * pictures.stat().st_size
+        assert job.row_bytes == scale**2 * (pictures.stat().st_size // ROWS)
     (tmp_path / "in.tsv").write_text("".join(f"p{i}\t{'A' * 8000}\n" for i in range(544)))
     slices = find_slices(find_files(str(tmp_path / "in.tsv")), Columns(schema=("idx", "text")))
     found = {

@@ -39,7 +39,7 @@ def table_job(config: UpscaleConfig, source: Source, upscaler: Upscaler) -> Tabl
         settings={"output_columns": source.schema.names},
         memory_per_row=upscaler.memory_bytes(),
         weights_bytes=upscaler.weights_bytes,
-        output_bytes=files * larger * source.size_bytes if config.table.limit is None else 0,
+        row_bytes=files * larger * source.row_bytes,
         growth=PNG_GROWTH * larger,
         reads=(upscaler.file,) if upscaler.file else (),
         manifest={"painted": source.painted} if source.painted else {},

@@ -13,6 +13,9 @@ from painter_core.tables.inputs import InputFile, find_files
 from painter_core.tables.parquet import extension_name, parquet_footer, plain_kind
 from painter_core.tables.records import read_manifest
 from painter_core.tables.run_directory import RunDirectory, table_url
+from painter_core.tables.tsv import open_tsv
+
+HEAD_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +29,8 @@ class Source:
     """Of the output: the columns of the input, in their order."""
     painted: dict[str, Any]
     """What made the pictures, if the tables are one table of ours; else empty."""
-    size_bytes: int
-    """Of all files."""
+    row_bytes: int
+    """Of a row of the input, about."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -69,9 +72,12 @@ def find_source(config: UpscaleConfig) -> Source:
     _check_names(rest, columns, config)
     kinds = {name: schema.field(name).type for name in rest} if files[0].kind == "parquet" else None
     columns = dataclasses.replace(columns, extra=tuple(rest), kinds=kinds)
-    size_bytes = sum(file.size_bytes for file in files)
     return Source(
-        tables=tables, columns=columns, schema=schema, painted=_painted(tables), size_bytes=size_bytes
+        tables=tables,
+        columns=columns,
+        schema=schema,
+        painted=_painted(tables),
+        row_bytes=_row_bytes(files[0]),
     )
 
 
@@ -103,6 +109,15 @@ def _parquet_schema(file: InputFile, config: UpscaleConfig) -> pa.Schema:
             )
         fields.append(pa.field(field.name, kind))
     return pa.schema(fields)
+
+
+def _row_bytes(file: InputFile) -> int:
+    """Bytes of a row: the mean of a Parquet file, or of a TSV's first rows."""
+    if file.kind == "parquet":
+        return file.size_bytes // max(parquet_footer(file)[0].num_rows, 1)
+    with open_tsv(file) as stream:
+        head = stream.read(HEAD_BYTES)
+    return len(head) // max(head.count(b"\n"), 1)
 
 
 def _tsv_schema(columns: Columns, config: UpscaleConfig) -> pa.Schema:
