@@ -11,6 +11,7 @@ from painter_core.files.faults import failpoint
 from painter_core.files.storage import absolute, filesystem, redact
 from painter_core.runs import preflight
 from painter_core.runs.cluster import Cluster, count_told
+from painter_core.runs.compiling import is_compiled
 from painter_core.runs.dry_run import on_this_node, run_sample
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.runs.passes import OnePass, in_passes
@@ -32,7 +33,6 @@ from painter_core.tables.units import Unit, call_rows, cut_units, find_slices, p
 log = logging.getLogger(__name__)
 
 CPU_ROWS = 16  # of a micro-batch
-COMPILED_FROM = 20_000  # pictures a GPU; below, compiling takes longer than it saves (benchmarks/RESULTS.md)
 PROCESS_BYTES = 350 * 2**20  # of a worker besides its model: torch and Ray
 TABLE = Kind(plan_key="units", ours=OURS)
 
@@ -126,24 +126,10 @@ class TableRun:
         return fitting_rows(self.job.memory_per_row, memory, most)
 
     def _is_compiled(self, pictures: int) -> bool:
-        """Whether GPUs compile the model: as in the stored plan, or if that is worth it and works."""
+        """As in the stored plan, whose run goes on as it began, or by what there is to do."""
         if stored := self.directory.read_json("_run", "plan.json"):
             return bool(stored.get("settings", {}).get("compile", False))
-        if pictures < COMPILED_FROM * self.resources.model_workers().most:
-            return False
-        from painter_core.runs.gpus import look_at_gpus  # torch, which operators on CPUs do without
-
-        for node, look in look_at_gpus(compiling=True).items():
-            if look.compile_problem:
-                log.warning(
-                    "NOT COMPILED: torch.compile does not work on %s: %s. A C compiler and Python's headers "
-                    "(gcc, python3-dev) are needed there; without them GPUs do about half",
-                    node,
-                    look.compile_problem,
-                )
-                return False
-        log.info("compile on: %d pictures are worth it", pictures)
-        return True
+        return is_compiled(pictures, self.resources.model_workers().most)
 
     def _find_place(self) -> Place:
         directory, single = self.directory, ("", "")

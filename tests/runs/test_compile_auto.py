@@ -8,7 +8,7 @@ import pytest
 
 from painter_core.compute.devices import model_settings
 from painter_core.compute.gpu import GpuLook
-from painter_core.runs import gpus, table_run
+from painter_core.runs import compiling, gpus
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.runs.run import Run
@@ -42,7 +42,7 @@ def planned(tmp_path: Path, rows: int, compile: str = "auto", cluster: Cluster =
 
 @pytest.fixture(autouse=True)
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_run, "COMPILED_FROM", 3)  # a GPU
+    monkeypatch.setattr(compiling, "COMPILED_FROM", 3)  # a GPU
 
 
 @pytest.mark.parametrize(("rows", "compile", "expected"), [
@@ -61,7 +61,7 @@ def test_a_cpu_does_not_compile_by_itself(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert planned(tmp_path, 6) is True
-    monkeypatch.setattr(table_run, "COMPILED_FROM", 100)
+    monkeypatch.setattr(compiling, "COMPILED_FROM", 100)
     assert planned(tmp_path, 6) is True
 
 

@@ -29,6 +29,7 @@ from painter_core.sample.captions import VALUES
 from painter_core.stages.codes_table import open_vqgan
 from painter_core.stages.make_gallery.grid import GridEntry, render_grid, settings_of
 from painter_core.stages.make_gallery.page import MAX_PICTURES, GalleryEntry, write_gallery
+from painter_core.stages.sweeps import pictures_a_setting
 from painter_core.tables.columns import Columns, Encoding
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import iter_parts, part_rows
@@ -79,10 +80,9 @@ class GalleryConfig:
     def __post_init__(self) -> None:
         check_range("--max-entries", self.max_entries, 1, 500)
         check_seed(self.random_seed)
+        of_originals = ("input_schema", "idx_column", "second_sequence")
         if self.originals is None:
-            refuse_unused(
-                self, ("input_schema", "idx_column", "second_sequence"), "without --originals TABLE"
-            )
+            refuse_unused(self, of_originals, "without --originals TABLE")
 
 
 def make_gallery(config: GalleryConfig, run: Run) -> None:
@@ -179,7 +179,7 @@ def _shown_rows(
 def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[GalleryEntry]:
     identity = _painting(manifest)
     scores = _scores(config.scores) if config.scores else {}
-    num_pictures = identity.get("keep_best") or identity.get("max_generated_num", 1)  # of a prompt
+    num_pictures = pictures_a_setting(identity)  # of a prompt
     in_a_row = num_pictures if identity.get("easynlp_format") else 1
     for rows in _shown_rows(config, manifest, COLUMNS, in_a_row):
         for row in rows:
@@ -209,8 +209,7 @@ def _write_grid(config: GalleryConfig, manifest: dict[str, Any], rows: int) -> N
         if setting.score:
             shown = ", ".join(f"{name} {value}" for name, value in setting.facts)
             log.info("%s: %s attributes right", shown, setting.score)
-    kept = identity.get("keep_best") or identity.get("max_generated_num", 1)
-    group = len(settings) * kept
+    group = len(settings) * pictures_a_setting(identity)
     page = render_grid(
         _swept(config, manifest, group),
         settings,
