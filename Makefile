@@ -19,6 +19,8 @@ venv: $(STAMP)  ## the virtual environment .venv with all packages
 $(STAMP): pyproject.toml constraints.txt
 	"$$(command -v $(PYTHON) || command -v python3)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint]'
+	@# for the tests; without torchvision, which of PyPI's builds only fits a torch for CUDA (tests/support/upscaling.py)
+	$(BIN)/python -m pip install --quiet --no-deps 'spandrel==0.4.2'
 	touch $@
 
 quickstart: venv  ## sample table -> codes -> model -> pictures, through `ray job submit` on a local head

@@ -49,6 +49,7 @@ WARNINGS = {
     "text_formula": "the caption starts with = + - or @, which a spreadsheet takes for a formula",
     "text_quoted": "the caption stands in quotes, and those inside are doubled: see --quoting csv",
     "text_cut": "the caption has more tokens than the model sees; it is painted without its end",
+    "prompt_cut": "the caption fits, but not with --prompt-prefix and --prompt-suffix, whose end is cut off",
     "text_unk": "some tokens of the caption are unknown to the model",
     "text_number": "the caption is a number: a class label instead of a caption?",
     "b64_data_uri": "a data: prefix stood before the base64",

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"model_files", "models", "compute", "images", "files", "flag_checks"},
     "painting": {"model_files", "models", "compute", "images", "text", "flag_checks"},
     "evaluation": {"model_files", "models", "compute", "images", "text", "files", "errors"},
+    "upscaling": {"model_files", "compute", "images", "errors", "files", "flag_checks"},
     "runs": {"tables", "training", "compute", "easynlp", "errors", "files", "flag_checks"},
 }
 FLOORS = {name for name in MAY_IMPORT if name != "schemas"}

@@ -26,6 +26,7 @@ from painter_core.stages.make_gallery.entries import GalleryConfig
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.stages.train.codes import PairsConfig
+from painter_core.stages.upscale.config import UpscaleConfig
 from painter_core.training.both_ways import BothWaysFlags
 from painter_core.training.codebook_care import CodebookCare
 from painter_core.training.data_order import dropped_captions, epoch_order
@@ -33,6 +34,7 @@ from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.training.vqgan_config import VQGANTrainConfig
 from painter_core.training.worker import Worker
+from painter_core.upscaling.flags import UpscaleFlags
 from tests.support.jobs import TINY_VQGAN
 
 TABLE = TableFlags(tables="t.tsv", outputs="out")
@@ -55,6 +57,8 @@ CONFIGS: dict[type, dict[str, Any]] = {
     InspectConfig: {"tables": "t.tsv"},
     GalleryConfig: {"tables": "t.tsv", "outputs": "g.html"},
     ConvertOptions: {},
+    UpscaleFlags: {"upscaler": "network.pth"},
+    UpscaleConfig: {"table": TABLE, "upscaling": UpscaleFlags(upscaler="network.pth")},
 }
 BAD: dict[type, list[float]] = {float: [math.nan, math.inf, -math.inf, -1.0, 1e30], int: [-1, 2**70]}
 

@@ -30,6 +30,7 @@ ADVICE = (
 )
 
 
+NESTED = ("state_dict", "model", "params_ema", "params")  # the last two: BasicSR's networks that enlarge
 AVERAGED = "ema."  # before the names of the averaged copy that some files hold beside the weights
 
 
@@ -47,7 +48,7 @@ def load_pickle(file: Path) -> dict[str, Tensor]:
     """The state dict in a file, under the names in the file.
 
     Args:
-        file: a flat dict of tensors, or a dict that holds one under "state_dict" or "model". A second one
+        file: a flat dict of tensors, or a dict that holds one under one of NESTED. A second one
             under "ema" is added with AVERAGED before its names; everything else beside it is dropped.
     """
     check_download(file)
@@ -73,7 +74,7 @@ def _state_dict(content: Any) -> Any:
     """The weights in what a file holds, the averaged ones with their prefix."""
     if not isinstance(content, dict):
         return content
-    state = next((content[k] for k in ("state_dict", "model") if isinstance(content.get(k), dict)), None)
+    state = next((content[k] for k in NESTED if isinstance(content.get(k), dict)), None)
     averaged = content.get("ema")
     if not isinstance(averaged, dict):
         return content if state is None else state

@@ -17,6 +17,7 @@ _NEXT = {
     "--outputs codes/",
     "generate": "look at them: python jobs/make_gallery.py --tables {0} --outputs gallery.html",
     "caption": "look at it: python jobs/report.py {0} --outputs captions.html",
+    "upscale": "look at them: python jobs/make_gallery.py --tables {0} --outputs gallery.html",
     "evaluate": "open {0}/report.html in a browser",
     "evaluate statistics": "compare with them: python jobs/evaluate.py --tables pictures.tsv --reference "
     "{0}/statistics.npz --metrics fid,kid --inception FILE.pth --outputs score/",

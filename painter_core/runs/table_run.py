@@ -67,6 +67,8 @@ class TableJob:
     """Rows of a GPU's micro-batch."""
     large_units: bool = False
     """Whether units are large where a GPU computes."""
+    growth: int = 1
+    """How many times larger a row may be in the output: units are that much smaller."""
     cpu_rows: int = CPU_ROWS
     """Rows of a CPU's micro-batch, in a table that is large enough."""
     reads: tuple[str, ...] = ()
@@ -167,6 +169,7 @@ class TableRun:
             pictures_a_row=job.pictures_a_row,
             picture_bytes=job.picture_bytes,
             large=job.large_units and self.resources.uses_gpu,
+            growth=job.growth,
         )
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")

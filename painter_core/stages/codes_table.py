@@ -27,6 +27,7 @@ from painter_core.tables.parquet import read_table
 from painter_core.tables.records import read_manifest, read_part
 from painter_core.tables.run_directory import RunDirectory, table_url
 from painter_core.text.ids import TextIds, text_ids
+from painter_core.text.prompt_style import PLAIN, PromptStyle
 from painter_core.text.tokenizer import Tokenizer
 from painter_core.training.samples import Samples
 
@@ -120,17 +121,26 @@ def check_parts(table: str) -> None:
             list(pool.map(lambda file: read_part(file.path, file.sha256), files))
 
 
-def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_size: int) -> Samples:
+def open_samples(
+    table: str, tokenizer: Tokenizer, *, text_len: int, codebook_size: int, style: PromptStyle = PLAIN
+) -> Samples:
     """The samples of a codes table; builds the node's cache if it is not there.
+
+    Args:
+        text_len: tokens of a caption.
+        codebook_size: of the VQGAN.
+        style: what is put around captions.
 
     Raises:
         ValueError: a part is missing or damaged, or a code is outside the codebook.
     """
     manifest = read_manifest(table)
     content = [manifest["fingerprint"], *(p["sha256"] for p in manifest["parts"])]
-    key = sha256(repr((content, tokenizer.sha256, text_len, codebook_size)).encode())
+    made_of = (content, tokenizer.sha256, text_len, codebook_size, *style.identity().values())
+    key = sha256(repr(made_of).encode())
     directory = build_once(
-        f"samples-{key[:32]}", lambda new: _build(new, table, manifest, tokenizer, text_len, codebook_size)
+        f"samples-{key[:32]}",
+        lambda new: _build(new, table, manifest, tokenizer, text_len, codebook_size, style),
     )
     counts = CaptionCounts(**json.loads((directory / "counts.json").read_text()))
     log.info("%s: %s at %d tokens", redact(table), counts, text_len)
@@ -143,7 +153,13 @@ def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_si
 
 
 def _build(
-    directory: Path, table: str, manifest: dict, tokenizer: Tokenizer, text_len: int, codebook_size: int
+    directory: Path,
+    table: str,
+    manifest: dict,
+    tokenizer: Tokenizer,
+    text_len: int,
+    codebook_size: int,
+    style: PromptStyle,
 ) -> None:
     rows, image_len = sum(p["rows"] for p in manifest["parts"]), manifest["image_len"]
     texts = create_array(directory / "text_ids.npy", np.int32, (rows, text_len))
@@ -154,9 +170,8 @@ def _build(
     start, counts = 0, CaptionCounts()
     for path, content in _contents(table, manifest["parts"]):
         stop = start + len(content)
-        found = text_ids(
-            tokenizer, content.column("text").to_pylist(), text_len=text_len, codebook_size=codebook_size
-        )
+        captions = [style.of(text) for text in content.column("text").to_pylist()]
+        found = text_ids(tokenizer, captions, text_len=text_len, codebook_size=codebook_size)
         texts[start:stop] = found.ids
         for name, array in arrays.items():
             flat = content.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -202,17 +217,20 @@ def _contents(table: str, parts: list[dict[str, Any]]) -> Iterator[tuple[str, pa
                 future.cancel()
 
 
-def check_captions(table: str, tokenizer: Tokenizer, *, text_len: int) -> None:
+def check_captions(table: str, tokenizer: Tokenizer, *, text_len: int, style: PromptStyle = PLAIN) -> None:
     """Says how well a vocabulary knows the captions of a codes table, in a large one those of some parts.
 
     Raises:
         ValueError: more than half of the tokens are unknown, so that most captions would look the same.
     """
-    parts, counts = read_manifest(table)["parts"], CaptionCounts()
+    parts, counts, cut = read_manifest(table)["parts"], CaptionCounts(), 0
     for number in np.unique(np.linspace(0, len(parts) - 1, min(COUNTED_PARTS, len(parts))).astype(int)):
         path = join(table, parts[number]["name"])
         captions = read_table(read_part(path, parts[number]["sha256"]), path).column("text").to_pylist()
         counts = counts.plus(text_ids(tokenizer, captions, text_len=text_len, codebook_size=0))
+        if style:
+            whole = text_ids(tokenizer, list(map(style.of, captions)), text_len=text_len, codebook_size=0)
+            cut += int((whole.num_tokens > text_len).sum())
     if counts.unknown_fraction > MOST_UNKNOWN:
         raise ValueError(
             f"--tables {redact(table)}: the vocabulary ({tokenizer.vocab_size:,} words) does not know these "
@@ -221,6 +239,16 @@ def check_captions(table: str, tokenizer: Tokenizer, *, text_len: int) -> None:
             f"jobs/inspect_table.py --tables {redact(table)} --vocab FILE counts them"
         )
     log.info("%s: looked at %s at %d tokens", redact(table), counts, text_len)
+    if cut > counts.cut:
+        log.warning(
+            "%s: with --prompt-prefix and --prompt-suffix %d of %d captions have more than %d tokens (%d "
+            "without them): their end, and with it the suffix, is cut off",
+            redact(table),
+            cut,
+            counts.captions,
+            text_len,
+            counts.cut,
+        )
 
 
 def codes_manifest(table: str) -> dict[str, Any]:

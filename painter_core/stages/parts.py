@@ -12,6 +12,7 @@ import pyarrow as pa
 from painter_core.easynlp.output import encode_picture, picture_cell
 from painter_core.images.decode import ImageFormat, encode_image
 from painter_core.tables.unit_row import UnitRow
+from painter_core.upscaling.lanczos import enlarged
 from schemas import codes, outputs
 
 
@@ -37,6 +38,8 @@ class OutputTable:
     pictures_a_row: int
     image_format: ImageFormat
     easynlp_format: bool
+    scale: int = 1
+    """How many times larger pictures become, by Lanczos."""
 
     def __call__(self, row: UnitRow) -> pa.Table:
         each = 1 if self.easynlp_format else self.pictures_a_row
@@ -59,7 +62,8 @@ class OutputTable:
     def _cells(self, row: UnitRow) -> list[str]:
         """The picture cells: one a picture, or EasyNLP's one for all of a prompt."""
         size = int(row.payload["image_size"])
-        pictures = np.frombuffer(row.payload["pixels"], np.uint8).reshape(-1, size, size, 3)
+        painted = np.frombuffer(row.payload["pixels"], np.uint8).reshape(-1, size, size, 3)
+        pictures = (enlarged(p, self.scale) if self.scale > 1 else p for p in painted)
         if self.easynlp_format:
             made = [encode_picture(picture) for picture in pictures]
             step = self.pictures_a_row

@@ -39,6 +39,7 @@ from painter_core.stages.parts import codes_table
 from painter_core.stages.pins import check_pins
 from painter_core.stages.views import ViewFlags, Views
 from painter_core.tables.unit_row import UnitRow
+from painter_core.text.prompt_style import PromptStyle
 
 CAPTION_BYTES = 100  # of a row's idx and caption, for the estimate of what will be written
 
@@ -49,6 +50,7 @@ class PrecomputeConfig:
 
     table: TableFlags
     input: PairFlags = field(default_factory=PairFlags)
+    style: PromptStyle = field(default_factory=PromptStyle)
     model: ModelFlags = field(default_factory=ModelFlags)
     vqgan: str = "bundled"
     """VQGAN: a model directory, or `bundled`."""
@@ -94,6 +96,7 @@ def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     model.check_weights()
     preprocessing = {"image_size": size, "resize": config.resize, "alpha": config.alpha, "exif": "ignore"}
     made_by = {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
+    made_by |= config.style.identity()  # of no meaning for the codes: training puts it around captions
     views = config.views.views(config.random_seed)
     return made_by if views is None else made_by | {"views": views.identity()}
 

@@ -1,7 +1,10 @@
 """Which columns a job reads, by name."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
+
+import pyarrow as pa
 
 PLACE = ("file", "row", "byte_offset")  # further columns of a unit's table: where a row comes from
 ROW_NUMBER = "row"  # as --idx-column: not a column, but the row's number
@@ -23,6 +26,9 @@ class Columns:
     """Column of the picture; None for jobs that read captions only."""
     extra: tuple[str, ...] = ()
     """Columns carried through unchanged (--append-cols)."""
+    kinds: Mapping[str, pa.DataType] | None = None
+    """Of a job that carries on all columns of a Parquet table, whatever they hold: types of the `extra` ones,
+    by tables.parquet.plain_kind. A file with other columns is refused."""
     skip_first_line: bool = False
     """The first line of a TSV is no row, whatever it holds."""
     quoting: Quoting = "none"

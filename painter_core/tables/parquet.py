@@ -119,6 +119,11 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
     names = columns.named
     if columns.image and columns.image not in schema.names and "image" in schema.names:
         names["image"] = "image"  # encoded bytes, the other form of a pairs table
+    if columns.kinds is not None and (surplus := sorted({*schema.names} - {*names.values()})):
+        raise ValueError(
+            f"{redact(file.path)}: has the columns {surplus}, which the first file of the tables has not; "
+            "all columns are carried on, so give tables of other columns to a run of their own"
+        )
     for ours, theirs in names.items():
         where = f"{redact(file.path)}: column {theirs!r}"
         if schema.names.count(theirs) != 1:
@@ -132,13 +137,32 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
                 f"{where}: the extension type {extension} is not accepted, since such a type can run code "
                 f"when it is read; write the column as plain {kinds}"
             )
-        if not _allowed(schema.field(theirs).type, is_image=ours == "image"):
-            kind = schema.field(theirs).type
+        kind = schema.field(theirs).type
+        if columns.kinds is not None and ours in columns.kinds:
+            if plain_kind(kind) != columns.kinds[ours]:
+                raise ValueError(
+                    f"{where}: type {kind}, but {columns.kinds[ours]} in the first file of the tables; give "
+                    "tables of other columns to a run of their own"
+                )
+            continue
+        if not _allowed(kind, is_image=ours == "image"):
             advice = ""
             if pa.types.is_nested(kind):
                 advice = "; jobs/make_table.py --source makes a table of captions in lists and structures"
             raise ValueError(f"{where}: type {kind} is not accepted, only {kinds}{advice}")
     return names
+
+
+def plain_kind(kind: pa.DataType) -> pa.DataType | None:
+    """The type in which a column is carried on from table to table as it is; None if it cannot be."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    inner = kind.value_type if types.is_list(kind) or types.is_fixed_size_list(kind) else kind
+    is_plain = types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner)
+    return kind if is_plain else None
 
 
 def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:

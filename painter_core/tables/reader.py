@@ -98,7 +98,7 @@ class UnitReader:
     def _table(self, rows: list[Row]) -> pa.Table:
         kinds = [pa.string(), pa.int64(), pa.int64()]
         fields: dict[str, pa.DataType] = dict(zip(PLACE, kinds, strict=True))
-        fields |= dict.fromkeys(("idx", *self.columns.named), pa.string())
+        fields |= dict.fromkeys(("idx", *self.columns.named), pa.string()) | dict(self.columns.kinds or {})
         if self.columns.image:
             is_text = any(isinstance(row["image"], str) for row in rows)
             fields["image"] = pa.large_string() if is_text else pa.large_binary()
@@ -162,9 +162,17 @@ class UnitReader:
             raise ValueError(f"{where}: damaged Parquet: {error}; write the file again") from None
 
     def _rows_of_table(self, file: InputFile, unit: Unit, table: pa.Table, names: dict[str, str]) -> Rows:
-        cells = {ours: column_cells(table.column(theirs)) for ours, theirs in names.items()}
+        as_they_are = {name for name, kind in (self.columns.kinds or {}).items() if kind != pa.string()}
+        cells = {
+            ours: table.column(theirs).to_pylist()
+            if ours in as_they_are
+            else column_cells(table.column(theirs))
+            for ours, theirs in names.items()
+        }
         # bytes are right in a binary column; among strings they are what is not UTF-8
-        strings = [ours for ours, column in cells.items() if _is_text(ours, column)]
+        strings = [
+            ours for ours, column in cells.items() if _is_text(ours, column) and ours not in as_they_are
+        ]
         for i in range(unit.num_rows):
             row = self._place(redact(file.path), unit.first_row + i, None)
             row |= {ours: column[i] for ours, column in cells.items()}

@@ -8,7 +8,7 @@ its lines start; of a Parquet file it reads the footer.
 import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
@@ -63,9 +63,10 @@ class _Rows:
 
     step: int
     most: int
+    most_bytes: int = UNIT_BYTES
 
     def fitting(self, rows: int) -> int:
-        """Rows to take if so many would fit UNIT_BYTES."""
+        """Rows to take if so many would fit most_bytes."""
         return min(self.most, rows // self.step * self.step or max(rows, MARK_ROWS))
 
 
@@ -125,12 +126,18 @@ def cut_units(
     pictures_a_row: int = 1,
     picture_bytes: int = 0,
     large: bool = False,
+    growth: int = 1,
 ) -> list[Unit]:
-    """The units of plan_units(), of what find_slices() found."""
+    """The units of plan_units(), of what find_slices() found.
+
+    Args:
+        growth: how many times larger a row may be in the output.
+    """
     remaining = planned_rows(slices, limit)
     if remaining == 0:
         return []
     size = _unit_size(remaining, micro_batch_size, pictures_a_row, picture_bytes, large=large)
+    size = replace(size, most_bytes=UNIT_BYTES // growth)
     units: list[Unit] = []
     for number, slice_ in enumerate(slices):
         for found in slice_.cut(size):
@@ -182,7 +189,7 @@ class _TsvSlices:
     def cut(self, size: _Rows) -> Iterator[dict[str, int]]:
         i, last = 0, len(self.marks) - 1
         while i < last:
-            fitting = int(np.searchsorted(self.marks, self.marks[i] + UNIT_BYTES, "right")) - 1 - i
+            fitting = int(np.searchsorted(self.marks, self.marks[i] + size.most_bytes, "right")) - 1 - i
             rows = size.fitting(fitting * MARK_ROWS) if i + fitting < last else size.most
             j = min(i + rows // MARK_ROWS, last)
             yield {
@@ -204,7 +211,7 @@ class _ParquetSlices:
     def cut(self, size: _Rows) -> Iterator[dict[str, int]]:
         first_row = 1
         for group, (rows, row_bytes) in enumerate(self.groups):
-            step = size.fitting(UNIT_BYTES // max(row_bytes, 1))
+            step = size.fitting(size.most_bytes // max(row_bytes, 1))
             for start in range(0, rows, step):
                 stop = min(start + step, rows)
                 yield {

@@ -20,6 +20,7 @@ def test_all_options_at_once(jobs: Jobs, write_pairs, tmp_path: Path) -> None:
     pairs.write_text("".join(lines), encoding="utf-8")
     options = {"init_image": "imgbase64", "init_share": 0.25, "sweep": "temperature=0.7,1"}
     options |= {"max_generated_num": 2, "keep_best": 1, "score_columns": True, "codes_column": True}
+    options |= {"upscale": 2, "prompt_prefix": "大号", "prompt_suffix": ",白底"}
     config = config_of(model, pairs, tmp_path / "here", micro_batch_size=4, **options)
     paint_table(replace(config, input=PromptFlags(input_schema=PAIRS_SCHEMA)))
     flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is True]

@@ -19,8 +19,10 @@ from painter_core.runs.table_run import TableRun
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.generate.run import for_workers, keep_decoder, steps_of, table_job
 from painter_core.tables.manifest import iter_parts
+from painter_core.text.prompt_style import PromptStyle
 from painter_core.text.tokenizer import builtin_tokenizer
 from painter_core.training.card import model_card
+from painter_core.upscaling.flags import UpscaleFlags
 from tests.support.jobs import TINY_VQGAN
 from tests.support.local_run import ALONE
 
@@ -28,6 +30,8 @@ CAPTIONS = ("红色的杯子", "蓝色条纹的背包", "黄色雨伞", "白色�
 NESTED = {"precision": "model", "micro_batch_size": "model"}
 CHOICE = ("keep_best", "rank_by", "score_columns")
 START = ("init_image", "init_share")
+UPSCALING = ("upscale", "upscaler", "upscale_tile")
+STYLE = ("prompt_prefix", "prompt_suffix")
 
 
 def write_painter(directory: Path, *, caption_dropout: float | None = 0.1, scale: float = 12.0) -> Path:
@@ -61,6 +65,8 @@ def config_of(model: Path, prompts: Path, outputs: Path, **flags: Any) -> Genera
     """The config of a painting job in float32, 4 rows a call, with these flags."""
     run = {"precision": "fp32", "micro_batch_size": 4} | {k: flags.pop(k) for k in NESTED if k in flags}
     start = {k: flags.pop(k) for k in START if k in flags}
+    upscaling = {k: flags.pop(k) for k in UPSCALING if k in flags}
+    style = {k: flags.pop(k) for k in STYLE if k in flags}
     chosen = {k: flags.pop(k) for k in CHOICE if k in flags}
     tables = {"tables": str(prompts), "outputs": str(outputs), "max_reject_fraction": 0.9}
     tables |= {k: flags.pop(k) for k in ("overwrite",) if k in flags}
@@ -69,6 +75,8 @@ def config_of(model: Path, prompts: Path, outputs: Path, **flags: Any) -> Genera
         model=ModelFlags(**run),  # type: ignore[arg-type]
         choice=ChoiceConfig(**chosen),
         start=StartConfig(**start),
+        upscaling=UpscaleFlags(**upscaling),
+        style=PromptStyle(**style),
         checkpoint_dir=str(model),
         **flags,
     )

@@ -11,6 +11,8 @@ from painter_core.painting.starting import StartConfig
 from painter_core.painting.sweep import sweep_settings, swept_names
 from painter_core.runs.flags import ModelFlags, PromptFlags, TableFlags
 from painter_core.stages.parts import OutputTable
+from painter_core.text.prompt_style import PromptStyle
+from painter_core.upscaling.flags import UpscaleFlags
 from schemas import outputs
 
 
@@ -20,6 +22,7 @@ class GenerateConfig:
 
     table: TableFlags
     input: PromptFlags = field(default_factory=PromptFlags)
+    style: PromptStyle = field(default_factory=PromptStyle)
     model: ModelFlags = field(default_factory=ModelFlags)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoint_dir: str
@@ -44,9 +47,10 @@ class GenerateConfig:
     decoded, and the output is a codes table, to train on or to look at."""
     image_format: ImageFormat = "png"
     """png and webp are lossless, jpeg has quality 90."""
+    upscaling: UpscaleFlags = field(default_factory=UpscaleFlags)
     easynlp_format: bool = False
     """Write EasyNLP's lines to --outputs X.tsv: one a prompt, its pictures as a Python list in one cell, and
-    the text as the model saw it."""
+    the text as the model saw it, without --prompt-prefix and --prompt-suffix."""
     sequence_length: int | None = None
     """Checked against the model's text and picture length together, if given."""
     expect: str = ""
@@ -62,6 +66,10 @@ class GenerateConfig:
             raise ValueError("--sweep: the lines of --easynlp-format have no place for settings")
         if self.easynlp_format and self.choice.score_columns:
             raise ValueError("--score-columns: the lines of --easynlp-format have no place for them")
+        if self.upscaling.wanted and not self.decodes:
+            raise ValueError(
+                f"--upscale: there are no pictures to enlarge with --output-schema {self.output_schema}"
+            )
         if self.codes_column and self.table.outputs.endswith(".tsv"):
             raise ValueError(
                 f"--codes-column: lists do not go into a TSV; name a directory or X.parquet instead of "
@@ -127,6 +135,8 @@ class GenerateConfig:
             pictures_a_row=self.pictures_a_row,
             image_format=self.image_format,
             easynlp_format=self.easynlp_format,
+            # a network enlarges them where they are painted
+            scale=1 if self.upscaling.file else self.upscaling.upscale or 1,
         )
 
     def paths(self) -> dict[str, str | None]:
@@ -135,4 +145,5 @@ class GenerateConfig:
             "--tables": self.table.tables,
             "--outputs": self.table.outputs,
             "--checkpoint-dir": self.checkpoint_dir,
+            "--upscaler": self.upscaling.file,
         }

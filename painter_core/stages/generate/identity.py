@@ -4,10 +4,13 @@ import dataclasses
 from typing import Any
 
 from painter_core.compute.memory import gpt_row_bytes, vqgan_row_bytes
+from painter_core.images.decode import MAX_PIXELS
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import open_model
 from painter_core.stages.generate.config import GenerateConfig
+from painter_core.upscaling.upscaler import Upscaler, plan_upscaler
+from schemas.pairs import MAX_CELL_BYTES
 
 PREPROCESSING: dict[str, Any] = {"resize": "bilinear", "alpha": "white"}
 """How pictures that are painted on are prepared: the defaults of jobs/precompute_codes.py."""
@@ -39,6 +42,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
     config.choice.check_model(model.gpt)
     check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
     model.check_weights()
+    config.style.check_room(model.load_tokenizer(), model.gpt.text_len)
     return {
         "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
         "gpt_sha256": model.gpt_sha256(),
@@ -51,12 +55,36 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         **_chosen(config),
         **text_head_pins(config, model),
         **_start(config, model),
+        **_upscale(config, model),
+        **config.style.identity(),
     }
 
 
 def text_head_pins(config: GenerateConfig, model: ModelDirectory) -> dict[str, str]:
     """Sum of what only the ranking by captions depends on; nothing where that is not asked for."""
     return {"text_head_sha256": model.text_head_sha256()} if "caption" in config.choice.scores else {}
+
+
+def upscaler_of(config: GenerateConfig) -> Upscaler | None:
+    """What enlarges the pictures; None if they stay as they are painted."""
+    return plan_upscaler(config.upscaling) if config.upscaling.wanted else None
+
+
+def _upscale(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
+    """How pictures are enlarged; nothing if they are not. ValueError if no job could read the result."""
+    upscaler = upscaler_of(config)
+    if upscaler is None:
+        return {}
+    assert model.vqgan is not None
+    side = model.vqgan.image_size * upscaler.scale
+    in_a_cell = config.pictures_a_row if config.easynlp_format else 1
+    # of the cells an estimate: as PNG in base64, about 4 bytes for 3 pixels
+    if side**2 > MAX_PIXELS or in_a_cell * side**2 * 4 // 3 > MAX_CELL_BYTES:
+        raise ValueError(
+            f"--upscale {upscaler.scale}: {in_a_cell} pictures of {side}x{side} pixels a cell; a picture has "
+            f"at most {MAX_PIXELS:,} pixels, and a cell {MAX_CELL_BYTES:,} bytes, or no job would read it"
+        )
+    return {"upscale": upscaler.identity()}
 
 
 def _start(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
@@ -81,12 +109,16 @@ def _chosen(config: GenerateConfig) -> dict[str, Any]:
     return found
 
 
-def row_bytes(config: GenerateConfig, model: ModelDirectory) -> int:
-    """About how many bytes are written for a row: as PNG, a picture has about a byte a pixel."""
+def row_bytes(config: GenerateConfig, model: ModelDirectory, scale: int = 1) -> int:
+    """About how many bytes are written for a row: as PNG, a picture has about a byte a pixel.
+
+    Args:
+        scale: how many times larger pictures become.
+    """
     assert model.vqgan is not None
     # the parts, and the single file made of them
     files = 2 if config.table.outputs.endswith((".tsv", ".parquet")) else 1
-    return files * config.pictures_a_row * model.vqgan.image_size**2
+    return files * config.pictures_a_row * (scale * model.vqgan.image_size) ** 2
 
 
 def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str) -> int:

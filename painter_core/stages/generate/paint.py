@@ -32,6 +32,8 @@ from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.unit_row import UnitRow
+from painter_core.upscaling.network import Network
+from painter_core.upscaling.upscaler import plan_upscaler
 from schemas.outputs import CODES_COLUMN, NUMBERS, RANK_COLUMN, SAMPLE_COLUMN, SCORE_COLUMN
 
 
@@ -66,6 +68,16 @@ class PaintUnits:
         )
         check_pins(str(model.path), model_pins(model) | text_head_pins(config, model), self.identity)
         check_pins(str(decoder.path), {"vqgan_sha256": decoder.vqgan_sha256()}, self.identity)
+        self._network = self._load_network()
+
+    def _load_network(self) -> Network | None:
+        """What enlarges the pictures here; None if nothing does, or Lanczos where they are encoded."""
+        file = self.config.upscaling.file
+        if file is None:
+            return None
+        upscaler = plan_upscaler(self.config.upscaling)
+        check_pins(file, {"upscaler_sha256": upscaler.sha256}, self.identity["upscale"])
+        return upscaler.load(self._painter.device)
 
     def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
@@ -75,15 +87,24 @@ class PaintUnits:
         starts = self._starts(row, kept)
         painted = dataclasses.replace(row.keep(kept, log, columns), warnings=row.warnings + notes)
         lines = painted.table.select(["idx", "text"]).to_pylist()
+        style = self.config.style
         made = self._paint(
-            [Request(idx=c["idx"], text=c["text"], start=s) for c, s in zip(lines, starts, strict=True)]
+            [
+                Request(idx=c["idx"], text=style.of(c["text"]), start=s)
+                for c, s in zip(lines, starts, strict=True)
+            ]
         )
+        size = self._painter.vqgan.config.image_size
+        if self._network:
+            size *= self._network.scale
+            larger = [self._network(picture) for picture in made["pixels"]]
+            made["pixels"] = np.array(larger, np.uint8).reshape(-1, size, size, 3)
         failpoint("unit_computed", unit=row.unit)
         if self.config.easynlp_format:
             painted = dataclasses.replace(painted, table=self._as_seen(painted.table))
         return painted.carrying(
             **{name: value.tobytes() for name, value in made.items()},
-            image_size=self._painter.vqgan.config.image_size,
+            image_size=size,
             image_len=self._painter.gpt.config.image_len,
             model_s=time.monotonic() - began,
             # not a word of it on a CPU, where records are what they were
@@ -150,8 +171,12 @@ class PaintUnits:
                 kept.append(i)
             except Reject as error:
                 log.add(line, error)
-        cut, unknown = (found.num_tokens[kept] > length).sum(), (found.num_unk[kept] > 0).sum()
-        return kept, Counter(text_cut=int(cut), text_unk=int(unknown))
+        noticed = Counter(text_cut=int((found.num_tokens[kept] > length).sum()))
+        noticed["text_unk"] = int((found.num_unk[kept] > 0).sum())
+        if self.config.style:
+            whole = self._painter.text_ids([self.config.style.of(lines[i]["text"]) for i in kept])
+            noticed["prompt_cut"] = int((whole.num_tokens > length).sum()) - noticed["text_cut"]
+        return kept, noticed
 
     def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
         column = self.config.input.first_sequence

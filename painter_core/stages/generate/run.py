@@ -34,6 +34,7 @@ from painter_core.stages.generate.identity import (
     memory_per_row,
     open_decoder,
     row_bytes,
+    upscaler_of,
 )
 from painter_core.stages.generate.paint import PaintUnits
 from painter_core.tables.columns import PLACE
@@ -46,6 +47,9 @@ def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig
     """Paths as workers find them; best/ of a run is resolved once: what a training publishes meanwhile is
     another model."""
     vqgan = name_for_workers(config.vqgan) if config.vqgan else None
+    if config.upscaling.file:
+        upscaling = dataclasses.replace(config.upscaling, upscaler=absolute(config.upscaling.file))
+        config = dataclasses.replace(config, upscaling=upscaling)
     name = model.path if model.path.parent == Path(absolute(config.checkpoint_dir)) else config.checkpoint_dir
     return dataclasses.replace(config, checkpoint_dir=name_for_workers(str(name)), vqgan=vqgan)
 
@@ -62,6 +66,12 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         settings["graphs"] = config.model.graphs
     settings["output_columns"] = list(config.output_columns)
     assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
+    size, upscaler = model.vqgan.image_size, upscaler_of(config)
+    scale = upscaler.scale if upscaler else 1
+    weights = weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan)
+    if upscaler:  # which has a picture at a time
+        weights += upscaler.weights_bytes + upscaler.memory_bytes(size, size)
+        upscaler.log_memory(size, size)
     return TableJob(
         stage="generate",
         table="outputs" if config.decodes or not config.codes_column else "codes",
@@ -70,15 +80,15 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         identity=made_by,
         model=config.model,
         settings=settings,
-        row_bytes=row_bytes(config, model),
+        row_bytes=row_bytes(config, model, scale),
         memory_per_row=memory_per_row(config, model, settings["precision"]),
-        weights_bytes=weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan),
+        weights_bytes=weights,
         pictures_a_row=len(config.settings) * config.max_generated_num,
-        picture_bytes=3 * model.vqgan.image_size**2,
+        picture_bytes=3 * (scale * size) ** 2,
         gpu_rows=GPU_ROWS,
         large_units=True,
         cpu_rows=CPU_ROWS,
-        reads=(config.checkpoint_dir, config.vqgan or ""),
+        reads=(config.checkpoint_dir, config.vqgan or "", config.upscaling.file or ""),
         manifest={"image_len": model.vqgan.image_len} if config.codes_column else {},
     )
 

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from painter_core.stages.inspect_table.config import InspectConfig
 
 PICTURE_COLUMNS = ("imgbase64", "image", "gen_imgbase64")
-KINDS = {"precompute": "codes", "generate": "outputs", "evaluate": "scores", "caption": "captions"}
+KINDS = {
+    "precompute": "codes",
+    "generate": "outputs",
+    "upscale": "outputs",
+    "evaluate": "scores",
+    "caption": "captions",
+}
 HEAD_BYTES = 2**20
 
 

@@ -106,7 +106,7 @@ def write_page(config: GalleryConfig) -> int:
     if config.scores if is_codes else config.originals:
         raise ValueError("--scores goes with an output table, --originals with a codes table")
     rows = sum(part["rows"] for part in manifest["parts"])
-    if not is_codes and "sweep" in manifest["identity"]:
+    if not is_codes and "sweep" in _painting(manifest):
         _write_grid(config, manifest, rows)
         return rows
     write_gallery(
@@ -141,6 +141,11 @@ def _read_manifest(tables: str) -> dict[str, Any]:
     return manifest
 
 
+def _painting(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What made the pictures, also if jobs/upscale.py enlarged them later."""
+    return manifest.get("painted", manifest["identity"])
+
+
 def _shown_rows(
     config: GalleryConfig, manifest: dict[str, Any], columns: tuple[str, ...], pictures: int, group: int = 1
 ) -> Iterator[list[dict[str, Any]]]:
@@ -172,7 +177,7 @@ def _shown_rows(
 
 
 def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[GalleryEntry]:
-    identity = manifest["identity"]
+    identity = _painting(manifest)
     scores = _scores(config.scores) if config.scores else {}
     num_pictures = identity.get("keep_best") or identity.get("max_generated_num", 1)  # of a prompt
     in_a_row = num_pictures if identity.get("easynlp_format") else 1
@@ -198,7 +203,7 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
 
 def _write_grid(config: GalleryConfig, manifest: dict[str, Any], rows: int) -> None:
     """The page of a table of a sweep."""
-    identity = manifest["identity"]
+    identity = _painting(manifest)
     settings = settings_of(identity, _scores(config.scores) if config.scores else {})
     for setting in settings:
         if setting.score:

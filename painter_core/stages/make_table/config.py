@@ -5,6 +5,7 @@ from typing import Literal
 
 from painter_core.flag_checks import check_range, check_seed, refuse_unused
 from painter_core.sample.styles import STYLES
+from painter_core.stages.make_table.template import CaptionTemplate
 from painter_core.tables.columns import Encoding
 
 MOST_ROWS, MOST_SIDE_PX = 10**9, 4096  # of the sample
@@ -29,6 +30,9 @@ class MakeTableConfig:
     first_sequence: str | None = None
     """With --source, column, key or member of the caption; A.B is the field B of a structure A. By default
     text, caption or captions; of a tar the .txt or these keys of the .json."""
+    caption_column_template: str | None = None
+    """With --source, instead of --first-sequence: a caption of several columns, "{title},{style}风格"; A.B is
+    the field B of a structure A, and {{ a brace."""
     second_sequence: str | None = None
     """With --source, column, key or member of the picture. By default image, imgbase64, img, file_name, file,
     image_path or path; of a tar the member with a picture's suffix."""
@@ -73,10 +77,16 @@ class MakeTableConfig:
             raise ValueError(
                 "--source: has its captions, and is no sample; leave out --captions and --sample"
             )
-        of_source = ("idx_column", "first_sequence", "second_sequence")
+        of_source = ("idx_column", "first_sequence", "second_sequence", "caption_column_template")
         given = [name for name in of_source if getattr(self, name) != getattr(type(self), name)]
         if self.source is None and given:
             raise ValueError(f"--{given[0].replace('_', '-')}: only with --source")
+        if self.caption_column_template is not None:
+            CaptionTemplate.parse(self.caption_column_template)
+            if self.first_sequence is not None:
+                raise ValueError(
+                    "--caption-column-template: says already what the caption is; leave out --first-sequence"
+                )
         if not self.outputs.endswith((".parquet", ".tsv")):
             raise ValueError(f"--outputs {self.outputs}: expected a name that ends in .parquet or .tsv")
         check_range("--max-reject-fraction", self.max_reject_fraction, 0, 1)

@@ -42,8 +42,8 @@ def parquet_records(url: str, keys: Keys) -> Iterator[tuple[Row, dict[str, Any]]
 def _columns(url: str, schema: pa.Schema, keys: Keys) -> list[str]:
     if missing := keys.missing(schema.names):
         raise ValueError(f"{redact(url)}: {missing}")
-    image, text = keys.image_of(schema.names), keys.text_of(schema.names)
-    columns = [name for name in schema.names if name in (keys.idx, image, text)]
+    read = keys.columns(schema.names)
+    columns = [name for name in schema.names if name in read]
     for name in columns:
         if schema.names.count(name) > 1:
             raise ValueError(f"{redact(url)}: column {name!r} stands twice; rename one")

@@ -15,6 +15,7 @@ from painter_core.errors import Reject
 from painter_core.files.storage import filesystem, is_local, join, redact
 from painter_core.images.cells import image_of_cell
 from painter_core.stages.make_table.row import Row
+from painter_core.stages.make_table.template import FLAG, CaptionTemplate
 from painter_core.tables.columns import ROW_NUMBER
 from painter_core.tables.listing import entry_of
 from painter_core.tables.row_checks import check_cell, check_idx, check_text
@@ -35,6 +36,8 @@ class Keys:
     text: str | None = None
     """A.B is the field B of the structure, or list of structures, A."""
     image: str | None = None
+    template: CaptionTemplate | None = None
+    """Of captions that are made of several values; then `text` is not looked for."""
 
     def missing(self, names: list[str]) -> str:
         """What a table with these columns lacks, and the flag for it; empty if nothing."""
@@ -42,7 +45,9 @@ class Keys:
             return f"no column {self.idx!r} (--idx-column)"
         if self.image_of(names) is None:
             return f"no picture among its columns {names}: name it with --second-sequence"
-        if self.text_of(names) is None:
+        if self.template and (name := self.template.missing(names)):
+            return f"no column {name!r} among its columns {names} ({FLAG})"
+        if not self.template and self.text_of(names) is None:
             return f"no caption among its columns {names}: name it with --first-sequence"
         return ""
 
@@ -55,6 +60,11 @@ class Keys:
         if self.text is None:
             return _first(CAPTION_KEYS, names)
         return _first([self.text, self.text.partition(".")[0]], names)
+
+    def columns(self, names: list[str]) -> set[str | None]:
+        """What is read of a table with these columns."""
+        texts = self.template.columns(names) if self.template else [self.text_of(names)]
+        return {self.idx, self.image_of(names), *texts}
 
 
 def rows_of(place: Row, record: Mapping[str, Any], keys: Keys, folder: str) -> Iterator[Row]:
@@ -69,9 +79,13 @@ def rows_of(place: Row, record: Mapping[str, Any], keys: Keys, folder: str) -> I
         own = _idx(place, record, keys)
         place = replace(place, idx=place.idx if own is None else own)
         name = _named(keys.image_of(names), "picture", "--second-sequence", names)
-        caption = _named(keys.text_of(names), "caption", "--first-sequence", names)
-        field = (keys.text or "")[len(caption) + 1 :] if keys.text != caption else ""
-        captions = _captions(record[caption], caption, field)
+        caption = "text"
+        if keys.template:
+            captions = [keys.template.of(record)]
+        else:
+            caption = _named(keys.text_of(names), "caption", "--first-sequence", names)
+            field = (keys.text or "")[len(caption) + 1 :] if keys.text != caption else ""
+            captions = _captions(record[caption], caption, field)
     except Reject as error:
         yield place.rejected(error)
         return

@@ -14,6 +14,7 @@ from painter_core.stages.make_table.lines import csv_records, json_records
 from painter_core.stages.make_table.parquet import parquet_records
 from painter_core.stages.make_table.records import Keys, rows_of
 from painter_core.stages.make_table.row import Row
+from painter_core.stages.make_table.template import CaptionTemplate
 from painter_core.stages.make_table.webdataset import tar_records
 from painter_core.tables.listing import Entry, entries_in, entry_of, glob, has_magic, is_hidden, walk
 
@@ -45,7 +46,13 @@ def source_rows(config: MakeTableConfig) -> Iterator[Row]:
 
 
 def _rows(config: MakeTableConfig, found: list[Source]) -> Iterator[Row]:
-    keys = Keys(idx=config.idx_column, text=config.first_sequence, image=config.second_sequence)
+    template = config.caption_column_template
+    keys = Keys(
+        idx=config.idx_column,
+        text=config.first_sequence,
+        image=config.second_sequence,
+        template=CaptionTemplate.parse(template) if template is not None else None,
+    )
     rows_in = 0
     for source in found:
         folder = config.pictures or source.url.rpartition("/")[0] or "."

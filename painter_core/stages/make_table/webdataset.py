@@ -149,6 +149,7 @@ class _Sample:
                 "record_damaged", f"no {what} beside the other members; tar --sort=name puts them so"
             )
         wanted = self._keys.text not in (None, _CAPTION) or self._keys.idx != "idx"
+        wanted = wanted or self._keys.template is not None
         if described is not None and (len(record) == 1 or wanted):
             record = json_object(described, self._encoding) | record
         return record

@@ -25,6 +25,7 @@ from painter_core.stages.views import ViewFlags
 from painter_core.tables.inputs import find_files
 from painter_core.tables.run_directory import table_url
 from painter_core.tables.search import lies_in
+from painter_core.text.prompt_style import PromptStyle
 from painter_core.training.gpt_config import TrainConfig
 
 GPUS_PER_ACTOR = {"auto": None, "yes": 1.0, "no": 0.0}  # of --use-gpu
@@ -60,6 +61,7 @@ class TrainJobConfig:
     train: TrainConfig
     pairs: PairsConfig
     previews: PreviewFlags = field(default_factory=PreviewFlags)
+    style: PromptStyle = field(default_factory=PromptStyle)
 
     def __post_init__(self) -> None:
         for table in split_tables(self.train.tables) if self.pairs.codes_dir else ():

@@ -74,9 +74,8 @@ class _Run:
         config = self.plan.gpt
         planned = {"tables_sha256": self.plan.tables_sha256[number]}
         check_pins(table, {"tables_sha256": content_sha256(read_manifest(table))}, planned)
-        return open_samples(
-            table, self.tokenizer, text_len=config.text_len, codebook_size=config.codebook_size
-        )
+        sizes = {"text_len": config.text_len, "codebook_size": config.codebook_size}
+        return open_samples(table, self.tokenizer, **sizes, style=self.plan.style)
 
     def _start_model(self) -> GPT:
         torch.manual_seed(self.plan.config.run.random_seed)

@@ -26,6 +26,8 @@ from painter_core.stages.codes_table import check_captions, codes_manifest, open
 from painter_core.stages.pins import content_sha256
 from painter_core.stages.train.directions import pretrained_pins, with_directions
 from painter_core.stages.train.previews import PreviewPlan
+from painter_core.stages.train.table_style import table_style
+from painter_core.text.prompt_style import PLAIN, PromptStyle
 from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training.data_order import steps_per_epoch
 from painter_core.training.fine_tuning import check_freeze
@@ -54,6 +56,8 @@ class TrainPlan:
     workers: Workers
     previews: PreviewPlan | None = None
     """What is painted while it trains."""
+    style: PromptStyle = PLAIN
+    """What is put around captions."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -76,13 +80,16 @@ class TrainPlan:
         return join(self.train_table, "_run", "vqgan")
 
 
-def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPlan, TrainingRun] | None:
+def make_plan(
+    config: TrainConfig, run: Run, cluster: Cluster, style: PromptStyle | None = None
+) -> tuple[TrainPlan, TrainingRun] | None:
     """Checks tables, model and resources; writes _run/plan.json, or takes it up again.
 
     Args:
         config: with codes tables only.
         run: of the process.
         cluster: what the workers run on.
+        style: what the flags put around captions.
 
     Returns:
         The plan, and the run that its workers' results end; None if the run is complete.
@@ -96,11 +103,12 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
     tables = split_tables(config.tables)
     manifests = _codes_manifests(tables)
     start = find_start(config, open_vqgan(tables[0]))
-    samples = _count_samples(tables, manifests, start)
+    style = table_style(style or PLAIN, tables, manifests)
+    samples = _count_samples(tables, manifests, start, style)
     workers = find_workers(config.run, cluster)
     config = dataclasses.replace(config, run=settle_compile(config.run, use_gpu=workers.use_gpu))
     batch = config.global_batch_size(workers.most)
-    identity = _identity(config, manifests, start)
+    identity = _identity(config, manifests, start) | style.identity()
     stored = training.take_up(
         as_recorded_before(identity, training.stored(), config, tables),
         {"global_batch_size": min(batch, samples), "config": _recorded(config)},
@@ -122,6 +130,7 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
         global_batch_size=stored["global_batch_size"],
         num_samples=samples,
         workers=workers,
+        style=style,
     )
     if not config.run.dry_run:
         with local_directory(plan.tokenizer_dir) as directory:
@@ -129,10 +138,13 @@ def make_plan(config: TrainConfig, run: Run, cluster: Cluster) -> tuple[TrainPla
     return plan, training
 
 
-def _count_samples(tables: list[str], manifests: list[dict[str, Any]], start: "Start") -> int:
+def _count_samples(
+    tables: list[str], manifests: list[dict[str, Any]], start: "Start", style: PromptStyle
+) -> int:
     """Samples of the training table; ValueError if there are none, or if hardly a word of them is known."""
+    style.check_room(start.tokenizer, start.gpt.text_len)
     for table in tables:
-        check_captions(table, start.tokenizer, text_len=start.gpt.text_len)
+        check_captions(table, start.tokenizer, text_len=start.gpt.text_len, style=style)
     samples = sum(part["rows"] for part in manifests[0]["parts"])
     if samples < 1:
         raise ValueError(f"--tables {redact(tables[0])}: no rows")

@@ -23,6 +23,7 @@ from painter_core.tables.reader import UnitReader
 from painter_core.tables.units import plan_units
 from painter_core.text.escape import visible
 from painter_core.text.ids import text_ids
+from painter_core.text.prompt_style import PLAIN, PromptStyle
 from painter_core.text.tokenizer import Tokenizer
 from painter_core.training.metrics import MetricsLog
 from painter_core.training.preview_sheet import PREVIEWS, laid_out, write_sheet
@@ -56,6 +57,8 @@ class PreviewPlan:
     every: int
     """Steps."""
     seed: int
+    style: PromptStyle = PLAIN
+    """What is put around the captions."""
 
     def is_due(self, step: int, *, is_last: bool) -> bool:
         """Whether there is a preview after so many updates."""
@@ -113,7 +116,7 @@ class Previews:
     def paint(self, gpt: GPT, step: int, metrics: MetricsLog | None) -> None:
         """Paints, and writes the sheet of a step."""
         config, device = gpt.config, self._worker.device
-        texts = [text for _, text in self.plan.captions]
+        texts = [self.plan.style.of(text) for _, text in self.plan.captions]
         ids = text_ids(self._tokenizer, texts, text_len=config.text_len, codebook_size=config.codebook_size)
         uniforms = [row_uniforms(self.plan.seed, idx, 0, config.image_len) for idx, _ in self.plan.captions]
         model = CachedGPT(gpt, DTYPES[self._worker.precision])

@@ -34,13 +34,14 @@ def train(config: TrainJobConfig, run: Run) -> None:
             f"{made.config.epoch_num:g} epochs of the codes",
         )
         return
-    planned = make_plan(with_recipe(made.config), run, cluster)
+    planned = make_plan(with_recipe(made.config), run, cluster, config.style)
     if planned is None:
         return
     plan, training = planned
-    if previews is not None and not plan.gpt.paints:
-        raise ValueError("--preview-table: the model only captions, it paints nothing; leave it out")
-    plan = dataclasses.replace(plan, previews=previews)
+    if previews is not None:
+        if not plan.gpt.paints:
+            raise ValueError("--preview-table: the model only captions, it paints nothing; leave it out")
+        plan = dataclasses.replace(plan, previews=dataclasses.replace(previews, style=plan.style))
     if plan.config.run.dry_run:
         what = f"{plan.num_steps} steps of {plan.global_batch_size} samples"
         _dry_run(plan.config, plan.gpt, plan.workers, what)
