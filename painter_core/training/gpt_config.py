@@ -156,9 +156,13 @@ class TrainConfig:
 
     def _check_noise(self) -> None:
         flags = self.regularisation
-        noise = {"pkeep": (flags.pkeep, 1), "dropout": (flags.dropout, 0)}
-        noise["label-smoothing"] = (flags.label_smoothing, 0)
-        for flag, (value, off) in noise.items() if self.both_ways.image_to_text else ():
+        noise = (
+            ("recipe", self.recipe, None),
+            ("pkeep", flags.pkeep, 1),
+            ("dropout", flags.dropout, 0),
+            ("label-smoothing", flags.label_smoothing, 0),
+        )
+        for flag, value, off in noise if self.both_ways.image_to_text else ():
             if value != off:
                 raise ValueError(
                     f"--{flag} {value}: not with --image-to-text, whose captions are learned without noise; "

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from painter_core.files.storage import sha256
+from painter_core.models.gpt import GPTConfig
 from painter_core.runs.flags import TableFlags
 from painter_core.stages.codes_table import open_samples
 from painter_core.stages.inspect_table.config import InspectConfig
@@ -15,9 +17,12 @@ from painter_core.stages.precompute_codes import PrecomputeConfig
 from painter_core.stages.views import ViewFlags
 from painter_core.tables.records import read_manifest
 from painter_core.text.tokenizer import builtin_tokenizer
+from painter_core.training.both_ways import BothWaysFlags
 from painter_core.training.data_order import drawn_variants
+from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.regularisation import RegularisationFlags, draws_of
 from painter_core.training.samples import Samples
+from painter_core.training.tasks import task_of
 from tests.support.codes_table import make_codes
 from tests.support.local_run import code_of, faults, rows_of
 from tests.support.training import ONE_CPU, curve_of, files_of, gpt_config, train_here
@@ -117,6 +122,24 @@ def test_a_training_on_views_is_broken_off_and_goes_on(
     assert sha256(weights[0]) == sha256(weights[1])
     train_here(gpt_config(f"{plain},{plain}", tmp_path / "plain", epoch_num=2.0))
     assert curve_of(str(tmp_path / "plain")) != curve_of(str(tmp_path / "alone"))
+
+
+def test_captions_are_learned_from_views_too(many: Path) -> None:
+    samples, seen = opened(many), list[torch.Tensor]()
+    settings = TrainConfig(tables="-", checkpoint_dir="-", both_ways=BothWaysFlags(image_to_text=1.0))
+    geometry = {"text_len": 8, "image_len": 64, "n_layer": 1, "n_head": 1, "n_embd": 4}
+    gpt = GPTConfig(codebook_size=64, directions=("image_to_text",), **geometry)  # type: ignore[arg-type]
+    task = task_of(settings, gpt, samples, epoch=0)
+    rows, variants = np.arange(6), drawn_variants(42, 0, len(samples), 3)
+
+    def model(idx: torch.Tensor, num_painted: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(idx)
+        return torch.zeros(num_painted, 64, 64), torch.zeros(len(idx) - num_painted, 8, 8000)
+
+    task.sums(model, rows, ONE_CPU.device)  # type: ignore[arg-type]
+    expected = samples.batch(rows, ONE_CPU.device, None, variants)[1]
+    assert torch.equal(seen[0][:, :64], expected)
+    assert not torch.equal(expected, samples.batch(rows, ONE_CPU.device)[1])
 
 
 def test_what_is_off_draws_nothing(plain: Path) -> None:

@@ -204,6 +204,8 @@ def test_captions_are_learned_without_noise() -> None:
     both = {"tables": "t", "checkpoint_dir": "m", "both_ways": BothWaysFlags(image_to_text=0.5)}
     with pytest.raises(ValueError, match=r"--dropout 0.1: not with --image-to-text"):
         TrainConfig(**both, regularisation=RegularisationFlags(dropout=0.1))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"--recipe few: not with --image-to-text"):
+        TrainConfig(**both, recipe="few")  # type: ignore[arg-type]
     TrainConfig(**both, regularisation=RegularisationFlags(ema_decay=0.9))  # type: ignore[arg-type]
 
 
