@@ -33,7 +33,7 @@ MAY_IMPORT["painter_core"] = {"painting"}  # pipeline(), on demand
 # a stage -> other stages that it may import
 STAGES = {"train": {"precompute_codes", "codes_table"}, "report": {"inspect_table"}}
 # modules of stages/ that belong to several
-SHARED = {"codes_table", "parts", "decode_pictures", "pins", "sweeps"}
+SHARED = {"codes_table", "parts", "decode_pictures", "pins", "sweeps", "views"}
 RAY = {"runs"}
 TORCH_FREE = {"files", "text", "tables", "easynlp", "errors", "flag_checks", "schemas", "sample"}
 TORCH_IN_IMAGES = {"pixels"}

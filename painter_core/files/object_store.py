@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 TRIES = 14
 FEW_TRIES = 6
+FEW_S = 8.0  # after which few tries are over: the store's own client may spend ten seconds on each
 FIRST_WAIT_S = 0.2  # doubled after every try up to LONGEST_WAIT_S: 83 s in all, 6 s for few tries, beside
 LONGEST_WAIT_S = 10.0  # what the store's own client waits
 
@@ -44,13 +45,14 @@ def retried(call: Callable[..., Result], *args: Any, **options: Any) -> Result:
         StoreError: the store refuses, or is out of reach in all tries.
         Exception: the call's own.
     """
-    most = _tries.get()
+    most, began = _tries.get(), time.monotonic()
     for number in range(1, most + 1):
         try:
             return call(*args, **options)
         except Exception as error:
             # every client has errors of its own, so what counts is what they say
-            if number == most or not is_transient(error):
+            is_over = number == most or (most == FEW_TRIES and time.monotonic() - began > FEW_S)
+            if is_over or not is_transient(error):
                 found = as_store_error(error)
                 if found is error:
                     raise

@@ -16,7 +16,7 @@ _NEXT = {
     "train_vqgan": "make codes with it: python jobs/precompute_codes.py --tables pairs.tsv --vqgan {0} "
     "--outputs codes/",
     "generate": "look at them: python jobs/make_gallery.py --tables {0} --outputs gallery.html",
-    "caption": "read them: python jobs/inspect_table.py --tables {0}",
+    "caption": "look at it: python jobs/report.py {0} --outputs captions.html",
     "evaluate": "open {0}/report.html in a browser",
     "evaluate statistics": "compare with them: python jobs/evaluate.py --tables pictures.tsv --reference "
     "{0}/statistics.npz --metrics fid,kid --inception FILE.pth --outputs score/",
@@ -29,6 +29,7 @@ _NEXT = {
     "--outputs pictures.tsv",
     "inspect_table codes": "train on them: python jobs/train.py --tables {0} --checkpoint-dir model/",
     "inspect_table outputs": "look at them: python jobs/make_gallery.py --tables {0} --outputs gallery.html",
+    "inspect_table captions": "look at it: python jobs/report.py {0} --outputs captions.html",
     "inspect_table scores": "open {0}/report.html in a browser",
     "inspect_table model": "paint with it: python jobs/generate.py --tables prompts.tsv --checkpoint-dir {0} "
     "--outputs pictures.tsv",

@@ -1,12 +1,13 @@
 """Steps as a Ray Data pipeline over units: the one place that knows how a table job runs on a cluster."""
 
 import dataclasses
+import itertools
 import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from painter_core.runs.cluster import (
     Cluster,
@@ -17,7 +18,7 @@ from painter_core.runs.cluster import (
     wanted_workers,
 )
 from painter_core.runs.flags import ModelFlags
-from painter_core.runs.steps import Actors, Step, name_of
+from painter_core.runs.steps import Actors, Step, Tasks, name_of, run_here
 from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.unit_row import UnitRow
@@ -186,8 +187,10 @@ def counted_units(
     context.print_on_execution_start = False
     groups = group_units(units)
     rows: Any = ray.data.from_items(groups, override_num_blocks=min(len(groups), 4096))
-    rows = rows.flat_map(_reading(reader), **resources.tasks(READ_CPUS))
-    for step in steps:
+    together, rest = _read_together(groups, steps)
+    cpus = max([READ_CPUS, *(step.cpus for step in together)])
+    rows = rows.flat_map(_reading(reader, together), **resources.tasks(cpus))
+    for step in rest:
         if isinstance(step, Actors):
             rows = _on_actors(rows, step, resources.actors(len(units)))
         else:
@@ -202,9 +205,22 @@ def _named(function: Callable[..., Any], operator: object) -> Callable[..., Any]
     return function
 
 
-def _reading(reader: UnitReader) -> Callable[..., Any]:
+def _read_together(
+    groups: list[dict[str, Any]], steps: Sequence[Step]
+) -> tuple[Sequence[Tasks], Sequence[Step]]:
+    """The steps that the reading task does too, and those that are left.
+
+    An operator costs the driver some milliseconds a unit (docs/SCALE.md). Units that are read one by one are
+    decoded where they are read; those of one row group or .gz are not, as one task would decode all of them.
+    """
+    alone = all(len(group["units"]) == 1 for group in groups)
+    together = tuple(itertools.takewhile(lambda step: isinstance(step, Tasks), steps if alone else ()))
+    return cast(tuple[Tasks, ...], together), steps[len(together) :]
+
+
+def _reading(reader: UnitReader, steps: Sequence[Tasks]) -> Callable[..., Any]:
     def read(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        return (row.to_row() for row in reader(group))
+        return (row.to_row() for row in run_here(reader(group), steps))
 
     return _named(read, reader)
 

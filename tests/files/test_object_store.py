@@ -1,5 +1,6 @@
 """Output and input on an object store that has no rename and answers every tenth request with 503 (T21)."""
 
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -119,6 +120,44 @@ def test_requests_are_tried_for_more_than_a_minute(monkeypatch: pytest.MonkeyPat
     with few_tries(), pytest.raises(StoreError, match="Could not connect"):
         object_store.retried(away)
     assert 5 < sum(waited) < 10
+
+
+def test_few_tries_are_over_in_seconds_where_the_client_tries_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(object_store.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(object_store.time, "monotonic", lambda: clock[0])
+
+    def away() -> None:
+        clock[0] += 9
+        raise no_store()
+
+    with few_tries(), pytest.raises(StoreError, match="Could not connect"):
+        object_store.retried(away)
+    assert clock == [9.0]
+    with pytest.raises(StoreError, match="Could not connect"):
+        object_store.retried(away)
+    assert clock == [9.0 * (1 + object_store.TRIES)]
+
+
+def test_a_run_makes_two_requests_for_a_record_and_one_for_a_part(
+    store: type[FakeStore], table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written, and records are read at the end; 10,000 units are no storm of requests."""
+    asked, request = Counter[str](), FakeStore._request
+
+    def counting(self: FakeStore, path: str) -> None:
+        asked[self._strip_protocol(path)] += 1
+        request(self, path)
+
+    monkeypatch.setattr(FakeStore, "_request", counting)
+    run_here(table, "s3://bucket/out")
+    parts = [name for name in objects("bucket/out") if name.startswith("part-")]
+    assert len(parts) > 3
+    assert [asked[f"/bucket/out/{name}"] for name in parts] == [1] * len(parts)
+    records = [f"/bucket/out/_run/commits/{int(name[5:11]):06d}.json" for name in parts]
+    assert [asked[name] for name in records] == [2] * len(parts)
 
 
 @pytest.mark.parametrize("request_number", [20, 35, 50])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from painter_core.runs.address import check_address
+from tests.support import nodes
 from tests.support.jobs import ROOT, Jobs
 from tests.support.local_run import write_input
 
@@ -55,6 +56,19 @@ def test_two_nodes(tmp_path: Path) -> None:
     assert "does not see it; on several nodes a local path must be on storage" in second
     assert re.match(r"node \S+ has torch 2\S+, this driver has 1\.0: the same rows would not give", third)
     assert [p.name for p in (tmp_path / "elsewhere").iterdir()] == ["in.tsv"], "no probe is left"
+
+
+@pytest.mark.slow
+def test_a_job_on_nodes_without_the_share(tmp_path: Path) -> None:
+    """Code 2 before any work; for the nodes, whose processes stand elsewhere, the output is another place."""
+    table = write_input(tmp_path / "in.tsv")
+    (tmp_path / "elsewhere").mkdir()
+    script = "import os, sys; os.chdir(sys.argv.pop(1)); from tests.support.simple_job import main; main()"
+    job = ["-c", script, tmp_path / "elsewhere", "--tables", table, "--outputs", "/proc/self/cwd/out"]
+    code, printed = nodes.run(2, tmp_path / "elsewhere" / "out", "add@0", job)
+    assert code == 2, printed
+    assert re.search(r"--outputs /proc/self/cwd/out: node \S+ does not see it", printed), printed
+    assert list((tmp_path / "elsewhere").iterdir()) == [], "nothing is left"
 
 
 def test_the_address_of_a_head_is_taken(jobs: Jobs) -> None:

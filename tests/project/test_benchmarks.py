@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import easynlp, limits, tokenizers
+from benchmarks import easynlp, limits, scale, tokenizers
 from benchmarks.measure import Timing, rows
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.models.gpt import GPT, GPTConfig
@@ -82,3 +82,13 @@ def test_ratios_compare_rounds() -> None:
     assert (first.ratio, second.ratio) == (1.0, 2.0)
     assert (second.rate, second.unit, second.spread) == (8.0, "row/s", 0.0)
     assert first.spread == 1.5
+
+
+def test_the_cost_of_a_unit_leaves_out_the_start() -> None:
+    """Wall seconds, CPU seconds, units: workers start for ten seconds, then come 10 units/s at 10 ms each."""
+    seen = [(100.0, 0.0, 0), (110.0, 5.0, 5), (111.0, 5.1, 20), (121.0, 6.1, 120), (122.0, 6.2, 200)]
+    found = scale.cost(seen, 200)
+    assert found["first_unit_s"] == 10
+    assert found["units_per_s"] == pytest.approx(10)
+    assert found["driver_ms_per_unit"] == pytest.approx(10)
+    assert found["driver_cores"] == pytest.approx(0.1)

@@ -14,10 +14,13 @@ from tests.support.jobs import ROOT, Head
 
 CLUSTER = ROOT / "cluster"
 FLAGS = {
-    "precompute_codes.py": {"tables", "vqgan", "outputs", "num-actors", "gpus-per-actor"},
-    "train.py": {"tables", "model", "checkpoint-dir", "num-workers"},
-    "generate.py": {"tables", "input-schema", "checkpoint-dir", "outputs", "num-actors", "gpus-per-actor"},
-}
+    "precompute_codes.py": {"tables", "vqgan", "outputs", "num-actors", "gpus-per-actor", "wait-for-gpus"},
+    "train.py": {"tables", "model", "checkpoint-dir", "num-workers", "wait-for-gpus"},
+    "generate.py": {
+        "tables", "input-schema", "checkpoint-dir", "outputs", "num-actors", "gpus-per-actor",
+        "wait-for-gpus",
+    },
+}  # fmt: skip
 
 
 def _header_commands(path: Path) -> dict[str, list[str]]:
@@ -58,39 +61,84 @@ def test_runtime_env_is_valid() -> None:
     assert packages == [*wanted, "s3fs"], "runtime_env.yaml must follow pyproject.toml"
 
 
-def test_ray_cluster_is_valid() -> None:
+def _check_as_ray_up_does(content: dict[str, Any]) -> None:
+    """What `ray up` does before it asks the cloud: Ray's own ray-schema.json and rules."""
     from ray.autoscaler._private.util import fillout_defaults, validate_config
 
+    validate_config(fillout_defaults(content))
+
+
+def test_ray_cluster_is_valid() -> None:
     content = _read_yaml("ray-cluster.yaml")
-    validate_config(fillout_defaults(content))  # what `ray up` does before it asks the cloud
+    _check_as_ray_up_does(content)
     assert {"--env RAY_AUTH_MODE=token"} <= set(content["docker"]["run_options"])
-    assert content["head_node_type"] in content["available_node_types"]
     (head,) = (line for line in content["head_start_ray_commands"] if "--head" in line)
     assert "--dashboard-host=127.0.0.1" in head
 
 
-# KubeRay's ray.io/v1 types (apis/ray/v1) and Kubernetes' pod, as far as our manifest uses them: any key that
-# is not here is a mistake. A set names the allowed values, a type the value's type, "!" a required key.
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"max_worker": 2},
+        {"idle_timeout_minutes": "15"},
+        {"head_node_type": "boss"},
+        {"max_workers": -1},
+    ],
+)
+def test_ray_cluster_check_is_strict(mistake: dict[str, Any]) -> None:
+    from jsonschema import ValidationError
+
+    with pytest.raises((ValidationError, ValueError)):
+        _check_as_ray_up_does(_read_yaml("ray-cluster.yaml") | mistake)
+
+
+def test_ray_up_runs_as_given() -> None:
+    """What the header says to replace is all that is to be replaced; nothing is used that no node has."""
+    text = (CLUSTER / "ray-cluster.yaml").read_text(encoding="utf-8")
+    header = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    content = _read_yaml("ray-cluster.yaml")
+    types = content["available_node_types"].values()
+    images = {node["node_config"]["ImageId"] for node in types}
+    placeholders = [*images, content["docker"]["image"], content["file_mounts"]["/home/ray/store_keys"]]
+    for placeholder in [*placeholders, "s3://bucket"]:
+        assert re.search(rf"^#   {re.escape(placeholder)} +\S", header, flags=re.MULTILINE), placeholder
+    (keys,) = content["docker"]["worker_run_options"]
+    assert keys.split("=")[1].split()[0] in content["file_mounts"], "what workers reach the store with"
+    for script, words in _header_commands(CLUSTER / "ray-cluster.yaml").items():
+        paths = [path for word in words if "/" in word for path in word.split(",")]
+        assert all(path.startswith("s3://bucket/") for path in paths), f"{script}: the nodes share no disk"
+        assert "--wait-for-gpus" in words, "its GPU nodes are there when they are asked for"
+    assert content["max_workers"] == content["available_node_types"]["gpu_worker"]["max_workers"]
+
+
+# KubeRay's ray.io/v1 types and Kubernetes' pod, as far as our manifest uses them: any key that is not here
+# is a mistake. A set names the allowed values, a type the value's type, "!" a required key. Compared with the
+# CRDs of KubeRay 1.6.0 and 1.7.0 (2026-11-26): every key is there with this type, and all that they require.
+CAPABILITIES = {"drop": [{"ALL"}]}
 AMOUNTS = {"cpu": str, "memory": str, "nvidia.com/gpu": str}
 POD = {
     "!spec": {
+        "restartPolicy": {"Never", "OnFailure"},
         "!containers": [
             {
                 "!name": str,
                 "!image": str,
-                "securityContext": {"allowPrivilegeEscalation": {False}, "capabilities": {"drop": [{"ALL"}]}},
+                "!securityContext": {
+                    "allowPrivilegeEscalation": {False},
+                    "capabilities": {"drop": [{"ALL"}]},
+                },
                 "ports": [{"!containerPort": int, "name": str}],
                 "!resources": {"!requests": AMOUNTS, "!limits": AMOUNTS},
                 "volumeMounts": [{"!name": str, "!mountPath": str}],
             }
         ],
-        "automountServiceAccountToken": {False},
-        "securityContext": {
+        "!automountServiceAccountToken": {False},
+        "!securityContext": {
             "!runAsNonRoot": {True},
             "runAsUser": int,
             "runAsGroup": int,
             "fsGroup": int,
-            "seccompProfile": {"type": {"RuntimeDefault"}},
+            "seccompProfile": {"!type": {"RuntimeDefault"}},
         },
         "tolerations": [{"key": str, "operator": {"Exists"}, "effect": {"NoSchedule"}}],
         "volumes": [{"!name": str, "persistentVolumeClaim": {"!claimName": str}, "emptyDir": {}}],
@@ -106,6 +154,9 @@ RAY_JOB = {
         "!shutdownAfterJobFinishes": {True},
         "ttlSecondsAfterFinished": int,
         "backoffLimit": int,
+        "!preRunningDeadlineSeconds": int,
+        "!activeDeadlineSeconds": int,
+        "!submitterPodTemplate": POD,
         "runtimeEnvYAML": str,
         "!rayClusterSpec": {
             "!rayVersion": str,
@@ -161,6 +212,8 @@ def test_rayjob_is_valid() -> None:
     header = _header_commands(CLUSTER / "rayjob.yaml")
     assert words[:2] == ["python", "/home/ray/painter/jobs/precompute_codes.py"]
     assert words[2:] == header["precompute_codes.py"], "the entrypoint is the header's first command"
+    assert spec["submitterPodTemplate"]["spec"]["restartPolicy"] == "Never", "a Kubernetes Job wants it said"
+    assert 0 < spec["preRunningDeadlineSeconds"] < spec["activeDeadlineSeconds"]
 
 
 def test_rayjob_check_is_strict() -> None:

@@ -13,7 +13,7 @@ NOW = {name: text for name, text in DOCUMENTS.items() if name != HISTORY}
 FOLDERS = "benchmarks|cluster|docs|jobs|painter_core|schemas|tests"
 ROOMS = "|".join(path.name for path in (ROOT / "painter_core").iterdir() if path.is_dir())
 TARGETS = sorted(
-    {t for text in NOW.values() for t in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)}
+    {t for text in NOW.values() for t in re.findall(r"(?:^|`)make ([a-z0-9-]+)", text, re.MULTILINE)}
 )
 
 

@@ -60,7 +60,7 @@ def main(nodes: int, out: Path, actions: list[str], command: list[str]) -> int:
                 assert job.poll() is None, "it was over before"
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            print(f"{action} at {commits} commits", flush=True)
+            print(time.strftime("%H:%M:%S"), f"{action} at {commits} commits", flush=True)
             if action == "add":
                 raylets.append(add_node(cluster))
                 continue

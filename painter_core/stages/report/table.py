@@ -58,7 +58,7 @@ def table_page(run_dir: str, plan: dict[str, Any], page: str) -> Page:
 
 
 def _is_filled(section: Section) -> bool:
-    return bool(section.facts or section.counts or section.pictures or section.rows)
+    return bool(section.facts or section.counts or section.pictures or section.rows or section.lines)
 
 
 def _sections(
@@ -67,7 +67,7 @@ def _sections(
     yield _score(directory, page)
     yield Section(title="Rejected rows", counts=_counts(report.rejects, REASONS), lines=_lines(report))
     yield Section(title="Kept, but noticed", counts=_counts(report.warnings, WARNINGS))
-    yield Section(title="Samples", pictures=pictures)
+    yield Section(title="Samples", pictures=pictures, lines=() if pictures else _texts(report))
     yield Section(title="Captions", facts=caption_facts(report.captions))
     if report.pictures is not None:
         yield Section(title="Pictures", facts=picture_facts(report.pictures))
@@ -126,6 +126,11 @@ def _samples(report: Report) -> Iterator[Picture]:
             with contextlib.suppress(ValueError):  # one that no browser shows
                 picture = embed(Path(filesystem(sample.file)[1]).read_bytes())
                 yield Picture(picture=picture, caption=visible(sample.text), detail=visible(sample.idx))
+
+
+def _texts(report: Report) -> tuple[str, ...]:
+    """Captions of a table without pictures."""
+    return tuple(cut(f"{sample.idx}: {sample.text}", 400) for sample in report.samples if sample.text)
 
 
 def _speed(directory: RunDirectory) -> tuple[Fact, ...]:

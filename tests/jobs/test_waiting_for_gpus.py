@@ -1,0 +1,79 @@
+"""--wait-for-gpus on a cluster that gets its GPU node while the job waits, and on one that gets too few."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from painter_core.runs.cluster import Cluster
+from painter_core.runs.flags import ModelFlags
+from painter_core.runs.ray_data import Resources
+from painter_core.training.run_flags import TrainingRunFlags
+from tests.support.jobs import ROOT
+
+WAITS = """
+import logging, os, time
+from ray.cluster_utils import Cluster
+from painter_core.runs.cluster import GpuWait, start_ray, wait_for
+
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+os.environ["RAY_ADDRESS"] = nodes.address
+
+class Autoscaler(logging.Handler):
+    '''Starts a node when a job waits for one.'''
+    def emit(self, record):
+        if record.getMessage().startswith("waiting up to") and not self.nodes:
+            self.nodes.append(nodes.add_node(num_cpus=1, num_gpus=1))
+
+scaler = Autoscaler()
+scaler.nodes = []
+logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[scaler, logging.StreamHandler()])
+found = start_ray(GpuWait(gpus=1, seconds=60))
+began = time.monotonic()
+again = wait_for(found, GpuWait(gpus=2, seconds=2))
+print("FOUND", found.gpus, found.cpus, again.gpus, 2 <= time.monotonic() - began < 20)
+nodes.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_node_that_comes_is_taken() -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
+    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    clean |= {"CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS], env=clean | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}, cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "waiting up to 60 s for 1 GPUs; the cluster has 0" in done.stdout
+    assert "the cluster has 1 GPUs" in done.stdout
+    assert "FOUND 1.0 1.0 1.0 True" in done.stdout
+
+
+def test_what_is_waited_for_follows_the_flags() -> None:
+    from painter_core.runs.ray_train import gpu_wait
+
+    assert ModelFlags().gpu_wait() is None
+    wait = ModelFlags(num_actors="3,8", gpus_per_actor=0.5, wait_for_gpus=60).gpu_wait()
+    assert wait is not None
+    assert (wait.gpus, wait.seconds) == (1.5, 60)
+    assert ModelFlags(gpus_per_actor=0, wait_for_gpus=60).gpu_wait() is None
+    training = gpu_wait(TrainingRunFlags(num_workers="2,4", wait_for_gpus=9))
+    assert training is not None
+    assert (training.gpus, training.seconds) == (2, 9)
+    assert gpu_wait(TrainingRunFlags(use_gpu="no", wait_for_gpus=9)) is None
+
+
+def test_num_actors_bounds_the_workers_of_a_cluster_that_grows(caplog) -> None:
+    """Without it nodes that join get workers, without an end; with MIN,MAX there are never more than MAX."""
+    caplog.set_level(logging.INFO)
+    cluster = Cluster(cpus=4, gpus=0, memory_bytes=2**36, nodes=2, can_grow=True)
+    pools = {}
+    for flag in (None, "2", "1,3"):
+        options = Resources(cluster=cluster, flags=ModelFlags(num_actors=flag)).actors(100)
+        pools[flag] = (options["compute"].min_size, options["compute"].max_size)
+    assert pools == {None: (4, 100), "2": (2, 2), "1,3": (1, 3)}
+    assert "4..4 model workers, 0 GPUs each, and more on nodes that join" in caplog.text
