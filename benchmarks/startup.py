@@ -33,18 +33,18 @@ def job(checkout: Path, name: str, *flags: object) -> tuple[float, float]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
     command = [sys.executable, str(checkout / "jobs" / f"{name}.py"), *map(str, flags)]
     began, spent = time.monotonic(), 0.0
-    with subprocess.Popen(
-        command,
-        env=clean | {"PYTHONPATH": str(checkout)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        while process.poll() is None:
-            spent = max(spent, sum(map(cpu_seconds_of, tree(process.pid))))
-            time.sleep(LOOK_S)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return time.monotonic() - began, spent
+    environment = clean | {"PYTHONPATH": str(checkout)}
+    with tempfile.TemporaryFile("w+") as printed:
+        with subprocess.Popen(command, env=environment, stdout=printed, stderr=printed) as process:
+            while process.poll() is None:
+                spent = max(spent, sum(map(cpu_seconds_of, tree(process.pid))))
+                time.sleep(LOOK_S)
+        seconds = time.monotonic() - began
+        printed.seek(0)
+        if process.returncode:
+            end = printed.read()[-3000:]
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{end}")
+    return seconds, spent
 
 
 def one_round(checkout: Path, root: Path) -> dict[str, tuple[float, float]]:
