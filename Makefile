@@ -22,13 +22,13 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 quickstart: venv  ## sample table -> codes -> model -> pictures, through `ray job submit` on a local head
-	$(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(QUICKSTART)")"
+	@$(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(QUICKSTART)")"
 
 sample-full: venv  ## the same with 8,000 pictures and 3,000 updates: a better model in ten minutes
-	ROWS=8000 EPOCHS=6 $(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_FULL)")"
+	@ROWS=8000 EPOCHS=6 $(BIN)/python cluster/local_head.py run -- bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_FULL)")"
 
-sample-both: venv  ## the same for a model that captions too, with a share of the samples for that; scores of both
-	ROWS=8000 EPOCHS=9 IMAGE_TO_TEXT=0.3 $(BIN)/python cluster/local_head.py run -- \
+sample-both: venv  ## the same for a model that captions too: half of 6,000 updates for each direction, both scores
+	ROWS=8000 EPOCHS=12 IMAGE_TO_TEXT=0.5 $(BIN)/python cluster/local_head.py run -- \
 		bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_BOTH)")"
 
 test-fast: venv  ## the tests that need no Ray, in some minutes

@@ -48,8 +48,8 @@ def run(command: list[str], cwd: Path) -> Run:
         peak = driver = 0
         cpu: list[tuple[float, float]] = []
         while process.poll() is None:
-            pids = _tree(process.pid)
-            cpu.append((time.time(), sum(map(_cpu_seconds, pids))))
+            pids = tree(process.pid)
+            cpu.append((time.time(), sum(map(cpu_seconds_of, pids))))
             sizes = [_bytes(pid, "smaps_rollup", "Pss:") for pid in pids]
             peak = max(peak, sum(sizes))
             driver = max(driver, _bytes(process.pid, "status", "VmHWM:"))
@@ -63,7 +63,8 @@ def run(command: list[str], cwd: Path) -> Run:
     return Run(seconds=seconds, peak_bytes=peak, driver_peak_bytes=driver, cpu=cpu)
 
 
-def _tree(root: int) -> list[int]:
+def tree(root: int) -> list[int]:
+    """A process and all that it started, and they."""
     children = defaultdict(list)
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -78,7 +79,7 @@ def _tree(root: int) -> list[int]:
     return found
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds_of(pid: int) -> float:
     """CPU seconds of a process, its threads, and its children that have ended."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()

@@ -108,7 +108,7 @@ def run(command: list[str], num_cpus: int) -> int:
     """Run the command beside a head of its own; its exit code, or 128 + signal."""
     head = start_head(num_cpus, dies_with_parent=True)
     try:
-        print(f"local head: {head.address}, {num_cpus} logical CPUs", file=sys.stderr)
+        print(f"local head: Ray runs on this machine alone, with {num_cpus} CPUs", file=sys.stderr)
         env = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
         env |= head.variables | {"PATH": head.bin_dir + os.pathsep + os.environ.get("PATH", os.defpath)}
         return run_command(command, env)

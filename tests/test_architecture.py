@@ -30,14 +30,10 @@ FLOORS = {name for name in MAY_IMPORT if name != "schemas"}
 MAY_IMPORT["stages"] = FLOORS | {"schemas"}
 MAY_IMPORT["jobs"] = {"stages", "runs", "training"}  # training: flags stand beside their owner
 MAY_IMPORT["painter_core"] = {"painting"}  # pipeline(), on demand
-STAGES = {"train": {"precompute_codes", "codes_table"}}  # a stage -> other stages that it may import
-SHARED = {
-    "codes_table",
-    "parts",
-    "decode_pictures",
-    "pins",
-    "sweeps",
-}  # modules of stages/ that belong to several
+# a stage -> other stages that it may import
+STAGES = {"train": {"precompute_codes", "codes_table"}, "report": {"inspect_table"}}
+# modules of stages/ that belong to several
+SHARED = {"codes_table", "parts", "decode_pictures", "pins", "sweeps", "views"}
 RAY = {"runs"}
 TORCH_FREE = {"files", "text", "tables", "easynlp", "errors", "flag_checks", "schemas", "sample"}
 TORCH_IN_IMAGES = {"pixels"}

@@ -77,7 +77,8 @@ def model_settings(
     if compile == "auto" and not gpu:
         compile = "off"
     resolved = resolve_precision(precision, gpu=gpu, bf16=bf16)
-    log.info("model on the %s, precision %s, compile %s", "GPU" if gpu else "CPU", resolved, compile)
+    compiled = {"on": ", compiled", "auto": ", compiled if there is much to do", "off": ""}[compile]
+    log.info("the model runs on %s, in %s%s", "a GPU" if gpu else "CPUs", resolved, compiled)
     return {"precision": resolved, "compile": compile if compile == "auto" else compile == "on"}
 
 

@@ -42,17 +42,22 @@ def _text_bytes(config: "GPTConfig", precision: str) -> int:
     return 16 * config.text_len * config.n_embd * ITEM_BYTES[precision]
 
 
-def training_row_bytes(config: "GPTConfig", precision: str, *, again: bool) -> int:
+def training_row_bytes(
+    config: "GPTConfig", precision: str, *, again: bool, with_dropout: bool = False
+) -> int:
     """Memory that a training sample needs: about twenty vectors a position and block, or one if activations
     are computed again, and the logits with two copies in float32.
 
     Args:
         again: whether activations are computed again (--activation-checkpointing).
+        with_dropout: whether attention weights are dropped: then they are kept, in about four copies.
     """
     item = ITEM_BYTES[precision]
     blocks = (20 + config.n_layer if again else 20 * config.n_layer) * config.n_embd * config.block_size
+    weights = 4 * 4 * config.n_head * config.block_size**2 * (1 if again else config.n_layer)
     texts = config.text_len * config.text_vocab_size if config.captions else 0
-    return blocks * item + max(config.image_len * config.codebook_size, texts) * (item + 2 * 4)
+    logits = max(config.image_len * config.codebook_size, texts) * (item + 2 * 4)
+    return blocks * item + logits + weights * with_dropout
 
 
 def fitting_rows(row_bytes: int, free_bytes: float, most: int) -> int:

@@ -74,7 +74,7 @@ PARAMETER_FLAGS: dict[EasynlpJob, dict[str, str]] = {
 }
 FIXED_PARAMETERS = {"random_crop": "false", "do_eval": "true"}
 FIXED_ADVICE = {
-    "random_crop": "pictures are encoded once, from their centre",
+    "random_crop": "pictures are encoded whole; --variants N --augment crop encodes crops beside them",
     "do_eval": "to train without validation, name one table in --tables",
 }
 REFUSED_PARAMETERS = {

@@ -128,7 +128,7 @@ def facts(score: Score) -> list[tuple[str, str]]:
         named.append(("the reference", reference.rows))
     for name, rows in named:
         shown = (", ".join(f"{n:,} {what}" for what, n in c.items()) for c in (rows.formats, rows.sizes) if c)
-        found.append((f"pictures of {name}", "; ".join(shown)))
+        found.append((f"formats and sizes in {name}", "; ".join(shown)))
         if rows.rejected:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in rows.rejected.items())
             found.append(

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from painter_core.models.dropout import dropped, mixed
+
 INIT_STD = 0.02  # of new weights, as minGPT
 PAINTS, CAPTIONS = "text_to_image", "image_to_text"
 DIRECTIONS = ((PAINTS,), (PAINTS, CAPTIONS), (CAPTIONS,))
@@ -95,14 +97,22 @@ class GPTConfig:
         return spec
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, drop: tuple[Tensor, float] | None) -> Tensor:
     """Causal attention of (B, H, T, D/H); in float32 when a CPU trains, where the backward pass in bfloat16
-    takes three times as long."""
+    takes three times as long. With `drop`, keys of the rows and a share, weights are dropped."""
     if q.device.type == "cpu" and q.requires_grad:
         q, k, v = q.float(), k.float(), v.float()
         with torch.autocast("cpu", enabled=False):
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return _weighted(q, k, v, drop)
+    return _weighted(q, k, v, drop)
+
+
+def _weighted(q: Tensor, k: Tensor, v: Tensor, drop: tuple[Tensor, float] | None) -> Tensor:
+    if drop is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    later = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).triu(1)  # (T, T)
+    scores = (q @ k.transpose(2, 3) * q.shape[3] ** -0.5).float().masked_fill(later, float("-inf"))
+    return dropped(scores.softmax(-1), *drop).to(v.dtype) @ v  # (B, H, T, D/H)
 
 
 class SelfAttention(nn.Module):
@@ -116,13 +126,13 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(config.n_embd, config.n_embd)
         self.proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, drop: tuple[Tensor, float] | None = None) -> Tensor:
         b, t, d = x.shape
         # the published names are kept, and one product of three times the width is faster than three
         parts = (self.query, self.key, self.value)
         qkv = F.linear(x, torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
         q, k, v = qkv.view(b, t, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D/H)
-        y = _attention(q, k, v)
+        y = _attention(q, k, v, drop)
         return self.proj(y.transpose(1, 2).reshape(b, t, d))
 
 
@@ -140,9 +150,13 @@ class Block(nn.Module):
             nn.Linear(4 * config.n_embd, config.n_embd),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln1(x))
-        return x + self.mlp(self.ln2(x))
+    def forward(self, x: Tensor, drop: tuple[Tensor, float] | None = None) -> Tensor:
+        if drop is None:
+            x = x + self.attn(self.ln1(x))
+            return x + self.mlp(self.ln2(x))
+        keys, share = drop
+        x = x + dropped(self.attn(self.ln1(x), (mixed(keys, 1), share)), mixed(keys, 2), share)
+        return x + dropped(self.mlp(self.ln2(x)), mixed(keys, 3), share)
 
 
 class GPT(nn.Module):
@@ -153,6 +167,9 @@ class GPT(nn.Module):
         self.config = config
         self.activation_checkpointing = False
         """Whether a block's activations are computed again in the backward pass, not kept."""
+        self.dropout = 0.0
+        """Share of the embeddings, attention weights and outputs of layers that is dropped, where keys say
+        what."""
         self.is_compiled = False
         """Whether the parts of a training step are compiled (training/regions.py)."""
         self.tok_emb = nn.Embedding(config.vocab_size, config.n_embd)
@@ -174,13 +191,17 @@ class GPT(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, idx: Tensor, num_painted: int | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(
+        self, idx: Tensor, num_painted: int | None = None, keys: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits of every code of a picture, teacher-forced.
 
         Args:
             idx: int64 (B, text_len + n): text ids, then the first n codes, 0 <= n < image_len.
             num_painted: for a model of both directions: so many rows are like that, with n = image_len - 1,
                 and those after them are the codes, then all text ids but the last.
+            keys: int32 (B,), a random number a row, which decides what is dropped where rows are painted;
+                without, nothing is.
 
         Returns:
             (B, n + 1, V): logits of codes 0..n. Text positions are cut before the head: nobody needs them.
@@ -188,7 +209,8 @@ class GPT(nn.Module):
         """
         if num_painted is not None:
             return self._both_ways(idx, num_painted)
-        x = self._stream(self.tok_emb(idx) + self.pos_emb[:, : idx.shape[1]])  # (B, text_len + n, D)
+        x = self.tok_emb(idx) + self.pos_emb[:, : idx.shape[1]]  # (B, text_len + n, D)
+        x = self._stream(x, keys)
         return self.head(self.ln_f(x[:, self.config.text_len - 1 :]))  # (B, n + 1, V)
 
     def _both_ways(self, idx: Tensor, num_painted: int) -> tuple[Tensor, Tensor]:
@@ -206,11 +228,20 @@ class GPT(nn.Module):
         text_len = self.config.text_len
         return torch.cat((self.pos_emb[:, text_len:], self.pos_emb[:, :text_len]), 1)
 
-    def _stream(self, x: Tensor) -> Tensor:
+    def _stream(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
         again = self.activation_checkpointing and torch.is_grad_enabled()
-        for block in self.blocks:
+        drop = None
+        if keys is not None and self.dropout:
+            x = dropped(x, keys, self.dropout)
+        for number, block in enumerate(self.blocks):
+            if keys is not None and self.dropout:
+                drop = (mixed(keys, 16 * (number + 1)), self.dropout)
             # blocks draw no random numbers, so there is no state of theirs to keep
-            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if again else block(x)
+            x = (
+                checkpoint(block, x, drop, use_reentrant=False, preserve_rng_state=False)
+                if again
+                else block(x, drop)
+            )
         return x
 
 

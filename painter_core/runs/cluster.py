@@ -13,7 +13,9 @@ import time
 from dataclasses import dataclass
 
 from painter_core.compute.cpus import usable_cpus
+from painter_core.runs import ray_messages
 from painter_core.runs.address import check_address
+from painter_core.runs.terminal import waiting
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,12 @@ def wanted_workers(
     return least, most
 
 
+def count_told(least: int, most: int, what: str) -> str:
+    """`2 workers`, or `1 to 4 workers`."""
+    count = str(most) if least == most else f"{least} to {most}"
+    return f"{count} {what}{'' if most == 1 else 's'}"
+
+
 def start_ray(wait: GpuWait | None = None) -> Cluster:
     """Connects to the cluster that the job was submitted to, or starts a local one on the loopback.
 
@@ -103,37 +111,38 @@ def start_ray(wait: GpuWait | None = None) -> Cluster:
         assert "ray" not in sys.modules
         _set_variables()
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    # what Ray says of its own affairs between our lines; its errors reach us as exceptions
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # one line says that it is so: nothing hides that
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # it sets its logger's level when it is imported
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    ray_messages.set_variables()
+    if submitted:
+        check_address(os.environ.get("RAY_ADDRESS", ""))
+    with waiting("connecting to Ray" if submitted else "starting Ray"), ray_messages.without_first_line():
+        _connect(submitted)
+    # `ray job stop` sends SIGTERM, and SIGKILL 3 s later; a handler from before ray.init() would never run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    cluster = present_cluster(can_grow=submitted)
+    return cluster if wait is None else wait_for(cluster, wait)
+
+
+def _connect(submitted: bool) -> None:
+    """Connects to the cluster of the environment, or starts one."""
     import ray
 
     if submitted:
-        check_address(os.environ.get("RAY_ADDRESS", ""))
         ours = {name: value for name, value in os.environ.items() if name.startswith("PAINTER_")}
         # workers on other nodes know nothing of this process' environment
-        ray.init(
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            runtime_env={"env_vars": ours} if ours else None,
-        )
+        ray.init(**ray_messages.options(), runtime_env={"env_vars": ours} if ours else None)
     else:
+        quoted = shlex.quote(sys.executable)
         ray.init(
             address="local",
             # at least two: the stages of a table job share them
             num_cpus=max(2, usable_cpus()),
             include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
+            **ray_messages.options(),
             # Ray starts workers that have a runtime environment by an unquoted shell line: a path with a
-            # space in it would hang them, and every training worker has one
-            runtime_env={"py_executable": shlex.quote(sys.executable)},
+            # space in it would hang them, and every training worker has one. Elsewhere none is given, since
+            # the workers that Ray starts in advance are for jobs without one
+            runtime_env=None if quoted == sys.executable else {"py_executable": quoted},
         )
-    # `ray job stop` sends SIGTERM, and SIGKILL 3 s later; a handler from before ray.init() would never run
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cluster = present_cluster(can_grow=submitted)
-    return cluster if wait is None else wait_for(cluster, wait)
 
 
 def present_cluster(*, can_grow: bool) -> Cluster:
@@ -176,6 +185,8 @@ def _set_variables() -> None:
     """The environment of a local Ray."""
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else it listens on all addresses
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # until the end is seen: 2 by default
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process of its own
     # Ray ends workers that idle for a second: almost every task but a model's would start a process
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
     # nobody can see these without a dashboard, and every process of Ray's spends 1 % of a CPU on them

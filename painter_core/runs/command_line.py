@@ -5,23 +5,35 @@ committed but over the ceiling of rejects; 4 the output exists or differs; 130 i
 resume.
 """
 
+import dataclasses
 import io
 import logging
 import os
 import sys
 import textwrap
-from typing import NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 from painter_core.easynlp.flags import EasynlpJob, translate
 from painter_core.files.storage import is_local, redact_text
+from painter_core.runs import terminal
+from painter_core.runs.terminal import LogLevel
 
 log = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
 
 COMMANDS = ("python ", "ray ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFlags:
+    """What every job takes."""
+
+    log_level: LogLevel = "info"
+    """debug: show what Ray says of its own affairs too, for who looks for a fault of the cluster."""
 
 
 def parse(kind: type[Config], doc: str | None, *, easynlp: EasynlpJob | None = None) -> Config:
@@ -33,9 +45,7 @@ def parse(kind: type[Config], doc: str | None, *, easynlp: EasynlpJob | None = N
             are typed.
         easynlp: the job of EasyNLP's that it stands for, whose command lines are taken too.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    terminal.set_up()
     paragraphs = textwrap.dedent(doc or "").strip().split("\n\n")
     examples = [p for p in paragraphs if p.startswith(COMMANDS)]
     description = "\n\n".join(p for p in paragraphs if p not in examples)
@@ -43,7 +53,11 @@ def parse(kind: type[Config], doc: str | None, *, easynlp: EasynlpJob | None = N
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         argv = translate(sys.argv[1:], easynlp) if easynlp else sys.argv[1:]
-        return tyro.cli(kind, args=argv, description=description, config=(tyro.conf.OmitArgPrefixes,))
+        fields: list[Any] = [("job", kind), ("log", LogFlags, dataclasses.field(default_factory=LogFlags))]
+        both = dataclasses.make_dataclass("Both", fields, kw_only=True)
+        given: Any = tyro.cli(both, args=argv, description=description, config=(tyro.conf.OmitArgPrefixes,))
+        terminal.set_level(given.log.log_level)
+        return given.job
     except ValueError as error:
         fail(2, str(error))
     except SystemExit as end:

@@ -11,7 +11,9 @@ from typing import Any
 
 from painter_core.errors import Stop
 from painter_core.files.storage import redact
+from painter_core.runs import terminal
 from painter_core.runs.flags import TableFlags
+from painter_core.runs.table_view import TableView
 from painter_core.tables.inputs import InputFile
 from painter_core.tables.manifest import first_reject
 from painter_core.tables.rejects import describe
@@ -44,10 +46,16 @@ class Progress:
         self._rejected: Counter[str] = Counter()
         self._line = self._added = time.monotonic()
         self._told: set[str] = set()
+        self._first: tuple[int, float] | None = None  # rows of the first unit, and when it came
+        self.steps: tuple[str, ...] = ()
+        """Names of what is done to a unit, for the display."""
+        self.workers = ""
+        """How many model workers there are, for people."""
 
     @contextmanager
     def of(self, units: list[Unit], files: list[InputFile]) -> Iterator[None]:
-        """While these units are done: a line of the log each minute in which none of them comes out.
+        """While these units are done: the display of a terminal, and a line of the log each minute in which
+        none of them comes out.
 
         Args:
             files: of the plan.
@@ -58,7 +66,8 @@ class Progress:
         thread = threading.Thread(target=self._watch, args=(ended,), daemon=True)
         thread.start()
         try:
-            yield
+            with terminal.shown(self.view):
+                yield
         finally:
             ended.set()
             thread.join()
@@ -88,6 +97,7 @@ class Progress:
             Stop: one reason took more than half of the first rows: the data are not at fault.
         """
         self._added = time.monotonic()
+        self._first = self._first or (record["rows_in"], self._added)
         del self._left[record["unit"]]
         self._counts.update(units=1, rows_in=record["rows_in"], rows_out=record["rows_out"])
         self._rejected.update(json.loads(record["rejected"]))
@@ -122,21 +132,36 @@ class Progress:
             seconds: since the run began.
             now: in any case.
         """
-        if not now and time.monotonic() - self._line < LINE_S:
+        if not now and (terminal.is_live() or time.monotonic() - self._line < LINE_S):
             return
         self._line = time.monotonic()
+        rows, left = self._counts["rows_in"], self._num_rows - self._counts["rows_in"]
+        told = [f"{self._counts['units']} of {self._num_units} units", f"{rows:,} of {self._num_rows:,} rows"]
+        told += [f"{self._rejected.total()} rejected"]
+        if not left:
+            told += [f"{rows / max(seconds, 1e-9):.1f} rows/s, {seconds:.0f} s in all"]
+        elif rate := self._rate():
+            told += [f"{rate:.1f} rows/s, {left / rate:.0f} s left"]
+        log.info("%s: %s", self.stage, ", ".join(told))
+
+    def _rate(self) -> float:
+        """Rows a second since the first unit came out, before which workers start; 0 as long as it is one."""
         rows = self._counts["rows_in"]
-        rate = rows / max(seconds, 1e-9)
-        log.info(
-            "%s: %d of %d units, %s of %s rows, %d rejected, %.1f rows/s, %.0f s left",
-            self.stage,
-            self._counts["units"],
-            self._num_units,
-            f"{rows:,}",
-            f"{self._num_rows:,}",
-            self._rejected.total(),
-            rate,
-            (self._num_rows - rows) / rate if rate else float("inf"),
+        if self._first is None or rows <= self._first[0]:
+            return 0.0
+        return (rows - self._first[0]) / max(time.monotonic() - self._first[1], 1e-9)
+
+    def view(self) -> TableView:
+        """What a terminal shows now."""
+        return TableView(
+            stage=self.stage,
+            steps=self.steps,
+            units=(self._counts["units"], self._num_units),
+            rows=(self._counts["rows_in"], self._num_rows),
+            rejected=dict(self._rejected.most_common()),
+            rows_per_s=self._rate(),
+            workers=self.workers,
+            idle_s=time.monotonic() - self._added,
         )
 
     def summary(self, code: int, message: str, seconds: float) -> dict[str, Any]:

@@ -9,9 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from painter_core.runs.cluster import Cluster, GpuWait, present_cluster, wait_for, wanted_workers
+from painter_core.runs.cluster import (
+    Cluster,
+    GpuWait,
+    count_told,
+    present_cluster,
+    wait_for,
+    wanted_workers,
+)
 from painter_core.runs.flags import ModelFlags
-from painter_core.runs.steps import Actors, Step, Tasks, run_here
+from painter_core.runs.steps import Actors, Step, Tasks, name_of, run_here
 from painter_core.tables.part_writer import PartWriter
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.unit_row import UnitRow
@@ -99,6 +106,13 @@ class Resources:
         grows = cluster.can_grow and self.flags.num_actors is None and fits
         return ModelWorkers(least=least, most=most, num_cpus=num_cpus, num_gpus=gpus, grows=grows)
 
+    def told(self, steps: Sequence[Step]) -> str:
+        """How many model workers these steps get, for people; empty if they need none."""
+        if not any(isinstance(step, Actors) for step in steps):
+            return ""
+        found = self.model_workers()
+        return count_told(found.least, found.most, "worker")
+
     def tasks(self, num_cpus: float) -> dict[str, Any]:
         """Options of a CPU operator.
 
@@ -127,7 +141,8 @@ class Resources:
         found = self.model_workers()
         least, most = min(found.least, num_units), min(found.most, num_units)
         joining = ", and more on nodes that join" if found.grows else ""
-        log.info("%d..%d model workers, %g GPUs each%s", least, most, found.num_gpus, joining)
+        device = f"{found.num_gpus:g} GPUs each" if found.num_gpus else "on CPUs"
+        log.info("%s, %s%s", count_told(least, most, "model worker"), device, joining)
         # a second call unpacks the next unit, and packs the last one, beside the model's own
         calls = 2 if found.num_gpus else 1
         return {
@@ -186,8 +201,7 @@ def counted_units(
 
 def _named(function: Callable[..., Any], operator: object) -> Callable[..., Any]:
     """The function under the name that Ray shows for the operator."""
-    name = getattr(operator, "__name__", type(operator).__name__)
-    function.__name__ = function.__qualname__ = name
+    function.__name__ = function.__qualname__ = name_of(operator)
     return function
 
 

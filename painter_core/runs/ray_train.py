@@ -19,7 +19,7 @@ from painter_core.compute.devices import resolve_training_precision
 from painter_core.compute.gpu import PRETENDED, gpu_problem
 from painter_core.errors import Stop
 from painter_core.files.storage import filesystem, is_local, join, read_json, remove, write_bytes
-from painter_core.runs.cluster import Cluster, GpuWait, parse_range, wanted_workers
+from painter_core.runs.cluster import Cluster, GpuWait, count_told, parse_range, wanted_workers
 from painter_core.runs.training_progress import TrainingProgress
 from painter_core.runs.worker_log import log_directory
 from painter_core.runs.worker_process import in_worker
@@ -105,7 +105,8 @@ def run_workers(
     import ray.train
     import ray.train.torch
 
-    log.info("%d..%d workers on %s", workers.least, workers.most, "GPUs" if workers.use_gpu else "CPUs")
+    device = "a GPU each" if workers.use_gpu else "CPUs"
+    log.info("%s, on %s", count_told(workers.least, workers.most, "worker"), device)
     if workers.unused:
         log.warning(
             "%d %s of the cluster are left unused; --num-workers %d takes them, and makes the batches of a "
@@ -134,6 +135,7 @@ def run_workers(
         num_steps,
         save_steps=plan.config.run.save_checkpoint_steps,
         resize_interval_s=workers.resize_interval_s if workers.are_elastic else None,
+        workers=count_told(workers.least, workers.most, "worker"),
     )
     ended = threading.Event()
     thread = threading.Thread(target=follower.run, args=(ended,), daemon=True)

@@ -16,6 +16,8 @@ from painter_core.files.storage import redact_text
 from painter_core.files.store_errors import StoreError
 from painter_core.runs.command_line import check_path, fail
 from painter_core.runs.lock import RunLock
+from painter_core.runs.next_step import after_failure
+from painter_core.runs.terminal import NEXT
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Run:
         self._write: Callable[[int, str, float], None] | None = None
         self._lock: RunLock | None = None
         self._lost: Exception | None = None
+        self._next = ""
         self._hasty = ExitStack()
         self._handlers: dict[int, Any] = {}
         self._began = time.monotonic()
@@ -66,6 +69,10 @@ class Run:
         self._lost, self._write = error, None
         # a real signal: it wakes the main thread, whatever that waits for
         signal.pthread_kill(_MAIN_THREAD, signal.SIGINT)
+
+    def then(self, next_step: str) -> None:
+        """What the last line of the log says if the job succeeds (painter_core.runs.next_step)."""
+        self._next = next_step
 
     def began(self, write: Callable[[int, str, float], None]) -> None:
         """From here on the run has written something: its end goes to `write(code, message, seconds)`."""
@@ -122,6 +129,10 @@ class Run:
             self._hasty.close()
         if code not in (0, 1) or self._lost or isinstance(error, Stop):
             fail(code, message)
+        if code == 1:
+            _say_after_traceback(after_failure(began=self._write is not None))
+        if code == 0 and self._next:
+            log.info("%s%s", NEXT, redact_text(self._next))
         return False  # code 1: the traceback is the message
 
     def _code(self, error: BaseException | None) -> tuple[int, str]:
@@ -140,3 +151,14 @@ class Run:
             return 2, str(error)
         cause = getattr(error, "cause", None) or error  # of an error that Ray hands on from a worker
         return 1, f"{type(cause).__name__}: {cause}"
+
+
+def _say_after_traceback(message: str) -> None:
+    """Makes a line the last one of this process, which an exception is about to end."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        before(kind, error, trace)
+        log.error("%s%s", NEXT, message)
+
+    sys.excepthook = hook

@@ -45,6 +45,11 @@ class Parts:
 Step = Tasks | Actors
 
 
+def name_of(operator: object) -> str:
+    """What a step is called, for people."""
+    return str(getattr(operator, "__name__", type(operator).__name__))
+
+
 def run_here(units: Iterable[UnitRow], steps: Sequence[Step]) -> Iterator[UnitRow]:
     """The units after the steps, one by one, in this process; models are loaded once."""
     operators = [s.operator if isinstance(s, Tasks) else s.operator(**s.arguments) for s in steps]

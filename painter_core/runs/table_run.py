@@ -10,16 +10,15 @@ from painter_core.compute.memory import fitting_rows
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import absolute, filesystem, redact
 from painter_core.runs import preflight
-from painter_core.runs.cluster import Cluster
+from painter_core.runs.cluster import Cluster, count_told
 from painter_core.runs.dry_run import on_this_node, run_sample
 from painter_core.runs.flags import ModelFlags, TableFlags
-from painter_core.runs.gpus import look_at_gpus
 from painter_core.runs.passes import OnePass, in_passes
 from painter_core.runs.place import Kind, Place
 from painter_core.runs.progress import Progress, check_ceiling, drop_what_broke
 from painter_core.runs.ray_data import Resources, counted_units
 from painter_core.runs.run import Run
-from painter_core.runs.steps import Parts, Step, run_here
+from painter_core.runs.steps import Parts, Step, name_of, run_here
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import finish, joined_path, read_records
@@ -130,6 +129,8 @@ class TableRun:
             return bool(stored.get("settings", {}).get("compile", False))
         if pictures < COMPILED_FROM * self.resources.model_workers().most:
             return False
+        from painter_core.runs.gpus import look_at_gpus  # torch, which operators on CPUs do without
+
         for node, look in look_at_gpus(compiling=True).items():
             if look.compile_problem:
                 log.warning(
@@ -170,8 +171,9 @@ class TableRun:
         if not units:
             raise ValueError(f"--tables {redact(flags.tables)}: no rows")
         rows, size = sum(u.num_rows for u in units), sum(f.size_bytes for f in files)
-        counted = (job.stage, len(files), f"{size:,}", f"{rows:,}", len(units))
-        log.info("%s: %d files, %s bytes, %s rows, %d units", *counted)
+        number = count_told(len(files), len(files), "file")
+        found = f"{number}, {size:,} bytes, {rows:,} rows, {len(units)} units"
+        log.info("%s: %s", job.stage, found)
         return Plan(
             stage=job.stage,
             identity={"stage": job.stage, "format": 1, **job.identity},
@@ -250,6 +252,8 @@ class TableRun:
 
         def one_pass(units: list[Unit]) -> Iterator[dict[str, Any]]:
             found.append(found[-1].after_loss() if found else self.resources)
+            self._progress.steps = ("read", *(name_of(step.operator) for step in steps), "write")
+            self._progress.workers = found[-1].told(steps)
             return counted_units(
                 units, reader, steps, writer, part_cpus=parts.cpus, resources=found[-1]
             )  # fmt: skip

@@ -6,18 +6,21 @@ Whose the directory is: painter_core.runs.place, as for tables.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from painter_core.files.storage import filesystem, is_local, join, read_json, write_json
+from painter_core.files.storage import filesystem, is_local, join, read_json, redact, write_json
 from painter_core.runs.place import Kind, Place
 from painter_core.runs.run import Run
 from painter_core.tables.plan import fingerprint
 from painter_core.training.checkpoints import latest_checkpoint
 from painter_core.training.remote_checkpoints import check_checkpoints
 from painter_core.training.run_flags import TrainingRunFlags
+
+log = logging.getLogger(__name__)
 
 OURS = re.compile(
     r"_SUCCESS|best|last|\.(best|last)\.(old|tmp)|checkpoints|metrics\.jsonl|tensorboard|previews|summary\.json"
@@ -118,6 +121,9 @@ class TrainingRun:
         self._values = values
         if self._place.is_beside:
             self._place.replace()
+        told = [f"{values['step']:,} steps"]
+        told += [f"{name.replace('_', ' ')} {v:.4g}" for name, v in values.items() if isinstance(v, float)]
+        log.info("%s: %s -> %s", self.stage, ", ".join(told), redact(self.root))
 
     def _write_summary(self, code: int, message: str, seconds: float) -> None:
         """summary.json: how the run ended."""

@@ -2,9 +2,11 @@
 
 A caption names one value of every attribute, in one of several word orders and choices of words; no word
 means two things, so that `parse_caption` finds the same attributes again. A fixed tenth of the combinations
-is held out: no training picture shows one of them.
+is held out: no training picture shows one of them. A caption of the sample in styles (styles.py) begins with
+the style's name; there, each kind has a style that no training picture shows it in.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import re
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+
+from painter_core.sample.styles import STYLES
 
 SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
     "kind": {
@@ -57,6 +61,8 @@ class Attributes:
     pattern: str
     background: str
     size: str
+    style: str = ""
+    """A name of STYLES; empty where the caption names none."""
 
 
 def all_combinations() -> list[Attributes]:
@@ -77,6 +83,17 @@ def caption(attributes: Attributes, *, rng: np.random.Generator) -> str:
     words = {name: SYNONYMS[name][getattr(attributes, name)] for name in VALUES}
     chosen = {name: choice[rng.integers(len(choice))] for name, choice in words.items()}
     return order.format(measure=MEASURES[attributes.kind], **chosen)
+
+
+def unseen_style(kind: str) -> str:
+    """The style in which no training picture of the sample in styles shows this kind."""
+    return list(STYLES)[VALUES["kind"].index(kind) % len(STYLES)]
+
+
+def in_style(text: str, style: str, *, rng: np.random.Generator) -> str:
+    """A caption that says its style first, where no text_len cuts it off."""
+    words = STYLES[style].words
+    return f"{words[rng.integers(len(words))]},{text}"
 
 
 @cache
@@ -114,3 +131,16 @@ def _parsed(text: str, *, plain: bool) -> Attributes:
         if match := pattern.fullmatch(text):
             return Attributes(**{name: canonical[name, word] for name, word in match.groupdict().items()})
     raise ValueError(f"caption: got {text!r}, expected a sentence such as 白底的大号红色条纹T恤 (see ORDERS)")
+
+
+def parse_styled_caption(text: str) -> Attributes:
+    """The same of a caption that begins with a style.
+
+    Raises:
+        ValueError: the text is no such sentence.
+    """
+    word, _, rest = text.partition(",")
+    for name, style in STYLES.items():
+        if word in style.words:
+            return dataclasses.replace(parse_caption(rest), style=name)
+    raise ValueError(f"caption: got {text!r}, expected a style and a sentence (see STYLES and ORDERS)")

@@ -6,7 +6,8 @@ of anything else is read as some goods too. Steps, all on pictures of 64 x 64:
   colour      the palette's colour whose own mixtures (with background, outline and second tone) explain best
               the pixels that are not background: robust against patterns, shade and light;
   kind, size, pattern   a tone map (0 background, 1 the colour), moved to its centre of mass, against rendered
-              pictures of every kind, size and pattern in many poses: the nearest one's values.
+              pictures of every kind, size and pattern in many poses: the nearest one's values;
+  style       likewise, if the judge was told that there are several: of the sample in styles.
 
 Letters: B pictures, N pixels or cells of a picture, T templates, C colours.
 """
@@ -24,10 +25,11 @@ from painter_core.sample.pictures import BACKGROUNDS, COLOURS, draw
 
 SIDE = 64  # pictures of any size are read at this one
 CELL = 2  # templates are compared in cells of 2 x 2 pixels
-POSES = 40  # rendered pictures for each kind, size and pattern
+POSES, STYLED_POSES = 40, 8  # rendered pictures for each kind, size and pattern, and style
 BORDER = 3  # pixels at each side that goods never reach
 FAR = 40.0  # RGB distance from the background (0..441) from which a pixel counts as goods
 CAP = 70.0  # RGB distance after which a pixel is only "wrong", not more wrong
+DARK = 90  # of 255, of a pixel's largest value
 CHUNK = 64  # pictures at a time, to bound memory
 MOVES = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]  # pixels around the centre of mass
 
@@ -46,19 +48,20 @@ class Score:
 
 
 def score(read: Sequence[Attributes], wanted: Sequence[Attributes]) -> Score:
-    """Compare what was read with what was wanted, picture by picture.
+    """Compare what was read with what was wanted, picture by picture; styles too where they are wanted.
 
     Raises:
         ValueError: the lists differ in length, or are empty.
     """
     if len(read) != len(wanted) or not wanted:
         raise ValueError(f"score: got {len(read)} read, {len(wanted)} wanted; expected as many, at least one")
+    names = [*VALUES, "style"] if wanted[0].style else list(VALUES)
     right = np.array(
-        [[getattr(r, name) == getattr(w, name) for name in VALUES] for r, w in zip(read, wanted, strict=True)]
-    )  # (B, 5)
+        [[getattr(r, name) == getattr(w, name) for name in names] for r, w in zip(read, wanted, strict=True)]
+    )  # (B, 5), or (B, 6) with styles
     return Score(
         num_pictures=len(right),
-        attributes={name: float(share) for name, share in zip(VALUES, right.mean(0), strict=True)},
+        attributes={name: float(share) for name, share in zip(names, right.mean(0), strict=True)},
         single=float(right.mean()),
         all_right=float(right.all(1).mean()),
     )
@@ -88,10 +91,11 @@ def _from_segment(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarra
     return np.linalg.norm(points - a - share.clip(0, 1) * along, axis=-1)
 
 
-def _colours(pixels: np.ndarray, floors: np.ndarray) -> np.ndarray:
-    """Index of the palette's colour, (B,)."""
+def _colours(pixels: np.ndarray, floors: np.ndarray, dark_weight: float) -> np.ndarray:
+    """Index of the palette's colour, (B,); dark pixels count with a weight."""
     points, floor = pixels.reshape(len(pixels), -1, 3), floors[:, None]  # (B, N, 3), (B, 1, 3)
-    goods = np.linalg.norm(points - floor, axis=-1) > FAR  # (B, N)
+    goods = (np.linalg.norm(points - floor, axis=-1) > FAR) * 1.0  # (B, N)
+    goods[points.max(-1) < DARK] *= dark_weight
     costs = []
     for rgb in COLOURS.values():
         base = np.array(rgb, np.float32) + np.zeros_like(floor)
@@ -130,30 +134,43 @@ def _cells(tones: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _templates() -> tuple[np.ndarray, np.ndarray]:
-    """Rendered poses as centred tone maps (T, N), and their (kind, pattern, size) (T, 3)."""
+def _templates(styles: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Rendered poses as centred tone maps (T, N), and their (kind, pattern, size, style) (T, 4)."""
     rng = np.random.default_rng(64)
-    shapes = itertools.product(VALUES["kind"], VALUES["pattern"], VALUES["size"])
-    labels = [shape for shape in shapes for _ in range(POSES)]
+    shapes = itertools.product(VALUES["kind"], VALUES["pattern"], VALUES["size"], styles or ("",))
+    labels = [shape for shape in shapes for _ in range(STYLED_POSES if styles else POSES)]
     colours = rng.integers(len(COLOURS), size=len(labels))
     floors = rng.integers(len(BACKGROUNDS), size=len(labels))
     pictures = []
-    for (kind, pattern, size), colour, floor in zip(labels, colours, floors, strict=True):
-        colour_name, floor_name = VALUES["colour"][colour], VALUES["background"][floor]
-        a = Attributes(kind=kind, colour=colour_name, pattern=pattern, background=floor_name, size=size)
+    for (kind, pattern, size, style), colour, floor in zip(labels, colours, floors, strict=True):
+        a = Attributes(
+            kind=kind,
+            colour=VALUES["colour"][colour],
+            pattern=pattern,
+            background=VALUES["background"][floor],
+            size=size,
+            style=style,
+        )
         pictures.append(np.asarray(draw(a, rng=rng, image_size=SIDE)))
     pixels = np.stack(pictures).astype(np.float32)
     return _cells(_centred(_tones(pixels, _floors(pixels), colours))), np.array(labels)
 
 
 class Judge:
-    """Reads attributes off pictures of one size; holds the rendered templates (seconds to make, once)."""
+    """Reads attributes off pictures of one size; holds the rendered templates (seconds to make, once).
 
-    def __init__(self, image_size: int = 64) -> None:
+    Args:
+        image_size: side of the pictures in pixels, at least 64.
+        styles: names of STYLES that the pictures may be in, if it is to read them; none for plain pictures.
+    """
+
+    def __init__(self, image_size: int = 64, styles: Sequence[str] = ()) -> None:
         if image_size < SIDE:
             raise ValueError(f"image_size: got {image_size}, expected at least {SIDE}")
         self.image_size = image_size
-        self._maps, self._labels = _templates()
+        self._maps, self._labels = _templates(tuple(styles))
+        # a wide outline that is nearly black says little of the colour
+        self._dark_weight = 0.05 if styles else 1.0
         self._norms = (self._maps**2).sum(1)  # (T,)
 
     def read(self, pixels: np.ndarray) -> list[Attributes]:
@@ -180,7 +197,7 @@ class Judge:
 
     def _read(self, pixels: np.ndarray) -> list[Attributes]:
         floors = _floors(pixels)
-        colours = _colours(pixels, floors)
+        colours = _colours(pixels, floors, self._dark_weight)
         palette = _lab(np.array(list(BACKGROUNDS.values())))
         backgrounds = np.linalg.norm(_lab(floors)[:, None] - palette, axis=-1).argmin(1)
         tones = _centred(_tones(pixels, floors, colours))
@@ -194,6 +211,9 @@ class Judge:
                 pattern=str(pattern),
                 background=VALUES["background"][background],
                 size=str(size),
+                style=str(style),
             )
-            for (kind, pattern, size), colour, background in zip(nearest, colours, backgrounds, strict=True)
+            for (kind, pattern, size, style), colour, background in zip(
+                nearest, colours, backgrounds, strict=True
+            )
         ]

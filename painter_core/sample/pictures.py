@@ -2,14 +2,16 @@
 
 A row is a pure function of (seed, split, index): attributes are drawn, a caption that names every one of
 them is put together (captions.py), and the goods are drawn with Pillow. Because a caption can be
-parsed back and a picture can be read back (judge.py), what a model paints from a caption can be scored.
+parsed back and a picture can be read back (judge.py), what a model paints from a caption can be scored. The
+same sample can be drawn in styles (styles.py).
 
 Pictures are RGB, image_size x image_size; every length is a fraction of image_size or of the goods' half
 extent, so that a picture looks the same at 64, 128 and 256 px. Points: x to the right, y down.
 """
 
+import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -17,14 +19,22 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from painter_core.sample.captions import Attributes, all_combinations, caption, held_out
+from painter_core.sample.captions import (
+    Attributes,
+    all_combinations,
+    caption,
+    held_out,
+    in_style,
+    unseen_style,
+)
+from painter_core.sample.styles import FIRST, STYLES
 
 Split = Literal["train", "valid", "held_out"]
 RGB = tuple[int, int, int]
 Placement = Callable[[np.ndarray], list[tuple[float, float]]]  # points on the goods -> pixels
 
 # One random stream for each use, so that no two of them ever share a picture.
-STREAMS = {"train": 0, "valid": 1, "held_out": 2, "scene": 3}
+STREAMS = {"train": 0, "valid": 1, "held_out": 2, "scene": 3, "style": 4}
 
 # Palette: well apart in Lab, and no colour lies between another one and white (the pattern's second tone).
 COLOURS: dict[str, RGB] = {
@@ -102,7 +112,19 @@ def _pool(split: Split) -> tuple[Attributes, ...]:
     return tuple(a for a in all_combinations() if held_out(a) == (split == "held_out"))
 
 
-def _mixed(colour: RGB, towards: int, share: float) -> RGB:
+def _styles_of(kind: str, split: Split, styles: tuple[str, ...]) -> list[str]:
+    """Those of some styles in which a split shows this kind."""
+    return [style for style in styles if (style == unseen_style(kind)) == (split == "held_out")]
+
+
+@cache
+def _styled_pool(split: Split, styles: tuple[str, ...]) -> tuple[Attributes, ...]:
+    return tuple(a for a in _pool("train") if _styles_of(a.kind, split, styles))
+
+
+def _mixed(colour: RGB, share: float) -> RGB:
+    """With a share of white; of black if it is below 0."""
+    towards, share = (255, share) if share > 0 else (0, -share)
     return tuple(round(c + (towards - c) * share) for c in colour)  # type: ignore[return-value]
 
 
@@ -156,11 +178,12 @@ def _pattern_mask(pattern: str, period: float, place: Placement, canvas: int) ->
 
 def _goods(a: Attributes, base: RGB, place: Placement, unit: float, canvas: int) -> list[Image.Image]:
     """The goods in colours (RGB), and the mask that says where they are (L); unit: half extent in pixels."""
-    edge_colour, second = _mixed(base, 0, 0.42), _mixed(base, 255, 0.8)
-    paints = {"body": base, "trim": _mixed(base, 0, 0.22), "light": _mixed(base, 255, 0.9)}
+    style = STYLES[a.style or FIRST]
+    edge_colour, second = _mixed(base, style.outline), _mixed(base, style.second)
+    paints = {name: _mixed(base, getattr(style, name)) for name in ("body", "trim", "light")}
     colours, mask = Image.new("RGB", (canvas, canvas), edge_colour), Image.new("L", (canvas, canvas))
     pen, mask_pen = ImageDraw.Draw(colours), ImageDraw.Draw(mask)
-    edge = round(2 * EDGE * canvas)
+    edge = round(2 * EDGE * style.width * canvas)
     for part in _parts(a.kind):
         points = place(part.points)
         ring = points if part.width else [*points, *points[:2]]
@@ -189,7 +212,7 @@ def draw(attributes: Attributes, *, rng: np.random.Generator, image_size: int) -
     turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))]) * unit
     centre = canvas * (0.5 + STEP * rng.integers(-1, 1, 2, endpoint=True))
     shade = SHADES[rng.integers(3)]
-    base = _mixed(COLOURS[attributes.colour], 255 if shade > 0 else 0, abs(shade))
+    base = _mixed(COLOURS[attributes.colour], shade)
 
     def place(points: np.ndarray) -> list[tuple[float, float]]:
         return [(x, y) for x, y in (points @ turn + centre).tolist()]
@@ -211,11 +234,26 @@ def stream(use: str, seed: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, STREAMS[use], index))))
 
 
-def sample_row(seed: int, index: int, *, split: Split, image_size: int = 64) -> SampleRow:
-    """Row `index` of a split. Train and valid never show a held-out combination, held_out nothing else."""
+def sample_row(
+    seed: int, index: int, *, split: Split, image_size: int = 64, styles: Sequence[str] = ()
+) -> SampleRow:
+    """Row `index` of a split. Train and valid never show a held-out combination, held_out nothing else.
+
+    Args:
+        seed, index: which random numbers.
+        split: of the sample.
+        image_size: side in pixels.
+        styles: names of STYLES; the picture is drawn in one of them, and the caption names it. Then held_out
+            has combinations that train shows, of kinds in the style that train never shows them in.
+    """
     rng = stream(split, seed, index)
-    pool = _pool(split)
+    pool = _styled_pool(split, tuple(styles)) if styles else _pool(split)
     attributes = pool[rng.integers(len(pool))]
     text = caption(attributes, rng=rng)
+    if styles:
+        chosen = stream("style", seed, index)
+        possible = _styles_of(attributes.kind, split, tuple(styles))
+        attributes = dataclasses.replace(attributes, style=possible[chosen.integers(len(possible))])
+        text = in_style(text, attributes.style, rng=chosen)
     image = draw(attributes, rng=rng, image_size=image_size)
     return SampleRow(idx=f"{split}-{seed}-{index}", text=text, attributes=attributes, image=image)

@@ -137,6 +137,7 @@ def open_samples(table: str, tokenizer: Tokenizer, *, text_len: int, codebook_si
     return Samples(
         text_ids=np.load(directory / "text_ids.npy", mmap_mode="r"),
         codes=np.load(directory / "codes.npy", mmap_mode="r"),
+        views=np.load(directory / "views.npy", mmap_mode="r") if "variants" in manifest else None,
         pad_id=codebook_size,
     )
 
@@ -147,25 +148,37 @@ def _build(
     rows, image_len = sum(p["rows"] for p in manifest["parts"]), manifest["image_len"]
     texts = create_array(directory / "text_ids.npy", np.int32, (rows, text_len))
     codes = create_array(directory / "codes.npy", np.uint16, (rows, image_len))
+    arrays = {"codes": codes}
+    if variants := manifest.get("variants"):
+        arrays["views"] = create_array(directory / "views.npy", np.uint16, (rows, variants - 1, image_len))
     start, counts = 0, CaptionCounts()
     for path, content in _contents(table, manifest["parts"]):
-        flat = content.column("codes").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        if len(flat) and flat.max() >= codebook_size:
-            row = int(flat.argmax()) // image_len
-            raise ValueError(
-                f"{redact(path)} row {row + 1}: code {flat.max()} is outside the codebook of {codebook_size}"
-            )
         stop = start + len(content)
         found = text_ids(
             tokenizer, content.column("text").to_pylist(), text_len=text_len, codebook_size=codebook_size
         )
         texts[start:stop] = found.ids
-        codes[start:stop] = flat.reshape(-1, image_len)
+        for name, array in arrays.items():
+            flat = content.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            array[start:stop] = _checked(flat, codebook_size, len(content), path).reshape(
+                -1, *array.shape[1:]
+            )
         counts = counts.plus(found)
         start = stop
     texts.flush()
-    codes.flush()
+    for array in arrays.values():
+        array.flush()
     (directory / "counts.json").write_text(json.dumps(dataclasses.asdict(counts)))
+
+
+def _checked(codes: np.ndarray, codebook_size: int, rows: int, path: str) -> np.ndarray:
+    """Codes of a part's rows, all of the codebook; ValueError names the row of one that is not."""
+    if len(codes) and codes.max() >= codebook_size:
+        row = int(codes.argmax()) // (len(codes) // rows)
+        raise ValueError(
+            f"{redact(path)} row {row + 1}: code {codes.max()} is outside the codebook of {codebook_size}"
+        )
+    return codes
 
 
 def _contents(table: str, parts: list[dict[str, Any]]) -> Iterator[tuple[str, pa.Table]]:

@@ -15,12 +15,14 @@ from painter_core.files.cache import cache_root, sync_files
 from painter_core.files.storage import filesystem, full_disk_named, is_local, redact
 from painter_core.flag_checks import refuse_unused
 from painter_core.model_files import zoo
+from painter_core.model_files.adapter import merge_adapter
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.from_cn_clip import is_cn_clip, to_transformers
 from painter_core.model_files.from_foreign import ConvertOptions, to_painter
 from painter_core.model_files.open import local_path, open_model
 from painter_core.model_files.to_easynlp import to_easynlp
 from painter_core.model_files.zoo_places import EASYNLP_REGISTRY
+from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.text.tokenizer import load_tokenizer
 
@@ -41,19 +43,24 @@ class ConvertConfig:
     """Format to write."""
     vqgan: str | None = None
     """VQGAN for a source that holds none: anything that --source may be, or `bundled`."""
+    adapter: str | None = None
+    """An adapter.safetensors (train.py --lora-rank), to be merged into the model directory --source."""
     options: ConvertOptions = field(default_factory=ConvertOptions)
     list: bool = False
     """Show the models that have names, what they are and what is in the cache; convert nothing."""
 
     def __post_init__(self) -> None:
         if self.list:
-            refuse_unused(self, ("source", "outputs", "to", "vqgan"), "beside --list, which converts nothing")
+            sources = ("source", "outputs", "to", "vqgan", "adapter")
+            refuse_unused(self, sources, "beside --list, which converts nothing")
         elif self.source is None or self.outputs is None:
             raise ValueError("--source and --outputs: both are needed, or --list alone")
+        elif self.adapter is not None:
+            refuse_unused(self, ("to", "vqgan", "options"), "beside --adapter, which is merged into a model")
 
     def paths(self) -> dict[str, str | None]:
         """Flags that name paths."""
-        return {"--source": self.source, "--outputs": self.outputs}
+        return {"--source": self.source, "--outputs": self.outputs, "--adapter": self.adapter}
 
 
 def convert_checkpoint(config: ConvertConfig, run: Run) -> None:
@@ -65,8 +72,20 @@ def convert_checkpoint(config: ConvertConfig, run: Run) -> None:
     """
     for line in list_models() if config.list else convert(config):
         log.info("%s", line)
-    if not config.list:
-        log.info("wrote %s", config.outputs)
+    if config.outputs is None:
+        run.then(next_step("convert_checkpoint", made="list"))
+        return
+    log.info("wrote %s", config.outputs)
+    run.then(next_step("convert_checkpoint", config.outputs, made=_made(config)))
+
+
+def _made(config: ConvertConfig) -> str:
+    """What was written, as next_step() calls it."""
+    if config.to == "easynlp":
+        return "easynlp"
+    if is_cn_clip(Path(str(config.source))):
+        return "clip"
+    return "" if open_model(str(config.outputs)).gpt is not None else "vqgan"
 
 
 def convert(config: ConvertConfig) -> list[str]:
@@ -84,7 +103,9 @@ def convert(config: ConvertConfig) -> list[str]:
         temporary.mkdir()
         vqgan = open_model(config.vqgan) if config.vqgan else None
         with full_disk_named(temporary):
-            if config.to == "painter" and is_cn_clip(Path(config.source)):
+            if config.adapter is not None:
+                report = merge_adapter(open_model(config.source), Path(config.adapter), temporary)
+            elif config.to == "painter" and is_cn_clip(Path(config.source)):
                 report = _clip(config, temporary)
             elif config.to == "painter":
                 report = to_painter(local_path(config.source), temporary, config.options, vqgan)

@@ -16,18 +16,16 @@ from schemas import codes, outputs
 
 
 def codes_table(row: UnitRow) -> pa.Table:
-    """The part of a unit: idx, text, codes."""
-    schema = codes.schema(int(row.payload["image_len"]))
-    columns = [*(c.combine_chunks() for c in row.table.columns), _codes(row)]
-    return pa.Table.from_arrays(columns, schema=schema)
+    """The part of a unit: idx, text, codes, and those of views if there are some."""
+    schema = codes.schema(int(row.payload["image_len"]), int(row.payload.get("variants", 1)))
+    names = [field.name for field in list(schema)[2:]]
+    lists = [_codes(row, name, schema.field(name).type) for name in names]
+    return pa.Table.from_arrays([*(c.combine_chunks() for c in row.table.columns), *lists], schema=schema)
 
 
-def _codes(row: UnitRow) -> pa.Array:
+def _codes(row: UnitRow, name: str, kind: pa.DataType) -> pa.Array:
     """The codes of a unit's pictures, a list each."""
-    kind = codes.schema(int(row.payload["image_len"])).field("codes").type
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(np.frombuffer(row.payload["codes"], np.uint16)), type=kind
-    )
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.frombuffer(row.payload[name], np.uint16)), type=kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +48,7 @@ class OutputTable:
             if name == outputs.IMAGE_COLUMN:
                 columns.append(pa.array(self._cells(row), pa.string()))
             elif name == outputs.CODES_COLUMN:
-                columns.append(_codes(row))
+                columns.append(_codes(row, name, schema.field(name).type))
             elif name in outputs.NUMBERS:
                 kind = schema.field(name).type
                 columns.append(pa.array(np.frombuffer(row.payload[name], kind.to_pandas_dtype())))

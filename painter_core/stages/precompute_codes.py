@@ -1,7 +1,8 @@
 """pairs -> codes: pictures are decoded on CPUs, the VQGAN runs in a pool of workers.
 
 What jobs/precompute_codes.py runs, and jobs/train.py if it is given pairs tables. A unit's payload is first
-`pixels`, uint8 (N, S, S, 3) as bytes (decode_pictures.py), and then `codes`, uint16 (N, image_len) as bytes.
+`pixels`, uint8 (N, S, S, 3) as bytes (decode_pictures.py), and then `codes`, uint16 (N, image_len) as bytes;
+with --variants V also `views`, uint16 (N, (V - 1) image_len).
 """
 
 import time
@@ -17,7 +18,7 @@ from painter_core.compute.finite import codes_on_host
 from painter_core.compute.memory import vqgan_most_rows, vqgan_row_bytes
 from painter_core.compute.pieces import Pieces
 from painter_core.files.faults import failpoint
-from painter_core.flag_checks import check_range
+from painter_core.flag_checks import check_range, check_seed, refuse_unused
 from painter_core.images.decode import Alpha, Resize
 from painter_core.images.isolate import CellDecoder
 from painter_core.images.pixels import to_pixels
@@ -28,6 +29,7 @@ from painter_core.models.vqgan import VQGAN
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
 from painter_core.runs.gpus import find_gpus
+from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -35,6 +37,7 @@ from painter_core.stages.codes_table import keep_vqgan
 from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.parts import codes_table
 from painter_core.stages.pins import check_pins
+from painter_core.stages.views import ViewFlags, Views
 from painter_core.tables.unit_row import UnitRow
 
 CAPTION_BYTES = 100  # of a row's idx and caption, for the estimate of what will be written
@@ -55,11 +58,17 @@ class PrecomputeConfig:
     """bilinear: EasyNLP's transform; antialias: bicubic with antialiasing."""
     alpha: Alpha = "white"
     """What lies under transparent pixels: white, or `drop` for the hidden colour, as in EasyNLP."""
+    views: ViewFlags = field(default_factory=ViewFlags)
+    random_seed: int = 42
+    """Seed of the views."""
     expect: str = ""
     """Sizes that the VQGAN must have, `image_size=256,codebook_size=16384`; changes nothing."""
 
     def __post_init__(self) -> None:
         check_range("--image-size", self.image_size, 1, 65536)
+        check_seed(self.random_seed)
+        if self.views.variants == 1:
+            refuse_unused(self, ["random_seed"], "without --variants and --augment, which draw by it")
 
     def paths(self) -> dict[str, str | None]:
         """Flags that name paths."""
@@ -84,7 +93,9 @@ def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     check_expected(config.expect, vqgan=model.vqgan, gpt=None)
     model.check_weights()
     preprocessing = {"image_size": size, "resize": config.resize, "alpha": config.alpha, "exif": "ignore"}
-    return {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
+    made_by = {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
+    views = config.views.views(config.random_seed)
+    return made_by if views is None else made_by | {"views": views.identity()}
 
 
 @dataclass(kw_only=True)
@@ -97,6 +108,8 @@ class EncodePictures:
     precision: str
     micro_batch_size: int
     compiled: bool = False
+    views: Views | None = None
+    """What is encoded besides."""
     gpu: bool = False
     """Whether Ray gives the worker a GPU."""
     _device: torch.device = field(init=False)
@@ -115,10 +128,18 @@ class EncodePictures:
         began = time.monotonic()
         config = self._model.config
         shape = (-1, config.image_size, config.image_size, 3)
-        codes = self.encode(np.frombuffer(row.payload["pixels"], np.uint8).reshape(shape))
+        pixels = np.frombuffer(row.payload["pixels"], np.uint8).reshape(shape)
+        codes = self.encode(pixels)
+        more = {} if self.views is None else self._views(self.views, pixels, row)
         failpoint("unit_computed", unit=row.unit)
         seconds = time.monotonic() - began
-        return row.carrying(codes=codes.tobytes(), image_len=config.image_len, model_s=seconds)
+        return row.carrying(codes=codes.tobytes(), **more, image_len=config.image_len, model_s=seconds)
+
+    def _views(self, views: Views, pixels: np.ndarray, row: UnitRow) -> dict[str, Any]:
+        """Codes of the other views, one after the other: their pixels together would not fit."""
+        idx = row.table.column("idx").to_pylist()
+        found = [self.encode(views.pixels(pixels, idx, variant)) for variant in range(1, views.variants)]
+        return {"views": np.stack(found, 1).tobytes(), "variants": views.variants}
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> np.ndarray:
@@ -164,14 +185,18 @@ def table_job(
         identity=made_by,
         model=config.model,
         settings=settings,
-        row_bytes=2 * model.vqgan.image_len + CAPTION_BYTES,
+        row_bytes=2 * model.vqgan.image_len * config.views.variants + CAPTION_BYTES,
         memory_per_row=vqgan_row_bytes(model.vqgan, settings["precision"]),
         weights_bytes=weights_bytes(VQGAN, model.vqgan),
         picture_bytes=3 * model.vqgan.image_size**2,
         reads=(name_for_workers(config.vqgan),),
-        manifest={"image_len": model.vqgan.image_len},
+        manifest={"image_len": model.vqgan.image_len} | _variants(config.views),
         outputs_flag=outputs_flag,
     )
+
+
+def _variants(flags: ViewFlags) -> dict[str, int]:
+    return {} if flags.variants == 1 else {"variants": flags.variants}
 
 
 def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_flag: str) -> None:
@@ -193,6 +218,7 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
         "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
         "gpu": table.resources.uses_gpu,
+        "views": config.views.views(config.random_seed),
     }
     table.execute(
         Tasks(operator=config.decoder(model.vqgan.image_size)),
@@ -204,3 +230,4 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
 def precompute_codes(config: PrecomputeConfig, run: Run) -> None:
     """pairs -> codes."""
     make_codes(config, run, start_ray(config.model.gpu_wait()), outputs_flag="--outputs")
+    run.then(next_step("precompute_codes", config.table.outputs, dry_run=config.table.dry_run))

@@ -75,6 +75,8 @@ class BothWays:
     """Of the second loss."""
     dropped: np.ndarray | None = None
     """bool for every row of the table: whose caption is left out where the picture is painted."""
+    variants: np.ndarray | None = None
+    """A number for every row of the table: which view of the picture is taken."""
     paints: bool = True
     """Whether the model does; of one that only captions, rows without a caption teach nothing."""
 
@@ -92,8 +94,8 @@ class BothWays:
     def sums(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> list[Tensor]:
         """Sums of the cross entropies over codes, and over text ids, float32 () each."""
         painted, captioned = self._split(rows)
-        text, codes = self.samples.batch(painted, device, self.dropped)
-        given, shown = self.samples.batch(captioned, device)
+        text, codes = self.samples.batch(painted, device, self.dropped, self.variants)
+        given, shown = self.samples.batch(captioned, device, None, self.variants)
         return both_sums(model, (text, codes), (given, shown), self.samples.pad_id)
 
     def _split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

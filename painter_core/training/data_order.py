@@ -21,6 +21,19 @@ def dropped_captions(seed: int, epoch: int, num_samples: int, share: float) -> n
     return np.random.Generator(np.random.Philox(key=key)).random(num_samples, np.float32) < share
 
 
+def row_keys(seed: int, epoch: int, num_samples: int) -> np.ndarray:
+    """int32 (num_samples,): a random number a row, other ones in each epoch."""
+    key = np.array([seed % 2**64, epoch + 2**63 + 2**62], np.uint64)  # another stream again
+    generator = np.random.Generator(np.random.Philox(key=key))
+    return generator.integers(-(2**31), 2**31, num_samples, np.int32)
+
+
+def drawn_variants(seed: int, epoch: int, num_samples: int, variants: int) -> np.ndarray:
+    """int64 (num_samples,) below `variants`: which view of each picture is seen in an epoch."""
+    key = np.array([seed % 2**64, epoch + 2**62 + 2**61], np.uint64)  # and another one
+    return np.random.Generator(np.random.Philox(key=key)).integers(variants, size=num_samples)
+
+
 def captioned_rows(seed: int, epoch: int, num_samples: int, share: float) -> np.ndarray:
     """bool (num_samples,): which go from picture to caption in an epoch, each with probability `share`."""
     key = np.array([seed % 2**64, epoch + 2**62], np.uint64)  # a stream of its own again

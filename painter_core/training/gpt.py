@@ -20,6 +20,13 @@ from painter_core.training.data_order import rank_share
 from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import can_skip_on_device, step_if_finite
 from painter_core.training.regions import cross_entropy_sum
+from painter_core.training.regularisation import (
+    NO_NOISE,
+    NOTHING_DRAWN,
+    Draws,
+    RegularisationFlags,
+    partly_replaced,
+)
 from painter_core.training.samples import Samples
 from painter_core.training.sharding import whole_tensor
 from painter_core.training.worker import Worker
@@ -51,6 +58,23 @@ def loss_sum(model: nn.Module, text: Tensor, codes: Tensor) -> Tensor:
     return cross_entropy_sum(model, logits, codes)
 
 
+def noisy_loss_sum(
+    model: nn.Module,
+    text: Tensor,
+    codes: Tensor,
+    keys: Tensor | None,
+    flags: RegularisationFlags,
+    codebook_size: int,
+) -> Tensor:
+    """The same as training sees it, with the noise that follows from keys (B,), if there are any."""
+    seen = codes[:, :-1]
+    if keys is not None and flags.pkeep < 1:
+        seen = partly_replaced(seen, keys, flags.pkeep, codebook_size)
+    idx = torch.cat((text, seen), dim=1)
+    logits = model(idx) if keys is None else model(idx, None, keys)  # (B, image_len, V)
+    return cross_entropy_sum(model, logits, codes, flags.label_smoothing)
+
+
 class Task(Protocol):
     """What a step learns: one loss or several, each a mean over what `counts` counts in the global batch."""
 
@@ -70,8 +94,9 @@ class Painting:
     """Every code of every row, from its caption."""
 
     samples: Samples
-    dropped: np.ndarray | None = None
-    """bool for every row of the table: whose caption is left out."""
+    draws: Draws = NOTHING_DRAWN
+    """Of the epoch, for every row of the table."""
+    flags: RegularisationFlags = NO_NOISE
     weights: tuple[float, ...] = (1.0,)
 
     def counts(self, rows: np.ndarray) -> tuple[int]:
@@ -80,7 +105,10 @@ class Painting:
 
     def sums(self, model: nn.Module, rows: np.ndarray, device: torch.device) -> list[Tensor]:
         """Sum of the cross entropies."""
-        return [loss_sum(model, *self.samples.batch(rows, device, self.dropped))]
+        taken, draws = np.sort(rows), self.draws
+        text, codes = self.samples.batch(taken, device, draws.dropped, draws.variants)
+        keys = draws.keys_of(taken, device)
+        return [noisy_loss_sum(model, text, codes, keys, self.flags, self.samples.codebook_size)]
 
 
 def train_step(
@@ -90,10 +118,11 @@ def train_step(
     rows: np.ndarray,
     config: TrainConfig,
     worker: Worker,
-    dropped: np.ndarray | None = None,
+    draws: Draws = NOTHING_DRAWN,
 ) -> tuple[float | Tensor, float | Tensor]:
     """One update that learns to paint: mean loss a code, and gradient norm, as update() gives them."""
-    losses, norm = update(model, optimizers, Painting(samples=samples, dropped=dropped), rows, config, worker)
+    task = Painting(samples=samples, draws=draws, flags=config.regularisation)
+    losses, norm = update(model, optimizers, task, rows, config, worker)
     assert losses[0] is not None
     return losses[0], norm
 

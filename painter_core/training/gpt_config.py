@@ -7,6 +7,8 @@ from painter_core.files.storage import is_local, redact
 from painter_core.flag_checks import check_range
 from painter_core.models.gpt import CAPTIONS, PAINTS, GPTConfig
 from painter_core.training.both_ways import BothWaysFlags
+from painter_core.training.fine_tuning import FineTuningFlags
+from painter_core.training.regularisation import RegularisationFlags
 from painter_core.training.run_flags import BOUND, TrainingRunFlags
 
 TEXT_LEN = 32
@@ -31,6 +33,8 @@ class TrainConfig:
     """Output: best/ and last/ model directories, checkpoints/, metrics.jsonl, tensorboard/. A path that all
     workers see, or a URL (s3://, gs://, oss://), for which nodes share nothing: then a checkpoint is first
     written to the cache (PAINTER_CACHE) of the first worker's node."""
+    recipe: Literal["few"] | None = None
+    """few: settings for a few thousand pictures or fewer, where they are not given (docs/FINE_TUNING.md)."""
     pretrained_model_name_or_path: str | None = None
     """Model directory to start from; its geometry and vocabulary are taken."""
     model: Preset | None = None
@@ -62,6 +66,8 @@ class TrainConfig:
     caption_dropout: float = field(default=0.0, metadata=BOUND)
     """Share of the samples, in each epoch others, that are learned without their caption; 0.1 makes
     --guidance-scale of generate.py work."""
+    regularisation: RegularisationFlags = field(default_factory=RegularisationFlags)
+    fine_tuning: FineTuningFlags = field(default_factory=FineTuningFlags)
     micro_batch_size: int | None = None
     """Samples a forward pass of one worker: 16 by default, and with --batch-size on a GPU as many as its
     memory takes."""
@@ -100,11 +106,18 @@ class TrainConfig:
         check_range("--micro-batch-size", self.micro_batch_size, 1, 65536)
         check_range("--gradient-accumulation-steps", self.gradient_accumulation_steps, 1, 65536)
         check_range("--batch-size", self.batch_size, 1, 2**31 - 1)
+        if self.regularisation.patience is not None and "," not in self.tables:
+            raise ValueError(
+                f"--patience {self.regularisation.patience}: stops by the validation loss; give --tables "
+                "TRAIN,VALID, or leave it out"
+            )
         if self.batch_size is not None and self.gradient_accumulation_steps > 1:
             raise ValueError(
                 f"--batch-size {self.batch_size}: says already how many samples an update has; leave "
                 "--gradient-accumulation-steps out"
             )
+        self._check_lora()
+        self._check_noise()
         check_range("--sequence-length", self.sequence_length, 2, 65536 + 4096)
         if self.parallel == "fsdp" and self.optimizer == "muon":
             raise ValueError(
@@ -123,6 +136,34 @@ class TrainConfig:
                 f"--{given[0].replace('_', '-')}: means nothing beside "
                 "--pretrained-model-name-or-path, whose geometry and vocabulary are taken; leave it out"
             )
+
+    def _check_lora(self) -> None:
+        rank = self.fine_tuning.lora_rank
+        if rank is None:
+            return
+        if self.pretrained_model_name_or_path is None:
+            raise ValueError(
+                f"--lora-rank {rank}: adapters stand beside a trained model; give "
+                "--pretrained-model-name-or-path"
+            )
+        for flag, value, other in (
+            ("optimizer", self.optimizer, "adamw"),
+            ("parallel", self.parallel, "ddp"),
+            ("image-to-text", self.both_ways.image_to_text, 0),
+        ):
+            if value != other:
+                raise ValueError(f"--{flag} {value}: not with --lora-rank {rank}; take {other} there")
+
+    def _check_noise(self) -> None:
+        flags = self.regularisation
+        noise = {"pkeep": (flags.pkeep, 1), "dropout": (flags.dropout, 0)}
+        noise["label-smoothing"] = (flags.label_smoothing, 0)
+        for flag, (value, off) in noise.items() if self.both_ways.image_to_text else ():
+            if value != off:
+                raise ValueError(
+                    f"--{flag} {value}: not with --image-to-text, whose captions are learned without noise; "
+                    "leave one of them out"
+                )
 
     def global_batch_size(self, num_workers: int) -> int:
         """Samples an update."""

@@ -31,7 +31,12 @@ def with_micro_batch(
     rows = MICRO_BATCH
     if worker.device.type == "cuda" and config.batch_size is not None:
         free, _ = torch.cuda.mem_get_info(worker.device)
-        needed = training_row_bytes(gpt, worker.precision, again=config.activation_checkpointing)
+        needed = training_row_bytes(
+            gpt,
+            worker.precision,
+            again=config.activation_checkpointing,
+            with_dropout=config.regularisation.dropout > 0,
+        )
         share = math.ceil(global_batch_size / worker.world_size)
         least = torch.tensor(fitting_rows(needed, free, min(GPU_ROWS, 2 ** math.ceil(math.log2(share)))))
         if worker.world_size > 1:

@@ -19,28 +19,33 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
 
 
 def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for everything, or Muon for the matrices of the blocks and AdamW for the rest. Only weight
-    matrices of linear layers are decayed. A group's `rate` is its share of the scheduled learning rate."""
-    linear = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
-    by_muon = [m.weight for m in model.blocks.modules() if isinstance(m, nn.Linear)]
-    by_muon = by_muon if config.optimizer == "muon" else []
-    muon_ids, decayed_ids = {id(p) for p in by_muon}, {id(p) for p in linear}
-    groups: dict[bool, list[Tensor]] = {True: [], False: []}
-    for p in model.parameters():
-        if id(p) not in muon_ids and p.requires_grad:
-            groups[id(p) in decayed_ids].append(p)
+    """AdamW for everything that is trained, or Muon for the matrices of the blocks and AdamW for the rest.
+    Only weight matrices of linear layers are decayed. A group's `rate` is its share of the scheduled learning
+    rate."""
+    flags, n_layer = config.fine_tuning, model.config.n_layer
+    decayed = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
+    by_muon = {id(m.weight) for m in model.blocks.modules() if isinstance(m, nn.Linear)}
+    muon_groups, groups = dict[float, list[Tensor]](), dict[tuple[float, bool], list[Tensor]]()
+    for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
+        rate = flags.rate(name, n_layer)
+        if config.optimizer == "muon" and id(p) in by_muon:
+            muon_groups.setdefault(rate, []).append(p)
+        else:
+            groups.setdefault((rate, id(p) in decayed), []).append(p)
     adamw = torch.optim.AdamW(
         [
-            {"params": groups[True], "weight_decay": config.weight_decay, "rate": 1.0},
-            {"params": groups[False], "weight_decay": 0.0, "rate": 1.0},
+            {"params": groups[key], "weight_decay": config.weight_decay * key[1], "rate": key[0]}
+            for key in sorted(groups, reverse=True)
         ],
         lr=config.learning_rate,
         fused=True,
     )
-    if not by_muon:
+    if not muon_groups:
         return [adamw]
     muon = torch.optim.Muon(
-        [{"params": by_muon, "rate": MUON_RATE}],
+        [{"params": found, "rate": MUON_RATE * rate} for rate, found in muon_groups.items()],
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
         adjust_lr_fn="match_rms_adamw",

@@ -24,21 +24,27 @@ def compile_regions(model: GPT) -> None:
     model.is_compiled = True
 
 
-def cross_entropy_sum(model: nn.Module, logits: Tensor, codes: Tensor) -> Tensor:
+def cross_entropy_sum(
+    model: nn.Module, logits: Tensor, codes: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
     """Sum of the cross entropies of logits (B, L, V) at codes (B, L), in float32.
 
     Args:
         model: the GPT, or what wraps it for several workers.
+        label_smoothing: share of the probability that is to be spread over all codes.
     """
     gpt = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     work = _compiled() if isinstance(gpt, GPT) and gpt.is_compiled else _cross_entropy_sum
-    return work(logits, codes)
+    return work(logits, codes, label_smoothing)
 
 
-def _cross_entropy_sum(logits: Tensor, codes: Tensor) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten(), reduction="sum")
+def _cross_entropy_sum(logits: Tensor, codes: Tensor, label_smoothing: float) -> Tensor:
+    targets = codes.flatten()
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), targets, reduction="sum", label_smoothing=label_smoothing
+    )
 
 
 @cache
-def _compiled() -> Callable[[Tensor, Tensor], Tensor]:
+def _compiled() -> Callable[[Tensor, Tensor, float], Tensor]:
     return torch.compile(_cross_entropy_sum, dynamic=False)

@@ -8,6 +8,9 @@ from painter_core.flag_checks import check_range, check_seed
 BOUND = {"bound": True}
 """Metadata of a flag that changes the weights: a run that is resumed must have the same value."""
 
+BOUND_IF_SET = {"bound": True, "if_set": True}
+"""The same of a flag that came later: runs without it are what they were before it was there."""
+
 
 def bound_settings(config: Any) -> dict[str, Any]:
     """The bound flags of a config and of the configs nested in it, by name."""
@@ -16,7 +19,7 @@ def bound_settings(config: Any) -> dict[str, Any]:
         value = getattr(config, each.name)
         if is_dataclass(value):
             found |= bound_settings(value)
-        elif each.metadata.get("bound"):
+        elif each.metadata.get("bound") and not (each.metadata.get("if_set") and value == each.default):
             found[each.name] = value
     return found
 

@@ -4,9 +4,10 @@ from torch import nn
 
 from painter_core.models.gpt import GPTConfig
 from painter_core.training.both_ways import BothWays, validate_text
-from painter_core.training.data_order import captioned_rows, dropped_captions
+from painter_core.training.data_order import captioned_rows
 from painter_core.training.gpt import Painting, Task, validate
 from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.regularisation import draws_of
 from painter_core.training.samples import Samples
 from painter_core.training.worker import Worker
 
@@ -14,15 +15,17 @@ from painter_core.training.worker import Worker
 def task_of(config: TrainConfig, gpt: GPTConfig, samples: Samples, *, epoch: int) -> Task:
     """What the samples teach in an epoch: painting, or both ways."""
     seed, share, n = config.run.random_seed, config.both_ways.image_to_text, len(samples)
-    dropped = dropped_captions(seed, epoch, n, config.caption_dropout) if config.caption_dropout else None
+    flags = config.regularisation
+    draws = draws_of(flags, samples, seed=seed, epoch=epoch, caption_dropout=config.caption_dropout)
     if not share:
-        return Painting(samples=samples, dropped=dropped)
+        return Painting(samples=samples, draws=draws, flags=flags)
     captioned = captioned_rows(seed, epoch, n, share)
     return BothWays(
         samples=samples,
         captioned=captioned,
         weight=config.both_ways.weight,
-        dropped=dropped,
+        dropped=draws.dropped,
+        variants=draws.variants,
         paints=gpt.paints,
     )
 

@@ -107,7 +107,7 @@ def test_markdown_is_a_table_with_what_it_depends_on() -> None:
     assert len({line.count("|") for line in lines[:4]}) == 1
     for line in (
         "- reference: ref.tsv, 12 pictures",
-        "- pictures of a|b: 8 PNG, 1 JPEG; 9 64x64",
+        "- formats and sizes in a|b: 8 PNG, 1 JPEG; 9 64x64",
         "- rejected of a|b: 1 of 10 rows: 1 img_truncated",
         "- rejected of the reference: 2 of 10 rows: 2 img_truncated",
         "- resize to 299: clean",

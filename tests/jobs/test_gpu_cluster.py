@@ -54,8 +54,8 @@ def test_precompute_and_generate(
 ) -> None:
     made = ("--tables", pairs, "--vqgan", tiny_vqgan, *COMPUTED)
     printed = run_with_gpu(jobs, "precompute_codes", *made, "--outputs", tmp_path / "codes")
-    assert "1..1 model workers, 1 GPUs each" in printed
-    assert "model on the GPU, precision fp32" in printed
+    assert "1 model worker, 1 GPUs each" in printed
+    assert "the model runs on a GPU, in fp32" in printed
     assert table_bytes(tmp_path / "codes") == table_bytes(codes)
 
     prompts = tmp_path / "prompts.tsv"

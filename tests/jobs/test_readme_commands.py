@@ -57,4 +57,5 @@ def test_commands_run_as_they_stand(jobs: Jobs, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert (tmp_path / "pictures.tsv").read_text(encoding="utf-8").startswith("a\t")
     assert (tmp_path / "gallery.html").stat().st_size > 1000
+    assert "Training: model" in (tmp_path / "model.report.html").read_text(encoding="utf-8")
     assert Image.open(tmp_path / "photos" / "0.png").size == (96, 128), "the user's pictures are left alone"

@@ -84,7 +84,16 @@ def test_a_finished_run_starts_over_an_unfinished_one_is_resumed(tmp_path: Path,
     done = quickstart(out, bin_dir=bin_dir)
     assert done.returncode == 0, done.stderr
     made = names(out)
-    assert {MARKER, "train.parquet", "codes_train", "model", "pictures.tsv", "gallery.html"} <= made
+    assert {
+        MARKER,
+        "train.parquet",
+        "codes_train",
+        "model",
+        "pictures.tsv",
+        "gallery.html",
+        "model.html",
+        "pictures.html",
+    } <= made
     again = quickstart(out, bin_dir=bin_dir)
     assert "starting over" in again.stdout
     assert f"made {out}/train.parquet" in again.stdout, "everything is made anew"
@@ -149,3 +158,28 @@ def test_a_file_is_no_directory(tmp_path: Path, bin_dir: Path) -> None:
     for arguments in ([tmp_path / "out"], ["--clean", tmp_path / "out"]):
         assert quickstart(*arguments, bin_dir=bin_dir).returncode == 2
     assert (tmp_path / "out").read_text() == "mine"
+
+
+RAY = r"""2026-11-26 03:51:28,773\tINFO cli.py:42 -- Job submission server address: http://127.0.0.1:22384
+2026-11-26 03:51:28,773\tWARNING working_dir.py:101 -- Directory .venv is now ignored by default
+2026-11-26 03:51:30,415\tSUCC cli.py:67 -- Job x submitted successfully
+Running entrypoint for job x: python jobs/x.py
+03:51:35 a line of the job
+03:51:50 next: a command
+2026-11-26 03:51:57,557\tERR cli.py:71 -- Job x failed
+2026-11-26 03:51:57,557\tWARNING packaging.py:1 -- another warning
+"""
+
+
+def test_what_ray_says_of_its_own_affairs_is_left_out_and_its_errors_are_not(
+    tmp_path: Path, bin_dir: Path
+) -> None:
+    (bin_dir / "ray").write_text(f"#!/bin/bash\nprintf '{RAY}'\nexit 3\n")
+    done = quickstart(tmp_path / "out", bin_dir=bin_dir)
+    assert done.returncode == 3, "a failing job ends the script"
+    shown = [line for line in done.stdout.splitlines() if line and not line.startswith(("made", "+"))]
+    assert shown == [
+        "03:51:35 a line of the job",
+        "2026-11-26 03:51:57,557\tERR cli.py:71 -- Job x failed",
+        "2026-11-26 03:51:57,557\tWARNING packaging.py:1 -- another warning",
+    ]

@@ -33,5 +33,5 @@ def test_commands_stand_as_they_are_typed(
 
 
 def test_all_jobs_are_here() -> None:
-    assert len(JOBS) == 10
+    assert len(JOBS) == 11
     assert Path(ROOT / "jobs" / f"{JOBS[0]}.py").is_file()

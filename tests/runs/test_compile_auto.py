@@ -69,7 +69,7 @@ def test_where_torch_cannot_compile_it_is_off_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     look = GpuLook(problem="", compile_problem="no gcc")
-    monkeypatch.setattr(table_run, "look_at_gpus", lambda *, compiling: {"node 10.0.0.7": look})
+    monkeypatch.setattr(gpus, "look_at_gpus", lambda *, compiling: {"node 10.0.0.7": look})
     assert planned(tmp_path, 6) is False
     assert "NOT COMPILED: torch.compile does not work on node 10.0.0.7: no gcc" in caplog.text
 

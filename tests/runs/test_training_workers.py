@@ -55,7 +55,9 @@ def follow(root: Path, save_steps: int, monkeypatch: pytest.MonkeyPatch, *, most
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     interval_s = 60 if most > 1 else None
-    follower = TrainingProgress(str(root), 100, save_steps=save_steps, resize_interval_s=interval_s)
+    follower = TrainingProgress(
+        str(root), 100, save_steps=save_steps, resize_interval_s=interval_s, workers="2 workers"
+    )
     for step in range(1, 11):
         clock[0] += 1
         with (root / "metrics.jsonl").open("a") as file:

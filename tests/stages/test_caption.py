@@ -14,6 +14,7 @@ from painter_core.model_files.open import open_model
 from painter_core.stages.caption.config import CaptionConfig
 from painter_core.stages.caption.run import open_captioner
 from painter_core.stages.caption.write import CaptionUnits, caption_pins
+from painter_core.stages.report.run import ReportConfig, write_page
 from painter_core.tables.manifest import iter_parts
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.unit_row import UnitRow
@@ -219,3 +220,11 @@ def test_what_does_not_fit_is_refused(
         with pytest.raises(ValueError, match=re.escape(message)):
             config_of(model, rows, tmp_path / "out", **flags)
     assert isinstance(config_of(model, codes, tmp_path / "out", append_cols="text"), CaptionConfig)
+
+
+def test_the_report_page_shows_them(model: Path, rows: Path, tmp_path: Path) -> None:
+    made = caption_table(config_of(model, rows, tmp_path / "out"))
+    write_page(ReportConfig(run_dir=str(tmp_path / "out"), outputs=str(tmp_path / "page.html")))
+    page = (tmp_path / "page.html").read_text()
+    assert made["gen_text"][0].as_py() in page
+    assert ">Captions: out<" in page

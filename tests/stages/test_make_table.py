@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from painter_core.errors import Refused
+from painter_core.sample.captions import parse_styled_caption
 from painter_core.sample.pictures import sample_row
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.make_table.write import write_table
@@ -87,3 +88,15 @@ def test_wrong_flags_are_named(tmp_path: Path) -> None:
         MakeTableConfig(outputs="x.tsv")
     with pytest.raises(ValueError, match=r"ends in .parquet or .tsv"):
         MakeTableConfig(outputs="x.csv", sample=1)
+
+
+def test_the_sample_in_styles(tmp_path: Path) -> None:
+    config = MakeTableConfig(outputs=str(tmp_path / "t.parquet"), sample=12, styles="线稿,漫画,线稿")
+    assert config.style_names() == ("线稿", "漫画")
+    assert write_table(config) == 12
+    found = [parse_styled_caption(row["text"]) for row in rows(tmp_path / "t.parquet")]
+    assert {a.style for a in found} == {"线稿", "漫画"}
+    with pytest.raises(ValueError, match="--styles: got '油画', expected `all`, or some of 平涂"):
+        MakeTableConfig(outputs="t.tsv", sample=1, styles="线稿,油画")
+    with pytest.raises(ValueError, match="--styles: does nothing beside --pictures"):
+        MakeTableConfig(outputs="t.tsv", pictures="p", styles="all")

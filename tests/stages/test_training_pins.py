@@ -92,7 +92,7 @@ def test_a_vqgan_and_a_vocabulary_that_change_under_a_training_stop_its_workers(
     write_model(tmp_path / "other", vqgan=VQGAN(TINY_VQGAN), card="")
     shutil.copyfile(tmp_path / "other" / "vqgan.safetensors", codes / "_run" / "vqgan" / "vqgan.safetensors")
     with pytest.raises(ValueError, match="but the codes were made by"):
-        run._write(run.gpt, tmp_path / "checkpoint")
+        run._write(run.trained.gpt, {}, tmp_path / "checkpoint")
     with pytest.raises(ValueError, match="but the codes were made by"):
         begin(gpt_loop, plan)
     (codes / "_run" / "vqgan" / "vqgan.safetensors").write_bytes(kept)

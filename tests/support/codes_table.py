@@ -1,6 +1,7 @@
 """A codes table made in this process, without Ray: the job's own steps, one unit after the other."""
 
 from pathlib import Path
+from typing import Any
 
 from painter_core.model_files.open import open_model
 from painter_core.runs.flags import ModelFlags, PairFlags, TableFlags
@@ -14,14 +15,15 @@ from tests.support.local_run import ALONE
 
 
 def make_codes(
-    pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = None, idx_column: str = "idx"
+    pairs: Path, vqgan: Path, outputs: Path, *, units: int | None = None, idx_column: str = "idx", **more: Any
 ) -> Path:
-    """A codes table; unfinished if only the first `units` units are to be done."""
+    """A codes table; unfinished if only the first `units` units are to be done. `more`: of the config."""
     config = PrecomputeConfig(
         table=TableFlags(tables=str(pairs), outputs=str(outputs), max_reject_fraction=0.5),
         input=PairFlags(idx_column=idx_column),
         model=ModelFlags(micro_batch_size=16, precision="fp32"),
         vqgan=str(vqgan),
+        **more,
     )
     model = open_model(str(vqgan))
     assert model.vqgan is not None
@@ -30,6 +32,7 @@ def make_codes(
         keep_vqgan(model, table.directory, table.job.identity)
         encoder = {
             "vqgan": str(vqgan), "identity": table.job.identity, "precision": "fp32", "micro_batch_size": 16,
+            "views": config.views.views(config.random_seed),
         }  # fmt: skip
         steps = (
             Tasks(operator=config.decoder(model.vqgan.image_size)),

@@ -14,6 +14,7 @@ from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.gpus import find_gpus
+from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -131,3 +132,4 @@ def caption(config: CaptionConfig, run: Run) -> None:
     config = dataclasses.replace(config, checkpoint_dir=name_for_workers(str(model.path)))
     table = TableRun(table_job(config, model, cluster), run, cluster)
     table.execute(*steps_of(config, model, table), parts=Parts(build=captions_part))
+    run.then(next_step("caption", config.table.outputs, dry_run=config.table.dry_run))

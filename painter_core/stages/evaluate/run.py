@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from painter_core.runs.cluster import Cluster, start_ray
+from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -45,6 +46,8 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
         if table.writes:
             remove_report(config.table.outputs)  # of the rows that stood there before
         runs.append(table)
+    made = "statistics" if config.stats_only else ""
+    run.then(next_step("evaluate", config.table.outputs, made=made, dry_run=config.table.dry_run))
     if config.table.dry_run:
         return
     with tempfile.TemporaryDirectory(prefix="painter-evaluate-") as folder:

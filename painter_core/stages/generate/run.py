@@ -20,6 +20,7 @@ from painter_core.painting.graphs_probe import probe_graphs
 from painter_core.painting.painter import CPU_ROWS, GPU_ROWS
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.gpus import find_gpus
+from painter_core.runs.next_step import next_step
 from painter_core.runs.nodes import nodes_without_amx
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
@@ -151,3 +152,4 @@ def generate(config: GenerateConfig, run: Run) -> None:
         warn_of_slow_nodes(job.settings["precision"])
     keep_decoder(config, model, table)
     table.execute(*steps_of(config, model, table), parts=Parts(build=config.output_table(), cpus=1.0))
+    run.then(next_step("generate", config.table.outputs, dry_run=config.table.dry_run))

@@ -77,8 +77,11 @@ class Report:
         return dataclasses.asdict(self)
 
 
-def inspect(config: InspectConfig) -> Report:
+def inspect(config: InspectConfig, *, samples: int = SAMPLES) -> Report:
     """Reads the table and writes samples, if asked for.
+
+    Args:
+        samples: how many rows are shown, evenly spread.
 
     Raises:
         ValueError: no such table, or one that cannot be read.
@@ -87,7 +90,7 @@ def inspect(config: InspectConfig) -> Report:
     if config.outputs:
         _check_new(config.outputs)
     source = open_source(config)
-    gathered = _Gathered(config, source)
+    gathered = _Gathered(config, source, samples)
     look = CellDecoder(image_size=LOOKED_AT_PX, resize="bilinear", alpha="white")
     with decoder(look, in_child=True) as decode:
         for rows in source.read():
@@ -104,7 +107,7 @@ def _check_new(outputs: str) -> None:
 class _Gathered:
     """What is known of the rows that went by."""
 
-    def __init__(self, config: InspectConfig, source: Source) -> None:
+    def __init__(self, config: InspectConfig, source: Source, samples: int) -> None:
         self._config, self._source = config, source
         tokenizer = load_tokenizer(config.vocab) if config.vocab else builtin_tokenizer()
         self._captions = CaptionStats(tokenizer, config.text_len)
@@ -116,7 +119,7 @@ class _Gathered:
         self._read = self._kept = 0
         expected = max(source.rows_to_read, 1)
         self._picture_step = -(-expected // config.max_pictures) if config.max_pictures else 0
-        self._sample_at = {int((i + 0.5) * expected / SAMPLES) for i in range(SAMPLES)}
+        self._sample_at = {int((i + 0.5) * expected / samples) for i in range(samples)}
         self._samples: list[tuple[Sample, bytes | np.ndarray | None]] = []
 
     def add(self, rows: Rows, decode: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from painter_core.errors import Refused, Stop
 from painter_core.files.storage import filesystem, read_json, redact, write_json
+from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.stages.inspect_table.config import InspectConfig
 from painter_core.stages.inspect_table.report import inspect
@@ -38,12 +39,12 @@ def inspect_table(config: InspectConfig, run: Run) -> None:
     shown = redact(config.tables)
     if config.json:
         _check_report(config.json)
-    report: dict[str, Any] = {"table": shown}
+    report, kind = dict[str, Any](table=shown), "model"
     problems = find_problems(config.tables) if config.verify else None
     if not problems and not (config.verify and is_model(config.tables)):
         found = inspect(config)
-        report = found.to_json()
-        print(to_text(found))  # what the job is for, on stdout; the log is on stderr
+        report, kind = found.to_json(), found.kind
+        print(to_text(found), flush=True)  # what the job is for, on stdout; the log is on stderr
     if config.json:
         write_json(*filesystem(config.json), report | {"problems": problems})
     if problems:
@@ -51,3 +52,4 @@ def inspect_table(config: InspectConfig, run: Run) -> None:
         raise Stop(3, f"{shown}: {len(problems)} files are damaged, missing or surplus")
     if config.verify:
         log.info("%s: verified, every file is as recorded", shown)
+    run.then(next_step("inspect_table", config.tables, made=kind))

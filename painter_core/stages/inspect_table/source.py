@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from painter_core.stages.inspect_table.config import InspectConfig
 
 PICTURE_COLUMNS = ("imgbase64", "image", "gen_imgbase64")
-KINDS = {"precompute": "codes", "generate": "outputs", "evaluate": "scores"}
+KINDS = {"precompute": "codes", "generate": "outputs", "evaluate": "scores", "caption": "captions"}
 HEAD_BYTES = 2**20
 
 
@@ -163,9 +163,10 @@ def _read_run(directory: RunDirectory, records: list[dict[str, Any]]) -> Iterato
         name = part_name(record["unit"])
         table = _read_part(directory, name)
         names, blank = table.column_names, [""] * len(table)
+        text = next((name for name in ("gen_text", "text") if name in names), None)
         yield Rows(
             idx=table["idx"].to_pylist() if "idx" in names else blank,
-            texts=table["text"].to_pylist() if "text" in names else blank,
+            texts=table[text].to_pylist() if text else blank,
             cells=table["gen_imgbase64"].to_pylist() if "gen_imgbase64" in names else None,
             codes=_codes(table) if "codes" in names else None,
             rejects=_read_part(directory, "rejects", name).to_pylist() if record["rejected"] else [],

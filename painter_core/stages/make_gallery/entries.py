@@ -23,6 +23,7 @@ from painter_core.flag_checks import check_range, check_seed, refuse_unused
 from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import encode_image
 from painter_core.images.pixels import to_uint8
+from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.sample.captions import VALUES
 from painter_core.stages.codes_table import open_vqgan
@@ -87,6 +88,7 @@ class GalleryConfig:
 def make_gallery(config: GalleryConfig, run: Run) -> None:
     """A table -> a page."""
     log.info("%d pictures -> %s", write_page(config), config.outputs)
+    run.then(next_step("make_gallery", config.outputs))
 
 
 def write_page(config: GalleryConfig) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from painter_core.flag_checks import check_range, check_seed, refuse_unused
+from painter_core.sample.styles import STYLES
 from painter_core.tables.columns import Encoding
 
 MOST_ROWS, MOST_SIDE_PX = 10**9, 4096  # of the sample
@@ -44,6 +45,9 @@ class MakeTableConfig:
     """Besides, this many drawn scenes that show no goods, for training a VQGAN that is no specialist."""
     split: Literal["train", "valid", "held_out"] = "train"
     """Which rows of the sample: held_out has combinations of attributes that train and valid never show."""
+    styles: str | None = None
+    """Draw the sample in these styles, `all` or names with commas between (平涂, 线稿, 漫画, 贴纸), which the
+    captions name. Train and valid show each kind of goods in all styles but one, held_out in that one."""
     image_size: int = 64
     """Side of the sample's pictures in pixels."""
     prompts: bool = False
@@ -81,7 +85,16 @@ class MakeTableConfig:
         check_range("--image-size", self.image_size, 1, MOST_SIDE_PX)
         check_seed(self.random_seed)
         if self.sample is None:
-            of_sample = ("scenes", "split", "image_size", "random_seed")
+            of_sample = ("scenes", "split", "styles", "image_size", "random_seed")
             refuse_unused(self, of_sample, "beside --pictures: it is for the bundled sample")
         else:
             refuse_unused(self, ["captions"], "beside --sample, which has captions of its own")
+            self.style_names()
+
+    def style_names(self) -> tuple[str, ...]:
+        """The sample's styles; none for a sample without."""
+        names = [] if self.styles is None else self.styles.split(",")
+        names = list(STYLES) if names == ["all"] else names
+        if unknown := [name for name in names if name not in STYLES]:
+            raise ValueError(f"--styles: got {unknown[0]!r}, expected `all`, or some of {', '.join(STYLES)}")
+        return tuple(dict.fromkeys(names))

@@ -105,8 +105,9 @@ def _batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _sample(config: MakeTableConfig) -> Iterator[Row]:
+    seed, side, styles = config.random_seed, config.image_size, config.style_names()
     for index in range(config.sample or 0):
-        row = sample_row(config.random_seed, index, split=config.split, image_size=config.image_size)
+        row = sample_row(seed, index, split=config.split, image_size=side, styles=styles)
         yield Row(file="sample", number=index + 1, idx=row.idx, text=row.text, image=_png(row.image))
     for index in range(config.scenes):
         scene = drawn_scene(config.random_seed, index, config.image_size)

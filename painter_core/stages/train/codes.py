@@ -21,6 +21,7 @@ from painter_core.stages.codes_table import codes_manifest
 from painter_core.stages.precompute_codes import PrecomputeConfig, make_codes
 from painter_core.stages.train.plan import find_start, training_run
 from painter_core.stages.train.previews import PreviewFlags
+from painter_core.stages.views import ViewFlags
 from painter_core.tables.inputs import find_files
 from painter_core.tables.run_directory import table_url
 from painter_core.tables.search import lies_in
@@ -42,6 +43,7 @@ class PairsConfig:
     """bilinear: EasyNLP's transform; antialias: bicubic with antialiasing."""
     alpha: Alpha = PrecomputeConfig.alpha
     """What lies under transparent pixels: white, or `drop` for the hidden colour, as in EasyNLP."""
+    views: ViewFlags = field(default_factory=ViewFlags)
     max_reject_fraction: float = TableFlags.max_reject_fraction
     """More rejected rows of a pairs table than this share: exit code 3, nothing is trained."""
 
@@ -111,13 +113,15 @@ def make_tables(config: TrainJobConfig, run: Run, cluster: Cluster) -> Made:
     if not todo:
         made_before = "where all --tables hold codes already"
         refuse_unused(pairs, ("codes_dir", "resize", "alpha", "max_reject_fraction"), made_before)
+        refuse_unused(pairs.views, ("variants", "augment"), made_before)
     made: dict[str, str] = {}
     for table, part in zip(tables, ("train", "valid")[: len(tables)], strict=True):
         if table in todo and table not in made:
             made[table] = join(pairs.codes_dir or "", part)
-            make_codes(
-                _precompute_config(config, table, made[table]), run, cluster, outputs_flag="--codes-dir"
-            )
+            # a validation is on the pictures as they are
+            views = pairs.views if part == "train" else ViewFlags()
+            codes = _precompute_config(config, table, made[table], views)
+            make_codes(codes, run, cluster, outputs_flag="--codes-dir")
             run.ended()
     if made and train.run.dry_run:
         start = find_start(train, open_model(_vqgan_name(config)))
@@ -164,7 +168,9 @@ def _vqgan_name(config: TrainJobConfig) -> str:
     return name if name and open_model(name).vqgan else PrecomputeConfig.vqgan
 
 
-def _precompute_config(config: TrainJobConfig, table: str, outputs: str) -> PrecomputeConfig:
+def _precompute_config(
+    config: TrainJobConfig, table: str, outputs: str, views: ViewFlags
+) -> PrecomputeConfig:
     train, pairs = config.train, config.pairs
     return PrecomputeConfig(
         table=TableFlags(
@@ -179,4 +185,6 @@ def _precompute_config(config: TrainJobConfig, table: str, outputs: str) -> Prec
         vqgan=_vqgan_name(config),
         resize=pairs.resize,
         alpha=pairs.alpha,
+        views=views,
+        random_seed=train.run.random_seed if views.variants > 1 else PrecomputeConfig.random_seed,
     )

@@ -12,6 +12,7 @@ from painter_core.training.gpt_config import MICRO_BATCH, TrainConfig
 from painter_core.training.optimizers import make_optimizers
 from painter_core.training.samples import Samples
 from painter_core.training.tasks import task_of
+from painter_core.training.trained import Trained
 from painter_core.training.worker import log_step, lone_worker
 
 
@@ -24,9 +25,10 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     worker = lone_worker(config.precision, use_gpu=use_gpu)
     torch.manual_seed(config.run.random_seed)
     name = config.pretrained_model_name_or_path
-    model = open_model(name).load_gpt().train() if name else GPT(gpt)
-    model = config.both_ways.fitted(model).to(worker.device)
-    model.activation_checkpointing = config.activation_checkpointing
+    start = open_model(name).load_gpt().train() if name else GPT(gpt)
+    trained = Trained(config.both_ways.fitted(start), config, worker)
+    trained.spread()
+    model = trained.gpt
     rows = np.arange((config.micro_batch_size or MICRO_BATCH) * config.gradient_accumulation_steps)
     generator = np.random.default_rng(config.run.random_seed)
     text = generator.integers(gpt.codebook_size, gpt.vocab_size, (len(rows), gpt.text_len), np.int32)

@@ -33,9 +33,10 @@ from painter_core.training.optimizers import learning_rate, make_optimizers, set
 from painter_core.training.output import Output, open_output
 from painter_core.training.regions import compile_regions
 from painter_core.training.samples import Samples
-from painter_core.training.sharding import gathered, load_optimizer, save_moments, shard, without_moments
+from painter_core.training.sharding import load_optimizer, save_moments, without_moments
 from painter_core.training.speed import speed
 from painter_core.training.tasks import task_of, validate_all
+from painter_core.training.trained import Trained
 from painter_core.training.update import Update
 from painter_core.training.window import Window
 from painter_core.training.worker import Worker
@@ -56,13 +57,13 @@ class _Run:
         check_pins(plan.tokenizer_dir, {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
-        self.gpt = self._start_model()
         self.config = with_micro_batch(plan.config, plan.gpt, worker, plan.global_batch_size)
-        self.gpt.activation_checkpointing = self.config.activation_checkpointing
-        self.is_sharded = self.config.parallel == "fsdp" and worker.world_size > 1
+        self.trained = Trained(self._start_model(), self.config, worker)
+        self.is_sharded = self.trained.is_sharded
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
         self.order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
         self.task: Task | None = None
+        self.since_best = 0
         self.window = Window()
         self.world_sizes: list[list[int]] = []
         self._resume()
@@ -91,12 +92,9 @@ class _Run:
     def _resume(self) -> None:
         found = resume_from(self.output, self.worker)
         if found is not None:
-            self.gpt.load_state_dict(open_model(str(found[0])).load_gpt().state_dict())
-        if self.is_sharded:
-            shard(self.gpt, self.worker)
-        else:
-            self.gpt.to(self.worker.device)
-        self.optimizers = make_optimizers(self.gpt, self.config)
+            self.trained.load(*found)
+        self.trained.spread()
+        self.optimizers = make_optimizers(self.trained.gpt, self.config)
         if found is None:
             return
         path, state = found
@@ -106,15 +104,16 @@ class _Run:
         self.step, self.best_loss = state["step"], state["best_loss"]
         self.valid_loss = state.get("valid_loss", self.valid_loss)  # an older version's has neither
         self.world_sizes = state.get("world_sizes", [])
+        self.since_best = state.get("since_best", 0)
         if "window" in state:
             self.window.load_state(state["window"])
         self.output.loaded(path, self.worker)
 
     def _wrapped(self) -> nn.Module:
-        model: nn.Module = self.gpt
+        model: nn.Module = self.trained.gpt
         wanted = self.config.run.compile
         if wanted == "on" or (wanted == "auto" and self.worker.device.type == "cuda"):
-            compile_regions(self.gpt)
+            compile_regions(self.trained.gpt)
         if self.worker.world_size > 1 and not self.is_sharded:
             devices = [self.worker.device.index] if self.worker.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(model, device_ids=devices)
@@ -135,10 +134,12 @@ class _Run:
         rate = learning_rate(self.config, self.step, self.plan.num_steps)
         set_learning_rate(self.optimizers, rate)
         if failpoint("train_forward", step=self.step + 1):
-            self.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
+            self.trained.gpt.register_forward_hook(lambda module, inputs, logits: logits * float("nan"))
         assert self.task is not None
         losses, norm = update(self.model, self.optimizers, self.task, rows, self.config, self.worker)
         self.step += 1
+        # a step that was spoilt ends the run before the average is saved
+        self.trained.follow(self.step)
         place = {"epoch": epoch, "position": position}
         return Update(step=self.step, rows=rows, place=place, rate=rate, losses=losses, norm=norm)
 
@@ -156,39 +157,43 @@ class _Run:
 
     def save(self, metrics: MetricsLog | None) -> None:
         """Validates, and on rank 0 writes a checkpoint and, if it is the best one, best/."""
-        self.gpt.eval()
+        gpt = self.trained.saved.eval()
         if self.valid is not None:
             rows = self._rows_of_validation()
-            found = validate_all(self.gpt, self.plan.gpt, self.valid, self.worker, self.config, rows)
+            found = validate_all(gpt, self.plan.gpt, self.valid, self.worker, self.config, rows)
             self.valid_loss = next(iter(found.values()))
             if metrics:  # before the checkpoint: a kill in between drops the line with the step
                 metrics.log(self.step, **found)
-        self.gpt.train()
-        whole = self.whole_gpt()
+        gpt.train()
+        # without a validation table the newest counts as the best
+        self.is_best = self.valid is None or self.valid_loss <= self.best_loss
+        self.since_best = 0 if self.is_best else self.since_best + 1
+        if self.is_best and self.valid is not None:
+            self.best_loss = self.valid_loss
+        whole, more = self.trained.whole(), self.trained.state()
         if self.worker.rank == 0:
-            # without a validation table the newest counts as the best
-            self.is_best = self.valid is None or self.valid_loss <= self.best_loss
-            if self.is_best and self.valid is not None:
-                self.best_loss = self.valid_loss
             keep = self.config.run.keep_checkpoints
-            write = functools.partial(self._write, whole)
+            write = functools.partial(self._write, whole, more)
             self.output.save(self.step, write, keep=keep, is_best=self.is_best)
         elif self.is_sharded:
             save_moments(self.optimizers[0], None, self.worker)
         failpoint("train_saved", step=self.step, rank=self.worker.rank)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done, or the last validations were in vain."""
+        patience = self.config.regularisation.patience
+        return self.step >= self.plan.num_steps or (patience is not None and self.since_best >= patience)
 
     def _rows_of_validation(self) -> int:
         """Samples a forward pass, which keeps no activations."""
         rows = self.config.micro_batch_size or MICRO_BATCH
         return max(rows, GPU_VALIDATION) if self.worker.device.type == "cuda" else rows
 
-    def whole_gpt(self) -> GPT:
-        """The GPT with whole weights, on rank 0; all workers call it together."""
-        return gathered(self.gpt, self.worker) if self.is_sharded else self.gpt
-
-    def _write(self, gpt: GPT, directory: Path) -> None:
+    def _write(self, gpt: GPT, more: dict[str, Any], directory: Path) -> None:
         vqgan = open_vqgan(self.plan.train_table).path  # as the manifest of the codes names it, still
         write_model(directory, vqgan=vqgan, gpt=gpt, tokenizer=self.tokenizer, card=self._card())
+        self.trained.write_adapter(directory, str(self.plan.identity["pretrained_sha256"]))
         (directory / "training").mkdir()
         if self.is_sharded:
             save_moments(self.optimizers[0], directory, self.worker)
@@ -205,6 +210,8 @@ class _Run:
                 "world_sizes": self.world_sizes,
                 "optimizers": [without_moments(optimizer) for optimizer in self.optimizers],
                 "rng": torch.get_rng_state(),
+                **more,
+                **({} if self.config.regularisation.patience is None else {"since_best": self.since_best}),
             },
             directory / "training" / "state.pt",
         )
@@ -244,7 +251,7 @@ def _all_steps(run: _Run) -> None:
     # a GPU computes a step while the host prepares the next one, and tells its loss only then
     later = 1 if worker.device.type == "cuda" else 0
     waiting: deque[Update] = deque()
-    while run.step < plan.num_steps:
+    while not run.is_done:
         done = run.update()
         waiting.append(done)
         last = run.step == plan.num_steps
@@ -255,7 +262,7 @@ def _all_steps(run: _Run) -> None:
             if not run.settle(waiting.popleft()):
                 return
         if paints:
-            gpt = run.whole_gpt()
+            gpt = run.trained.whole()
             if previews:
                 previews.paint(gpt.to(worker.device), run.step, metrics)
             run.window.restart()
@@ -275,6 +282,8 @@ def _finish(run: _Run, metrics: MetricsLog | None) -> None:
         return
     assert metrics is not None
     metrics.close()
+    if run.step < run.plan.num_steps:
+        log.info("stopped at step %d: %d validations were no better than the best", run.step, run.since_best)
     outcome = {"step": run.step, "best_valid_loss": run.best_loss, "last_valid_loss": run.valid_loss}
     finite = {k: v for k, v in outcome.items() if np.isfinite(v)}
     run.output.end(finite | {"world_sizes": run.world_sizes})

@@ -28,6 +28,7 @@ from painter_core.stages.train.directions import pretrained_pins, with_direction
 from painter_core.stages.train.previews import PreviewPlan
 from painter_core.text.tokenizer import Tokenizer, builtin_tokenizer, load_tokenizer
 from painter_core.training.data_order import steps_per_epoch
+from painter_core.training.fine_tuning import check_freeze
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.run_flags import bound_settings
 
@@ -189,6 +190,7 @@ def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:
             f"--sequence-length {config.sequence_length}: the model has {start.gpt.block_size} positions"
         )
     check_expected(config.expect, vqgan=vqgan.vqgan, gpt=start.gpt)
+    check_freeze(config.fine_tuning, start.gpt)
     return start
 
 

@@ -5,6 +5,7 @@ import logging
 
 from painter_core.models.gpt import GPTConfig
 from painter_core.runs.cluster import start_ray
+from painter_core.runs.next_step import next_step
 from painter_core.runs.ray_train import Workers, gpu_wait, run_workers
 from painter_core.runs.run import Run
 from painter_core.stages.train.codes import TrainJobConfig, make_tables
@@ -12,6 +13,7 @@ from painter_core.stages.train.dry_run import gpt_step
 from painter_core.stages.train.loop import train_loop
 from painter_core.stages.train.plan import make_plan
 from painter_core.stages.train.previews import plan_previews
+from painter_core.stages.train.recipe import with_recipe, with_views
 from painter_core.training.gpt_config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -20,9 +22,10 @@ log = logging.getLogger(__name__)
 def train(config: TrainJobConfig, run: Run) -> None:
     """codes tables, or pairs tables, -> model."""
     flags = config.train.run
+    run.then(next_step("train", config.train.checkpoint_dir, dry_run=flags.dry_run))
     previews = plan_previews(config.previews, every=flags.save_checkpoint_steps, seed=flags.random_seed)
     cluster = start_ray(gpu_wait(flags))
-    made = make_tables(config, run, cluster)
+    made = make_tables(with_views(config), run, cluster)
     if made.sketch is not None:
         _dry_run(
             made.config,
@@ -31,7 +34,7 @@ def train(config: TrainJobConfig, run: Run) -> None:
             f"{made.config.epoch_num:g} epochs of the codes",
         )
         return
-    planned = make_plan(made.config, run, cluster)
+    planned = make_plan(with_recipe(made.config), run, cluster)
     if planned is None:
         return
     plan, training = planned

@@ -3,6 +3,7 @@
 import logging
 
 from painter_core.runs.cluster import start_ray
+from painter_core.runs.next_step import next_step
 from painter_core.runs.ray_train import gpu_wait, run_workers
 from painter_core.runs.run import Run
 from painter_core.stages.train_vqgan.dry_run import vqgan_step
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 def train_vqgan(config: VQGANTrainConfig, run: Run) -> None:
     """pairs tables -> VQGAN."""
+    run.then(next_step("train_vqgan", config.outputs, dry_run=config.run.dry_run))
     planned = make_plan(config, run, start_ray(gpu_wait(config.run)))
     if planned is None:
         return

@@ -1,0 +1,1 @@
+"""A run directory -> an HTML page: jobs/report.py."""
