@@ -15,6 +15,7 @@ from tests.support.jobs import ROOT
 
 WAITS = """
 import logging, os, time
+import ray
 from ray.cluster_utils import Cluster
 from painter_core.runs.cluster import GpuWait, start_ray, wait_for
 
@@ -34,6 +35,7 @@ found = start_ray(GpuWait(gpus=1, seconds=60))
 began = time.monotonic()
 again = wait_for(found, GpuWait(gpus=2, seconds=2))
 print("FOUND", found.gpus, found.cpus, again.gpus, 2 <= time.monotonic() - began < 20)
+ray.shutdown()
 nodes.shutdown()
 """
 

@@ -35,6 +35,15 @@ def test_the_most_do_not_depend_on_what_is_there_at_the_start() -> None:
         find_workers(TrainingRunFlags(num_workers="5,16"), FOUR_CPUS)
 
 
+def test_what_no_worker_gets_is_counted() -> None:
+    """GPUs; or nodes where CPUs train, since a worker takes all of its node. The log warns of them."""
+    nodes = Cluster(cpus=12, gpus=0, memory_bytes=2**33, nodes=3)
+    assert find_workers(TrainingRunFlags(), nodes).unused == 2
+    assert find_workers(TrainingRunFlags(num_workers="2,3"), nodes).unused == 0
+    assert find_workers(TrainingRunFlags(), TWO_GPUS).unused == 1
+    assert find_workers(TrainingRunFlags(num_workers="2"), TWO_GPUS).unused == 0
+
+
 def test_the_interval_is_a_minute_or_what_is_given() -> None:
     assert find_workers(TrainingRunFlags(num_workers="1,3"), FOUR_CPUS).resize_interval_s == 60
     flags = TrainingRunFlags(num_workers="1,3", resize_interval=5)
