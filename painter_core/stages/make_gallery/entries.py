@@ -131,9 +131,8 @@ def _read_manifest(tables: str) -> dict[str, Any]:
         )
     manifest = read_manifest(directory.url)
     if (kind := manifest.get("table")) not in KINDS:
-        hint = (
-            "; the pictures that it scores go with --tables, and it with --scores" if kind == "scores" else ""
-        )
+        scored = "; the pictures that it scores go with --tables, and it with --scores"
+        hint = scored if kind == "scores" else ""
         raise ValueError(
             f"--tables {redact(tables)}: a table of {kind}, expected {' or '.join(KINDS)}: pictures or codes "
             f"of pictures{hint}"
