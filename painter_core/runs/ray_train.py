@@ -197,7 +197,7 @@ def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:
             raise RuntimeError(why)
         torch.cuda.set_device(device)
     else:
-        torch.set_num_threads(threads_of_a_worker(context.get_local_world_size()))
+        torch.set_num_threads(threads_of_a_worker(context.get_local_world_size(), _cpus_of_this_node()))
     return Worker(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
@@ -206,9 +206,20 @@ def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:
     )
 
 
-def threads_of_a_worker(num_workers: int) -> int:
-    """CPU threads of one of the workers of a node."""
-    return max(1, usable_cpus() // num_workers)
+def threads_of_a_worker(num_workers: int, node_cpus: float) -> int:
+    """CPU threads of one of the workers of a node.
+
+    Args:
+        node_cpus: that Ray gives out there; the machine may have more, for other nodes.
+    """
+    return max(1, int(min(usable_cpus(), node_cpus)) // num_workers)
+
+
+def _cpus_of_this_node() -> float:
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    return next(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["NodeID"] == here)
 
 
 def resume_from(output: Output, worker: Worker) -> tuple[Path, dict[str, Any]] | None:

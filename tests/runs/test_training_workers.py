@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from painter_core.compute.cpus import usable_cpus
 from painter_core.runs.cluster import Cluster
-from painter_core.runs.ray_train import find_workers
+from painter_core.runs.ray_train import find_workers, threads_of_a_worker
 from painter_core.runs.training_progress import TrainingProgress
 from painter_core.training.run_flags import TrainingRunFlags
 
@@ -25,6 +26,15 @@ TWO_GPUS = Cluster(cpus=4, gpus=2, memory_bytes=2**33)
 )
 def test_elastic_workers_take_whole_cpus(number: str, cluster: Cluster, resources: dict) -> None:
     assert find_workers(TrainingRunFlags(num_workers=number), cluster).resources == resources
+
+
+def test_threads_are_those_of_the_node() -> None:
+    """Of the CPUs that Ray gives out there and that the process may use, the fewer, shared by its workers."""
+    here = usable_cpus()
+    assert threads_of_a_worker(1, 1.0) == 1, "a node of one CPU on a machine of several"
+    assert threads_of_a_worker(1, 1000.0) == here
+    assert threads_of_a_worker(here, 1000.0) == 1
+    assert threads_of_a_worker(2, 0.0) == 1
 
 
 def test_the_most_do_not_depend_on_what_is_there_at_the_start() -> None:
