@@ -63,7 +63,7 @@ def test_an_adapter_paints_as_its_model(
     """A base and its adapter make the model that training wrote; the recipe goes with it."""
     jobs.run(
         "train", "--tables", f"{views},{codes}", "--checkpoint-dir", tmp_path / "tuned", "--recipe", "few",
-        "--pretrained-model-name-or-path", alone / "best", "--lora-rank", 2, "--epoch-num", 1,
+        "--pretrained-model-name-or-path", alone / "best", "--lora-rank", 2, "--epoch-num", 2,
         "--precision", "fp32", "--micro-batch-size", BATCH,
     )  # fmt: skip
     tuned = tmp_path / "tuned" / "best"
