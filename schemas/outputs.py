@@ -33,6 +33,7 @@ NUMBERS = {
     SCORE_COLUMN.format("logp"): pa.float32(),
     SCORE_COLUMN.format("gain"): pa.float32(),
     SCORE_COLUMN.format("caption"): pa.float32(),
+    SCORE_COLUMN.format("clip"): pa.float32(),
     "top_k": pa.int32(),
     "top_p": pa.float64(),
     "temperature": pa.float64(),

@@ -34,6 +34,7 @@ def paint_chosen(
     max_generated_num: int = 1,
     decode: bool = True,
     best_first: bool = False,
+    judge: Callable[[np.ndarray], np.ndarray] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Pictures:
     """Paints captions.
@@ -43,6 +44,8 @@ def paint_chosen(
         max_generated_num: pictures that are drawn of each.
         decode: whether pixels are wanted.
         best_first: a caption's pictures by rank, and not as they were drawn.
+        judge: for a choice by `clip`: the scores float32 (n,) of all pictures that were drawn, uint8
+            (n, S, S, 3).
         progress: called after each batch with the number of pictures drawn in it.
     """
     number, size = max_generated_num, painter.vqgan.config.image_size
@@ -60,11 +63,24 @@ def paint_chosen(
         kept = choice.choose({}, len(captions), number)
         return Pictures(codes=np.concatenate(codes), pixels=pixels, kept=kept, scores={})
     drawn = painter.draw(requests, choice.scores, progress=tell)
-    kept = choice.choose(drawn.scores, len(captions), number, best_first=best_first)
-    if decode:
-        pixels, done = np.empty((len(kept.rows), size, size, 3), np.uint8), 0
-        for batch in painter.pictures(drawn.codes[kept.rows]):
-            pixels[done : done + len(batch)] = batch
-            done += len(batch)
+    if choice.ranked_by == "clip":
+        assert judge is not None
+        whole = _decoded(painter, drawn.codes)
+        drawn.scores["clip"] = judge(whole)
+        kept = choice.choose(drawn.scores, len(captions), number, best_first=best_first)
+        pixels = whole[kept.rows] if decode else pixels
+    else:
+        kept = choice.choose(drawn.scores, len(captions), number, best_first=best_first)
+        pixels = _decoded(painter, drawn.codes[kept.rows]) if decode else pixels
     scores = {name: values[kept.rows] for name, values in drawn.scores.items()}
     return Pictures(codes=drawn.codes[kept.rows], pixels=pixels, kept=kept, scores=scores)
+
+
+def _decoded(painter: Painter, codes: np.ndarray) -> np.ndarray:
+    """Pictures uint8 (n, S, S, 3) of codes (n, L)."""
+    size, done = painter.vqgan.config.image_size, 0
+    pixels = np.empty((len(codes), size, size, 3), np.uint8)
+    for batch in painter.pictures(codes):
+        pixels[done : done + len(batch)] = batch
+        done += len(batch)
+    return pixels

@@ -8,6 +8,10 @@ that were drawn for a picture, or over the ids of its caption, in nats:
   that was trained with --caption-dropout.
 - caption: log p(caption | codes), by a model that captions too (caption_sampling.py).
 
+And one of the picture itself:
+
+- clip: the cosine of its vector and its caption's, by a Chinese CLIP.
+
 Shapes: B pictures, R rows of the model a picture (2 with guidance: with the caption, without), V
 codebook_size, L image_len.
 """
@@ -24,10 +28,9 @@ from painter_core.flag_checks import check_range
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.models.gpt import GPTConfig
 
-Score = Literal["logp", "gain", "caption"]
+Score = Literal["logp", "gain", "caption", "clip"]
 OF_CODES: tuple[Score, ...] = ("logp", "gain")
-SCORES: tuple[Score, ...] = (*OF_CODES, "caption")
-PLANNED = ("clip",)  # scores that need models which are not here yet
+SCORES: tuple[Score, ...] = (*OF_CODES, "caption", "clip")
 KNOWN = f"{', '.join(SCORES[:-1])} or {SCORES[-1]}"
 
 
@@ -42,17 +45,21 @@ class ChoiceConfig:
     """logp (the default): how likely a picture's codes are with the caption; gain: how much likelier than
     without it, for models trained with --caption-dropout; caption: how likely the caption is for the picture,
     for models trained with --image-to-text. All in nats, of the model at temperature 1 before top-k, top-p
-    and guidance."""
+    and guidance. clip: how near picture and caption are by a CLIP, for which all pictures are decoded."""
+    clip: str | None = None
+    """For --rank-by clip: the directory of a Chinese CLIP, as transformers writes it."""
     score_columns: bool = False
-    """Columns score_logp and score_gain, and score_caption where it ranks."""
+    """Columns score_logp and score_gain, and score_caption or score_clip where that ranks."""
 
     def __post_init__(self) -> None:
-        if self.rank_by in PLANNED:
-            raise ValueError(f"--rank-by {self.rank_by}: not there yet; expected {KNOWN}")
         if self.rank_by is not None and self.rank_by not in SCORES:
             raise ValueError(f"--rank-by: got {self.rank_by}, expected {KNOWN}")
         if self.rank_by is not None and self.keep_best is None:
             raise ValueError(f"--rank-by {self.rank_by}: goes with --keep-best K, how many are kept")
+        if self.rank_by == "clip" and self.clip is None:
+            raise ValueError("--rank-by clip: goes with --clip DIR, a Chinese CLIP")
+        if self.clip is not None and self.rank_by != "clip":
+            raise ValueError(f"--clip {self.clip}: goes with --rank-by clip")
 
     def check(self, max_generated_num: int) -> None:
         """Raises ValueError unless so many pictures a caption can be chosen from."""

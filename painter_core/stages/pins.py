@@ -9,6 +9,7 @@ from typing import Any
 
 from painter_core.errors import Changed
 from painter_core.files.storage import redact, sha256
+from painter_core.model_files.chinese_clip import open_clip
 from painter_core.model_files.directory import ModelDirectory
 
 
@@ -39,6 +40,12 @@ def _short(value: Any) -> str:
 def model_pins(model: ModelDirectory) -> dict[str, str]:
     """Sums of a model with a GPT, as generate names them; of the tokenizer, which is read with it."""
     return {"gpt_sha256": model.gpt_sha256(), "tokenizer_sha256": model.load_tokenizer().sha256}
+
+
+def clip_pins(directory: str) -> dict[str, str]:
+    """Sums of a CLIP's weights and tokenizer."""
+    found = open_clip(directory)
+    return {"clip_sha256": found.sha256(), "clip_tokenizer_sha256": found.load_tokenizer().sha256}
 
 
 def content_sha256(manifest: Mapping[str, Any]) -> str:

@@ -78,4 +78,4 @@ def test_num_actors_bounds_the_workers_of_a_cluster_that_grows(caplog) -> None:
         options = Resources(cluster=cluster, flags=ModelFlags(num_actors=flag)).actors(100)
         pools[flag] = (options["compute"].min_size, options["compute"].max_size)
     assert pools == {None: (4, 100), "2": (2, 2), "1,3": (1, 3)}
-    assert "4..4 model workers, 0 GPUs each, and more on nodes that join" in caplog.text
+    assert "4 model workers, on CPUs, and more on nodes that join" in caplog.text

@@ -95,7 +95,7 @@ def test_a_call_is_one_model_call(model: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         ({"keep_best": 2}, "--keep-best: got 2, expected 1 to 1"),
         ({"rank_by": "gain"}, "--rank-by gain: goes with --keep-best"),
-        ({"keep_best": 1, "rank_by": "clip"}, "--rank-by clip: not there yet"),
+        ({"keep_best": 1, "rank_by": "clip"}, "--rank-by clip: goes with --clip DIR"),
     ],
 )
 def test_wrong_options(model: Path, options: dict, message: str) -> None:

@@ -138,7 +138,7 @@ def test_the_best_are_kept(values: list[list[float]]) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"rank_by": "clip", "keep_best": 1}, "--rank-by clip: not there yet; expected logp, gain or cap"),
+        ({"rank_by": "clip", "keep_best": 1}, "--rank-by clip: goes with --clip DIR"),
         ({"rank_by": "best", "keep_best": 1}, "--rank-by: got best, expected logp, gain or caption"),
         ({"rank_by": "gain"}, "--rank-by gain: goes with --keep-best"),
         ({"keep_best": 0}, "--keep-best: got 0, expected 1 to 4"),

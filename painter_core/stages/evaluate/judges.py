@@ -19,7 +19,8 @@ from painter_core.stages.evaluate.judging import (
     LikelihoodJudge,
     ReconstructionJudge,
 )
-from painter_core.stages.evaluate.measure import clip_pins, likelihood_pins, reconstruction_pins
+from painter_core.stages.evaluate.measure import likelihood_pins, reconstruction_pins
+from painter_core.stages.pins import clip_pins
 from painter_core.training.perceptual_weights import load_perceptual, perceptual_files
 
 

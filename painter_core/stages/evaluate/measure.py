@@ -21,7 +21,6 @@ from painter_core.evaluation.reconstruction import psnr, ssim
 from painter_core.files.faults import failpoint
 from painter_core.files.storage import file_sha256
 from painter_core.images.pixels import quantize_pixels, to_pixels
-from painter_core.model_files.chinese_clip import open_clip
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.open import open_model
 from painter_core.stages.evaluate.judging import (
@@ -31,19 +30,13 @@ from painter_core.stages.evaluate.judging import (
     LikelihoodJudge,
     ReconstructionJudge,
 )
-from painter_core.stages.pins import check_pins, model_pins
+from painter_core.stages.pins import check_pins, clip_pins, model_pins
 from painter_core.tables.unit_row import UnitRow, unpack
 from painter_core.text.ids import text_ids
 from painter_core.training.perceptual_weights import load_perceptual, perceptual_files
 from schemas import scores
 
 Columns = dict[str, np.ndarray]
-
-
-def clip_pins(directory: str) -> dict[str, str]:
-    """Sums of a CLIP's weights and tokenizer."""
-    found = open_clip(directory)
-    return {"clip_sha256": found.sha256(), "clip_tokenizer_sha256": found.load_tokenizer().sha256}
 
 
 def likelihood_pins(model: ModelDirectory, metrics: tuple[str, ...]) -> dict[str, str]:

@@ -146,4 +146,5 @@ class GenerateConfig:
             "--outputs": self.table.outputs,
             "--checkpoint-dir": self.checkpoint_dir,
             "--upscaler": self.upscaling.file,
+            "--clip": self.choice.clip,
         }

@@ -9,6 +9,7 @@ from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import open_model
 from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.pins import clip_pins
 from painter_core.upscaling.upscaler import Upscaler, plan_upscaler
 from schemas.pairs import MAX_CELL_BYTES
 
@@ -54,6 +55,7 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         **({"easynlp_format": True} if config.easynlp_format else {}),
         **_chosen(config),
         **text_head_pins(config, model),
+        **(clip_pins(config.choice.clip) if config.choice.clip else {}),
         **_start(config, model),
         **_upscale(config, model),
         **config.style.identity(),

@@ -5,6 +5,7 @@ picture under the columns' names (schemas/outputs.py); a row's samples follow ea
 """
 
 import dataclasses
+import functools
 import json
 import time
 from collections import Counter
@@ -26,9 +27,10 @@ from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.starting import start_codes
 from painter_core.painting.sweep import swept_names
+from painter_core.stages.generate.clip import ClipJudge
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.generate.identity import text_head_pins
-from painter_core.stages.pins import check_pins, model_pins
+from painter_core.stages.pins import check_pins, clip_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.unit_row import UnitRow
@@ -69,6 +71,10 @@ class PaintUnits:
         check_pins(str(model.path), model_pins(model) | text_head_pins(config, model), self.identity)
         check_pins(str(decoder.path), {"vqgan_sha256": decoder.vqgan_sha256()}, self.identity)
         self._network = self._load_network()
+        self._judge = None
+        if config.choice.clip:
+            self._judge = ClipJudge(config.choice.clip, self._painter.device)
+            check_pins(config.choice.clip, clip_pins(config.choice.clip), self.identity)
 
     def _load_network(self) -> Network | None:
         """What enlarges the pictures here; None if nothing does, or Lanczos where they are encoded."""
@@ -88,12 +94,11 @@ class PaintUnits:
         painted = dataclasses.replace(row.keep(kept, log, columns), warnings=row.warnings + notes)
         lines = painted.table.select(["idx", "text"]).to_pylist()
         style = self.config.style
-        made = self._paint(
-            [
-                Request(idx=c["idx"], text=style.of(c["text"]), start=s)
-                for c, s in zip(lines, starts, strict=True)
-            ]
-        )
+        captions = [
+            Request(idx=c["idx"], text=style.of(c["text"]), start=s)
+            for c, s in zip(lines, starts, strict=True)
+        ]
+        made = self._paint(captions, [line["text"] for line in lines])
         size = self._painter.vqgan.config.image_size
         if self._network:
             size *= self._network.scale
@@ -121,9 +126,13 @@ class PaintUnits:
         pictures = np.frombuffer(row.payload["pixels"], np.uint8).reshape(shape)
         return list(start_codes(self._painter, pictures[kept], rows))
 
-    def _paint(self, captions: list[Request]) -> dict[str, np.ndarray]:
-        """What is told of every picture that is kept, a caption's after each other, setting by setting."""
-        made = [self._paint_at(setting, captions) for setting in self.config.settings]
+    def _paint(self, captions: list[Request], texts: list[str]) -> dict[str, np.ndarray]:
+        """What is told of every picture that is kept, a caption's after each other, setting by setting.
+
+        Args:
+            texts: the captions as they were given, without a style's words.
+        """
+        made = [self._paint_at(setting, captions, texts) for setting in self.config.settings]
         if len(made) == 1 or not captions:
             return made[0]
         stacked = {
@@ -132,13 +141,17 @@ class PaintUnits:
         }  # (captions, settings, kept, ...)
         return {name: value.reshape(-1, *value.shape[3:]) for name, value in stacked.items()}
 
-    def _paint_at(self, setting: SamplingConfig, captions: list[Request]) -> dict[str, np.ndarray]:
+    def _paint_at(
+        self, setting: SamplingConfig, captions: list[Request], texts: list[str]
+    ) -> dict[str, np.ndarray]:
         """What is told of the pictures of one setting."""
         config = self.config
+        drawn = [text for text in texts for _ in range(config.max_generated_num)]
         found = paint_chosen(
             self._painter.variant(sampling=setting),
             captions,
             choice=config.choice,
+            judge=functools.partial(self._judge, drawn) if self._judge else None,
             max_generated_num=config.max_generated_num,
             decode=config.decodes,
             # EasyNLP's lines have no place for ranks: there the best one comes first

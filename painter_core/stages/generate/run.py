@@ -12,8 +12,10 @@ from painter_core.compute.devices import Precision, model_settings, painting_pre
 from painter_core.files.storage import absolute
 from painter_core.images.isolate import CellDecoder
 from painter_core.model_files.caption_dropout import warn_of_gain
+from painter_core.model_files.chinese_clip import open_clip
 from painter_core.model_files.directory import ModelDirectory, weights_bytes
 from painter_core.model_files.open import name_for_workers, open_model
+from painter_core.models.chinese_clip import ChineseCLIP
 from painter_core.models.gpt import GPT
 from painter_core.models.vqgan import VQGAN
 from painter_core.painting.graphs_probe import probe_graphs
@@ -47,6 +49,9 @@ def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig
     """Paths as workers find them; best/ of a run is resolved once: what a training publishes meanwhile is
     another model."""
     vqgan = name_for_workers(config.vqgan) if config.vqgan else None
+    if config.choice.clip:
+        choice = dataclasses.replace(config.choice, clip=absolute(config.choice.clip))
+        config = dataclasses.replace(config, choice=choice)
     if config.upscaling.file:
         upscaling = dataclasses.replace(config.upscaling, upscaler=absolute(config.upscaling.file))
         config = dataclasses.replace(config, upscaling=upscaling)
@@ -69,6 +74,9 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
     size, upscaler = model.vqgan.image_size, upscaler_of(config)
     scale = upscaler.scale if upscaler else 1
     weights = weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan)
+    others = (config.vqgan, config.upscaling.file, config.choice.clip)
+    if config.choice.clip:
+        weights += weights_bytes(ChineseCLIP, open_clip(config.choice.clip).config)
     if upscaler:  # which has a picture at a time
         weights += upscaler.weights_bytes + upscaler.memory_bytes(size, size)
         upscaler.log_memory(size, size)
@@ -88,7 +96,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         gpu_rows=GPU_ROWS,
         large_units=True,
         cpu_rows=CPU_ROWS,
-        reads=(config.checkpoint_dir, config.vqgan or "", config.upscaling.file or ""),
+        reads=(config.checkpoint_dir, *(name or "" for name in others)),
         manifest={"image_len": model.vqgan.image_len} if config.codes_column else {},
     )
 
