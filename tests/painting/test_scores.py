@@ -139,7 +139,7 @@ def test_the_best_are_kept(values: list[list[float]]) -> None:
     ("flags", "message"),
     [
         ({"rank_by": "clip", "keep_best": 1}, "--rank-by clip: goes with --clip DIR"),
-        ({"rank_by": "best", "keep_best": 1}, "--rank-by: got best, expected logp, gain or caption"),
+        ({"rank_by": "best", "keep_best": 1}, "--rank-by: got best, expected logp, gain, caption or clip"),
         ({"rank_by": "gain"}, "--rank-by gain: goes with --keep-best"),
         ({"keep_best": 0}, "--keep-best: got 0, expected 1 to 4"),
         ({"keep_best": 5}, "--keep-best: got 5, expected 1 to 4"),
