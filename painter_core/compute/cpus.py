@@ -24,14 +24,9 @@ def usable_cpus(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> int:
     return max(1, int(min(bound, cgroup_cpus(cgroups, own_groups))))
 
 
-def cpu_multiplies_bf16(cpu_info: Path = CPU_INFO) -> bool:
-    """Whether this machine's CPU has instructions for bfloat16 (AMX, AVX512-BF16); others emulate them, and
-    are slower than in float32."""
-    return not _flags(cpu_info).isdisjoint(("amx_bf16", "avx512_bf16"))
-
-
 def cpu_has_amx(cpu_info: Path = CPU_INFO) -> bool:
-    """Whether this machine's CPU multiplies whole tiles in bfloat16, several times as fast as in float32."""
+    """Whether this machine's CPU multiplies whole tiles in bfloat16, several times as fast as in float32. Others
+    emulate it, or, with AVX512-BF16, are no faster in painting and slower in training."""
     return "amx_bf16" in _flags(cpu_info)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from painter_core.compute.cpus import cpu_has_amx, cpu_multiplies_bf16
+from painter_core.compute.cpus import cpu_has_amx
 from painter_core.compute.gpu import PRETENDED, gpu_problem
 from painter_core.models.vqgan import VQGAN
 
@@ -125,11 +125,9 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 def resolve_training_precision(
     precision: Literal["auto", "fp32", "bf16"], device: torch.device
 ) -> Literal["fp32", "bf16"]:
-    """auto: bfloat16 autocast where the hardware multiplies in it (GPUs since Ampere, CPUs with AMX or
-    AVX512-BF16)."""
+    """auto: bfloat16 autocast where the hardware is faster in it (GPUs since Ampere, CPUs with AMX)."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    # mkldnn reports bf16 as supported from AVX512 on, where it is emulated and slower than float32
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and cpu_multiplies_bf16() else "fp32"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and cpu_has_amx() else "fp32"

@@ -90,7 +90,8 @@ class TrainConfig:
     both_ways: BothWaysFlags = field(default_factory=BothWaysFlags)
     run: TrainingRunFlags = field(default_factory=TrainingRunFlags)
     precision: Literal["auto", "fp32", "bf16"] = field(default="auto", metadata=BOUND)
-    """bf16 is autocast with float32 weights; auto: bf16 where the hardware has it."""
+    """bf16 is autocast with float32 weights; auto: bf16 on GPUs that have it, and on CPUs
+    with AMX."""
 
     def __post_init__(self) -> None:
         check_range("--n-layer", self.n_layer, 1, 256)
