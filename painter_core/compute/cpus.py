@@ -25,8 +25,10 @@ def usable_cpus(cgroups: Path = CGROUPS, own_groups: Path = OWN_GROUPS) -> int:
 
 
 def cpu_has_amx(cpu_info: Path = CPU_INFO) -> bool:
-    """Whether this machine's CPU multiplies whole tiles in bfloat16, several times as fast as in float32. Others
-    emulate it, or, with AVX512-BF16, are no faster in painting and slower in training."""
+    """Whether this machine's CPU multiplies whole tiles in bfloat16, several times as fast as in float32.
+
+    Others emulate it, or, with AVX512-BF16, are no faster in painting and slower in training.
+    """
     return "amx_bf16" in _flags(cpu_info)
 
 
