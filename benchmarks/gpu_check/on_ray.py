@@ -41,7 +41,8 @@ def on_ray(device: torch.device) -> str:
         }
         whole = _start("train", *flags, "--checkpoint-dir", f"{here}/whole")
         killed = _start("train", *flags, "--checkpoint-dir", f"{here}/killed", env=fault)
-        _end(whole), _end(killed)
+        for training in (whole, killed):
+            _end(training)
         a, b = _losses(here / "whole"), _losses(here / "killed")
         check((here / "train_step").exists(), "no worker was killed")
         check(a.keys() == b.keys() and max(a) == STEPS, f"steps {sorted(a)} and, killed, {sorted(b)}")

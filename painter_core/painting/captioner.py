@@ -64,12 +64,8 @@ class Captioner:
         self.config = self._gpt.config
         self.vqgan = prepare_vqgan(model.load_vqgan(), device, precision, compiled=compiled)
         self._device, self._precision = device, precision
-        self._sampling, self._seed, self._rows, self._each = (
-            sampling,
-            seed,
-            micro_batch_size,
-            max_generated_num,
-        )
+        self._sampling, self._seed = sampling, seed
+        self._rows, self._each = micro_batch_size, max_generated_num
         self._pieces = Pieces(micro_batch_size)
         self._no_words = torch.zeros(self.config.text_vocab_size, dtype=torch.bool, device=device)
         self._no_words[self.tokenizer.no_words()] = True

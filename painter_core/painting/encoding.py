@@ -26,9 +26,8 @@ def encode_pictures(
     found = [np.empty((0, config.image_len), np.int64)]
     for start in range(0, len(pictures), micro_batch_size):
         batch = pictures[start : start + micro_batch_size]
-        full = np.zeros(
-            (micro_batch_size, *batch.shape[1:]), np.uint8
-        )  # another shape could round differently
+        # filled up: another shape could round differently
+        full = np.zeros((micro_batch_size, *batch.shape[1:]), np.uint8)
         full[: len(batch)] = batch
         codes = pieces.run(lambda piece: vqgan.encode(to_pixels(piece)), torch.from_numpy(full).to(device))
         found.append(codes_on_host(codes[: len(batch)], "the VQGAN").astype(np.int64))

@@ -70,11 +70,16 @@ class ChoiceConfig:
         """Raises ValueError unless a model paints, and has what the scores need."""
         if not gpt.paints:
             raise ValueError("this model only captions: see jobs/caption.py; it cannot paint")
-        if "caption" in self.scores and not gpt.captions:
+        if self.needs_captioner and not gpt.captions:
             raise ValueError(
                 "--rank-by caption: the model only paints; train it with --image-to-text, or rank by logp or "
                 "gain"
             )
+
+    @property
+    def needs_captioner(self) -> bool:
+        """Whether the model must caption too."""
+        return "caption" in self.scores
 
     def kept(self, max_generated_num: int) -> int:
         """Pictures of a caption that are kept, of so many."""
@@ -125,7 +130,7 @@ def sums(log_p: Tensor, wanted: Collection[Score]) -> dict[Score, np.ndarray]:
         "logp": lambda: total[:, 0],
         "gain": lambda: total[:, 0] - total[:, 1],
     }
-    return {name: made[name]().astype(np.float32) for name in wanted if name in made}
+    return {name: made[name]().astype(np.float32) for name in wanted}
 
 
 @dataclass(frozen=True, kw_only=True)

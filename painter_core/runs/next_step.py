@@ -46,7 +46,6 @@ _NEXT = {
 }
 DRY_RUN = "nothing was written: give the same command without --dry-run"
 AGAIN = "submit the same command again{0}; if it ends the same way, the lines above say why"
-JOBS = {key.partition(" ")[0] for key in _NEXT}
 
 
 def next_step(job: str, output: str = "", *, made: str = "", dry_run: bool = False) -> str:

@@ -6,7 +6,6 @@ is held out: no training picture shows one of them. A caption of the sample in s
 the style's name; there, each kind has a style that no training picture shows it in.
 """
 
-import dataclasses
 import hashlib
 import itertools
 import re
@@ -131,16 +130,3 @@ def _parsed(text: str, *, plain: bool) -> Attributes:
         if match := pattern.fullmatch(text):
             return Attributes(**{name: canonical[name, word] for name, word in match.groupdict().items()})
     raise ValueError(f"caption: got {text!r}, expected a sentence such as 白底的大号红色条纹T恤 (see ORDERS)")
-
-
-def parse_styled_caption(text: str) -> Attributes:
-    """The same of a caption that begins with a style.
-
-    Raises:
-        ValueError: the text is no such sentence.
-    """
-    word, _, rest = text.partition(",")
-    for name, style in STYLES.items():
-        if word in style.words:
-            return dataclasses.replace(parse_caption(rest), style=name)
-    raise ValueError(f"caption: got {text!r}, expected a style and a sentence (see STYLES and ORDERS)")

@@ -37,9 +37,11 @@ def _short(value: Any) -> str:
     return value[:16] if isinstance(value, str) else str(value)[:200]
 
 
-def model_pins(model: ModelDirectory) -> dict[str, str]:
-    """Sums of a model with a GPT, as generate names them; of the tokenizer, which is read with it."""
-    return {"gpt_sha256": model.gpt_sha256(), "tokenizer_sha256": model.load_tokenizer().sha256}
+def model_pins(model: ModelDirectory, *, text_head: bool = False) -> dict[str, str]:
+    """Sums of a model with a GPT, as generate names them; of the tokenizer, which is read with it; and of the
+    text head, where captions are written or scored."""
+    pins = {"gpt_sha256": model.gpt_sha256(), "tokenizer_sha256": model.load_tokenizer().sha256}
+    return pins | ({"text_head_sha256": model.text_head_sha256()} if text_head else {})
 
 
 def clip_pins(directory: str) -> dict[str, str]:

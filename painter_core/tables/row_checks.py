@@ -1,4 +1,4 @@
-"""What idx, caption and picture cell of a row must be; each check raises Reject."""
+"""What idx, caption, picture cell and other text of a row must be; each check raises Reject."""
 
 import unicodedata
 
@@ -29,3 +29,23 @@ def check_cell(cell: str | bytes | None, column: str) -> None:
         raise Reject("img_empty", "no bytes", column)
     if len(cell) > MAX_CELL_BYTES:
         raise Reject("cell_too_large", f"{len(cell):,} bytes, at most {MAX_CELL_BYTES:,}", column)
+
+
+def check_seen(num_tokens: int, num_unk: int, length: int, column: str) -> None:
+    """Raises Reject for a caption of which a model sees nothing.
+
+    Args:
+        num_tokens: of the whole caption.
+        num_unk: unknown ones among those that the model is given.
+        length: tokens that the model is given at most.
+    """
+    if num_tokens == 0:
+        raise Reject("text_empty", "leaves no token", column)
+    if num_unk == min(num_tokens, length):
+        raise Reject("text_all_unk", f"all of {num_unk} tokens are unknown to the model", column)
+
+
+def check_tsv_text(text: str | None, column: str) -> None:
+    """Raises Reject for text that a line of a TSV output cannot hold."""
+    if any(c in (text or "") for c in "\t\r\n"):
+        raise Reject("text_control", "a tab or a line end inside; use a .parquet output", column)

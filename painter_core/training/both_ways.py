@@ -119,7 +119,7 @@ def both_sums(
     images, texts = model(idx, len(text))  # (K, L, V), (B - K, T, W)
     # an empty sum still reaches the weights of its head: all workers reduce the same tensors
     image_loss = images.float().sum()
-    if len(text):
+    if len(text):  # never compiled: their number is another one in every step
         image_loss = F.cross_entropy(images.flatten(0, 1).float(), codes.flatten(), reduction="sum")
     targets = text_targets(given, pad_id)
     return [image_loss, text_sum(texts, targets) if len(given) else texts.float().sum()]

@@ -11,12 +11,12 @@ from painter_core.sample.captions import (
     Attributes,
     held_out,
     parse_caption,
-    parse_styled_caption,
     unseen_style,
 )
 from painter_core.sample.judge import Judge, score
 from painter_core.sample.pictures import SampleRow, draw, sample_row
 from painter_core.sample.styles import FIRST, STYLES
+from tests.support.styles import parse_styled_caption
 
 SEED, NUM_ROWS = 70_002, 160
 ALL = tuple(STYLES)

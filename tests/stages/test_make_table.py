@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from painter_core.errors import Refused
-from painter_core.sample.captions import parse_styled_caption
 from painter_core.sample.pictures import sample_row
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.make_table.write import write_table
+from tests.support.styles import parse_styled_caption
 
 CAPTIONS = {"a.png": "红色的杯子", "sub/b.jpg": "蓝色的鞋子"}
 

@@ -23,14 +23,14 @@ from painter_core.stages.caption.config import CaptionConfig
 from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
+from painter_core.tables.row_checks import check_seen, check_tsv_text
 from painter_core.tables.unit_row import UnitRow, pack
 from schemas import captions
 
 
 def caption_pins(model: ModelDirectory) -> dict[str, str]:
     """Sums of all that captions."""
-    text_head = {"text_head_sha256": model.text_head_sha256()}
-    return model_pins(model) | text_head | {"vqgan_sha256": model.vqgan_sha256()}
+    return model_pins(model, text_head=True) | {"vqgan_sha256": model.vqgan_sha256()}
 
 
 @dataclass(kw_only=True)
@@ -82,34 +82,23 @@ class CaptionUnits:
 
     def _usable(self, lines: list[dict[str, Any]], log: RejectLog) -> list[int]:
         """Positions of the rows that can be captioned; the others are rejected."""
-        unseen = self._unseen(lines)
-        kept = []
+        given = self.config.score_only and bool(lines)
+        seen = self._captioner.text_ids([line["text"] for line in lines]) if given else None
+        column, kept = self.config.input.first_sequence, []
         for i, line in enumerate(lines):
             try:
-                if (problem := unseen[i]) is not None:
-                    raise problem
+                if seen is not None:
+                    length = seen.ids.shape[1]
+                    check_seen(int(seen.num_tokens[i]), int(seen.num_unk[i]), length, column)
                 if "image" in line:
                     self._check_codes(line["image"])
                 if self.config.table.outputs.endswith(".tsv"):
-                    self._check_cells(line)
+                    for name in (*(("text",) if self.config.score_only else ()), *self.config.extra):
+                        check_tsv_text(line[name], name)
                 kept.append(i)
             except Reject as error:
                 log.add(line, error)
         return kept
-
-    def _unseen(self, lines: list[dict[str, Any]]) -> list[Reject | None]:
-        """A reject for each given caption of which the model sees nothing."""
-        if not (self.config.score_only and lines):
-            return [None] * len(lines)
-        found = self._captioner.text_ids([line["text"] for line in lines])
-        known = np.minimum(found.num_tokens, found.ids.shape[1]) - found.num_unk
-        column = self.config.input.first_sequence
-        problems: list[Reject | None] = []
-        for tokens, rest in zip(found.num_tokens.tolist(), known.tolist(), strict=True):
-            empty = Reject("text_empty", "leaves no token", column)
-            unknown = Reject("text_all_unk", f"all of {tokens} tokens are unknown to the model", column)
-            problems.append(empty if tokens == 0 else unknown if rest == 0 else None)
-        return problems
 
     def _check_codes(self, cell: bytes) -> None:
         config, codes = self._captioner.config, np.frombuffer(cell, "<u2")
@@ -118,12 +107,6 @@ class CaptionUnits:
         if codes.max() >= config.codebook_size:
             detail = f"code {codes.max()} is outside the codebook of {config.codebook_size}"
             raise Reject("codes_invalid", detail, "codes")
-
-    def _check_cells(self, line: dict[str, Any]) -> None:
-        given = ("text",) if self.config.score_only else ()
-        for name in (*given, *self.config.extra):
-            if any(c in (line[name] or "") for c in "\t\r\n"):
-                raise Reject("text_control", "a tab or a line end inside; use a .parquet output", name)
 
     def _codes(self, row: UnitRow, lines: list[dict[str, Any]], kept: list[int]) -> np.ndarray:
         """Codes int64 (n, L) of the rows that are kept."""

@@ -41,8 +41,7 @@ Columns = dict[str, np.ndarray]
 
 def likelihood_pins(model: ModelDirectory, metrics: tuple[str, ...]) -> dict[str, str]:
     """Sums of a model's GPT, tokenizer and VQGAN."""
-    text_head = {"text_head_sha256": model.text_head_sha256()} if "caption" in metrics else {}
-    return model_pins(model) | text_head | {"vqgan_sha256": model.vqgan_sha256()}
+    return model_pins(model, text_head="caption" in metrics) | {"vqgan_sha256": model.vqgan_sha256()}
 
 
 def reconstruction_pins(vqgan: ModelDirectory, perceptual: str | None) -> dict[str, str]:

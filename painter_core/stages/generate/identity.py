@@ -9,7 +9,7 @@ from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import open_model
 from painter_core.stages.generate.config import GenerateConfig
-from painter_core.stages.pins import clip_pins
+from painter_core.stages.pins import clip_pins, model_pins
 from painter_core.upscaling.upscaler import Upscaler, plan_upscaler
 from schemas.pairs import MAX_CELL_BYTES
 
@@ -46,25 +46,18 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
     config.style.check_room(model.load_tokenizer(), model.gpt.text_len)
     return {
         "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
-        "gpt_sha256": model.gpt_sha256(),
-        "tokenizer_sha256": model.load_tokenizer().sha256,
+        **model_pins(model, text_head=config.choice.needs_captioner),
         "seed": config.random_seed,
         "sampling": dataclasses.asdict(config.sampling),
         "max_generated_num": config.max_generated_num,
         "image_format": config.image_format,
         **({"easynlp_format": True} if config.easynlp_format else {}),
         **_chosen(config),
-        **text_head_pins(config, model),
         **(clip_pins(config.choice.clip) if config.choice.clip else {}),
         **_start(config, model),
         **_upscale(config, model),
         **config.style.identity(),
     }
-
-
-def text_head_pins(config: GenerateConfig, model: ModelDirectory) -> dict[str, str]:
-    """Sum of what only the ranking by captions depends on; nothing where that is not asked for."""
-    return {"text_head_sha256": model.text_head_sha256()} if "caption" in config.choice.scores else {}
 
 
 def upscaler_of(config: GenerateConfig) -> Upscaler | None:
@@ -129,9 +122,7 @@ def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str
     assert model.vqgan is not None
     gpt, first = model.gpt, config.start.num_rows(model.vqgan) * model.vqgan.grid_size
     gpt = dataclasses.replace(gpt, text_len=gpt.text_len + first, image_len=gpt.image_len - first)
-    if {"gain", "caption"} & set(
-        config.choice.scores
-    ):  # one pass over all positions, as over a text of that length
+    if {"gain", "caption"} & {*config.choice.scores}:  # one pass over all positions, as over so long a text
         gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)
     sampling = max(setting.rows_per_picture for setting in config.settings) * gpt_row_bytes(gpt, precision)
     return sampling + vqgan_row_bytes(model.vqgan, precision)

@@ -29,10 +29,10 @@ from painter_core.painting.starting import start_codes
 from painter_core.painting.sweep import swept_names
 from painter_core.stages.generate.clip import ClipJudge
 from painter_core.stages.generate.config import GenerateConfig
-from painter_core.stages.generate.identity import text_head_pins
 from painter_core.stages.pins import check_pins, clip_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
+from painter_core.tables.row_checks import check_seen, check_tsv_text
 from painter_core.tables.unit_row import UnitRow
 from painter_core.upscaling.network import Network
 from painter_core.upscaling.upscaler import plan_upscaler
@@ -68,7 +68,7 @@ class PaintUnits:
             graphs=self.graphs,
             vqgan=decoder,
         )
-        check_pins(str(model.path), model_pins(model) | text_head_pins(config, model), self.identity)
+        check_pins(str(model.path), model_pins(model, text_head=config.choice.needs_captioner), self.identity)
         check_pins(str(decoder.path), {"vqgan_sha256": decoder.vqgan_sha256()}, self.identity)
         self._network = self._load_network()
         self._judge = None
@@ -146,13 +146,15 @@ class PaintUnits:
     ) -> dict[str, np.ndarray]:
         """What is told of the pictures of one setting."""
         config = self.config
-        drawn = [text for text in texts for _ in range(config.max_generated_num)]
+        judge, number = None, config.max_generated_num
+        if self._judge:
+            judge = functools.partial(self._judge, [text for text in texts for _ in range(number)])
         found = paint_chosen(
             self._painter.variant(sampling=setting),
             captions,
             choice=config.choice,
-            judge=functools.partial(self._judge, drawn) if self._judge else None,
-            max_generated_num=config.max_generated_num,
+            judge=judge,
+            max_generated_num=number,
             decode=config.decodes,
             # EasyNLP's lines have no place for ranks: there the best one comes first
             best_first=config.easynlp_format,
@@ -193,13 +195,8 @@ class PaintUnits:
 
     def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
         column = self.config.input.first_sequence
-        if num_tokens == 0:
-            raise Reject("text_empty", "leaves no token", column)
-        if num_unk == min(num_tokens, length):
-            raise Reject("text_all_unk", f"all of {num_unk} tokens are unknown to the model", column)
+        check_seen(num_tokens, num_unk, length, column)
         if self.config.table.outputs.endswith(".tsv"):
             written = () if self.config.easynlp_format else ("text",)  # else without white space
             for name in (*written, *self.config.extra):
-                if any(c in (line[name] or "") for c in "\t\r\n"):
-                    detail = "a tab or a line end inside; use a .parquet output"
-                    raise Reject("text_control", detail, column if name == "text" else name)
+                check_tsv_text(line[name], column if name == "text" else name)

@@ -23,6 +23,7 @@ from painter_core.images.cells import image_of_cell
 from painter_core.images.decode import ImageFormat, encode_image, load_rgb
 from painter_core.images.isolate import decoder
 from painter_core.tables.rejects import RejectLog
+from painter_core.tables.row_checks import check_tsv_text
 from painter_core.tables.unit_row import UnitRow
 from painter_core.upscaling.lanczos import check_enlarged, enlarged
 from schemas.pairs import MAX_CELL_BYTES
@@ -107,9 +108,7 @@ class EnlargePictures:
                 cell = line["image"]
                 try:
                     for name in self.texts:
-                        if any(c in (line[name] or "") for c in "\t\r\n"):
-                            what = "a tab or a line end inside; use a .parquet output"
-                            raise Reject("text_control", what, name)
+                        check_tsv_text(line[name], name)
                     images = unpacked(enlarge(cell, notes, row=line["row"]))
                     check_cell_size(images)
                 except Reject as error:
