@@ -100,15 +100,14 @@ def samples_of(task: Task, split: str, count: int, variants: int, gpt: GPTConfig
 
 def new_gpt(task: Task, recipe: Recipe) -> GPT:
     """Quickstart's model, at its start or as it was trained on 5,000 plain pictures."""
-    vqgan = open_model("bundled")
-    assert vqgan.vqgan is not None
+    vqgan = open_model("bundled").require_vqgan()
     torch.manual_seed(task.seed)
     config = dataclasses.replace(RECIPES[BASE].config(task.seed), text_len=TEXT_LEN[task.form])
     gpt = GPT(
         config.new_gpt(
             text_vocab_size=builtin_tokenizer().vocab_size,
-            codebook_size=vqgan.vqgan.codebook_size,
-            image_len=vqgan.vqgan.image_len,
+            codebook_size=vqgan.codebook_size,
+            image_len=vqgan.image_len,
         )
     )
     if recipe.tunes:

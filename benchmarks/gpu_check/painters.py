@@ -37,7 +37,7 @@ def random_model(gpt: GPTConfig, vqgan: VQGAN | Path) -> Iterator[ModelDirectory
 
 def bundled_gpt(n_embd: int, n_layer: int) -> GPTConfig:
     """Geometry of a GPT for the codes of the bundled VQGAN."""
-    vqgan = open_model("bundled").vqgan
+    vqgan = open_model("bundled").vqgan_config
     assert vqgan is not None
     return GPTConfig(
         codebook_size=vqgan.codebook_size,

@@ -73,7 +73,7 @@ def merge_adapter(base: ModelDirectory, file: Path, target: Path) -> list[str]:
         ValueError: the adapter is of another base, or damaged; or the base holds no VQGAN.
     """
     gpt, rank = with_adapter(base, file), _facts(file)[0]
-    if base.vqgan is None:
+    if base.vqgan_config is None:
         raise ValueError(f"{base.path}: holds no VQGAN; give a directory that jobs/train.py wrote")
     about = f"# Text-to-image model\n\n{base.path.name} with the adapter {file.name} (rank {rank}) merged.\n"
     write_model(target, vqgan=base.path, gpt=gpt, tokenizer=base.load_tokenizer(), card=about)

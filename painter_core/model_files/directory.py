@@ -50,8 +50,8 @@ class ModelDirectory:
     """A model directory whose config.json was read and checked."""
 
     path: Path
-    vqgan: VQGANConfig | None
-    gpt: GPTConfig | None
+    vqgan_config: VQGANConfig | None
+    gpt_config: GPTConfig | None
     text_sha256: str | None = None
     """sha256 of the tokenizer that the GPT was trained with, where config.json states it."""
 
@@ -61,37 +61,45 @@ class ModelDirectory:
         Raises:
             ValueError: they do not fit, or a file is damaged or missing.
         """
-        for kind, config, name in ((VQGAN, self.vqgan, "vqgan"), (GPT, self.gpt, "gpt")):
+        for kind, config, name in ((VQGAN, self.vqgan_config, "vqgan"), (GPT, self.gpt_config, "gpt")):
             if config is not None:
                 for file, shapes in _files(_shapes(kind, config)[1], f"{name}.safetensors").items():
                     check_safetensors(self.path / file, shapes)
-        if self.vqgan is not None:
-            _check_quantizer(self.path / "vqgan.safetensors", self.vqgan)
+        if self.vqgan_config is not None:
+            _check_quantizer(self.path / "vqgan.safetensors", self.vqgan_config)
+
+    def require_vqgan(self) -> VQGANConfig:
+        """The VQGAN's config; ValueError if there is no VQGAN."""
+        if self.vqgan_config is None:
+            raise ValueError(f'{self.path}: config.json has no "vqgan"; this directory holds no VQGAN')
+        return self.vqgan_config
+
+    def require_gpt(self) -> GPTConfig:
+        """The GPT's config; ValueError if there is no GPT."""
+        if self.gpt_config is None:
+            raise ValueError(
+                f'{self.path}: config.json has no "gpt"; give a directory that jobs/train.py wrote'
+            )
+        return self.gpt_config
 
     def load_vqgan(self) -> VQGAN:
         """The VQGAN on the CPU, in eval mode."""
-        if self.vqgan is None:
-            raise ValueError(f'{self.path}: config.json has no "vqgan"; this directory holds no VQGAN')
-        file = self.path / "vqgan.safetensors"
-        model: VQGAN = _load(VQGAN, self.vqgan, file)
-        _check_quantizer(file, self.vqgan)
+        config, file = self.require_vqgan(), self.path / "vqgan.safetensors"
+        model: VQGAN = _load(VQGAN, config, file)
+        _check_quantizer(file, config)
         return model
 
     def load_gpt(self) -> GPT:
         """The GPT on the CPU, in eval mode."""
-        if self.gpt is None:
-            raise ValueError(
-                f'{self.path}: config.json has no "gpt"; give a directory that jobs/train.py wrote'
-            )
-        return _load(GPT, self.gpt, self.path / "gpt.safetensors")
+        return _load(GPT, self.require_gpt(), self.path / "gpt.safetensors")
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer, checked against the GPT's text_vocab_size."""
         tokenizer = load_tokenizer(self.path)
-        if self.gpt is not None and tokenizer.vocab_size != self.gpt.text_vocab_size:
+        if self.gpt_config is not None and tokenizer.vocab_size != self.gpt_config.text_vocab_size:
             raise ValueError(
                 f"{self.path / tokenizer.file_name}: {tokenizer.vocab_size} tokens, but config.json says "
-                f"gpt.text_vocab_size {self.gpt.text_vocab_size}: it belongs to another model"
+                f"gpt.text_vocab_size {self.gpt_config.text_vocab_size}: it belongs to another model"
             )
         if self.text_sha256 not in (None, tokenizer.sha256):
             raise ValueError(
@@ -159,7 +167,9 @@ def read_directory(path: Path) -> ModelDirectory:
     text = spec.get("text")
     if text is not None and not (isinstance(text, dict) and isinstance(text.get("sha256"), str)):
         raise ValueError(f"{file}: section 'text' is {text!r}, expected a tokenizer and its sha256")
-    return ModelDirectory(path=path, vqgan=vqgan, gpt=gpt, text_sha256=text["sha256"] if text else None)
+    return ModelDirectory(
+        path=path, vqgan_config=vqgan, gpt_config=gpt, text_sha256=text["sha256"] if text else None
+    )
 
 
 def _section(kind: Any, spec: dict[str, Any], name: str, file: Path) -> Any:
@@ -254,8 +264,7 @@ def write_model(
     spec: dict[str, Any] = {"format": FORMAT}
     if isinstance(vqgan, Path):
         source = read_directory(vqgan)
-        assert source.vqgan is not None
-        spec["vqgan"] = source.vqgan.to_json()
+        spec["vqgan"] = source.require_vqgan().to_json()
         shutil.copyfile(source.path / "vqgan.safetensors", directory / "vqgan.safetensors")
     elif vqgan is not None:
         spec["vqgan"] = vqgan.config.to_json()

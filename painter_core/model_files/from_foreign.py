@@ -199,14 +199,14 @@ def _easynlp_vqgan(foreign: Foreign, options: ConvertOptions, given: ModelDirect
             report=foreign.report,
         )
         return vqgan_geometry(shapes, size, foreign.vqgan.family.quantizer or "nearest")
-    if given.vqgan is None:
+    if given.vqgan_config is None:
         raise ValueError(f"--vqgan {given.path}: holds no VQGAN")
-    if options.image_size not in (None, given.vqgan.image_size):
+    if options.image_size not in (None, given.vqgan_config.image_size):
         raise ValueError(
-            f"--image-size {options.image_size}: --vqgan {given.path} is for {given.vqgan.image_size}"
+            f"--image-size {options.image_size}: --vqgan {given.path} is for {given.vqgan_config.image_size}"
         )
     foreign.report.append("the VQGAN is the one of --vqgan: the checkpoint holds none")
-    return given.vqgan
+    return given.vqgan_config
 
 
 def _easynlp_tokenizer(source: Path, gpt: GPTConfig, vocab: str | None) -> Tokenizer:

@@ -32,9 +32,11 @@ def to_easynlp(
     Raises:
         ValueError: the model cannot be written in this form.
     """
-    if (model.vqgan is None) != (vqgan is not None):
-        raise ValueError(f"--vqgan: {model.path} holds {'no' if model.vqgan is None else 'a'} VQGAN already")
-    if model.gpt is not None and not model.gpt.paints:
+    if (model.vqgan_config is None) != (vqgan is not None):
+        raise ValueError(
+            f"--vqgan: {model.path} holds {'no' if model.vqgan_config is None else 'a'} VQGAN already"
+        )
+    if model.gpt_config is not None and not model.gpt_config.paints:
         raise ValueError(
             f"{model.path}: only captions; EasyNLP's form of such models is read, but not written"
         )

@@ -85,7 +85,7 @@ def caption_pipeline(
         )
     sampling.check(max_generated_num)
     model = open_model(model_path)
-    if model.gpt is None or model.vqgan is None or not model.gpt.captions:
+    if model.gpt_config is None or model.vqgan_config is None or not model.gpt_config.captions:
         raise ValueError(f"{model_path}: does not caption; train it with jobs/train.py --image-to-text")
     captioner = Captioner(
         model,

@@ -245,8 +245,8 @@ def pipeline(
     choice.check(max_generated_num)
     found = painting_precision(precision, gpu=gpu, bf16=bf16)
     model = open_model(_model_name(task_or_model, model_path))
-    if model.gpt is not None:
-        choice.check_model(model.gpt)
+    if model.gpt_config is not None:
+        choice.check_model(model.gpt_config)
     if "gain" in choice.scores:
         warn_of_gain(model)
     painter = Painter(

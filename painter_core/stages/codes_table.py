@@ -282,8 +282,8 @@ def check_made_by(table: str, checkpoint_dir: str) -> None:
             f"--tables {redact(table)}: its codes were made by another VQGAN (sha256 {made_by[:16]}) than "
             f"that of --checkpoint-dir {checkpoint_dir}; their likelihood would mean nothing"
         )
-    if model.gpt is not None and manifest["image_len"] != model.gpt.image_len:
+    if model.gpt_config is not None and manifest["image_len"] != model.gpt_config.image_len:
         raise ValueError(
             f"--tables {redact(table)}: {manifest['image_len']} codes a picture, but --checkpoint-dir "
-            f"{checkpoint_dir} paints {model.gpt.image_len}; make the codes for its picture size"
+            f"{checkpoint_dir} paints {model.gpt_config.image_len}; make the codes for its picture size"
         )

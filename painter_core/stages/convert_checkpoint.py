@@ -85,7 +85,7 @@ def _made(config: ConvertConfig) -> str:
         return "easynlp"
     if is_cn_clip(Path(str(config.source))):
         return "clip"
-    return "" if open_model(str(config.outputs)).gpt is not None else "vqgan"
+    return "" if open_model(str(config.outputs)).gpt_config is not None else "vqgan"
 
 
 def convert(config: ConvertConfig) -> list[str]:

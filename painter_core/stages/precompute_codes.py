@@ -87,12 +87,12 @@ class PrecomputeConfig:
 
 def identity(config: PrecomputeConfig, model: ModelDirectory) -> dict[str, Any]:
     """What makes the codes; ValueError if the VQGAN does not fit the flags."""
-    if model.vqgan is None:
+    if model.vqgan_config is None:
         raise ValueError(f"--vqgan {config.vqgan}: this directory holds no VQGAN")
-    size = model.vqgan.image_size
+    size = model.vqgan_config.image_size
     if config.image_size not in (None, size):
         raise ValueError(f"--image-size: got {config.image_size}, but the VQGAN {config.vqgan} is for {size}")
-    check_expected(config.expect, vqgan=model.vqgan, gpt=None)
+    check_expected(config.expect, vqgan=model.vqgan_config, gpt=None)
     model.check_weights()
     preprocessing = {"image_size": size, "resize": config.resize, "alpha": config.alpha, "exif": "ignore"}
     made_by = {"vqgan_sha256": model.vqgan_sha256(), "preprocessing": preprocessing}
@@ -178,8 +178,7 @@ def table_job(
     """The job that makes a codes table; ValueError if the VQGAN does not fit the flags."""
     gpus = find_gpus(config.model, cluster)
     settings = model_settings(config.model.precision, config.model.compile, gpu=gpus.used, bf16=gpus.bf16)
-    made_by = identity(config, model)
-    assert model.vqgan is not None
+    made_by, vqgan = identity(config, model), model.require_vqgan()
     return TableJob(
         stage="precompute",
         table="codes",
@@ -188,12 +187,12 @@ def table_job(
         identity=made_by,
         model=config.model,
         settings=settings,
-        row_bytes=2 * model.vqgan.image_len * config.views.variants + CAPTION_BYTES,
-        memory_per_row=vqgan_row_bytes(model.vqgan, settings["precision"]),
-        weights_bytes=weights_bytes(VQGAN, model.vqgan),
-        picture_bytes=3 * model.vqgan.image_size**2,
+        row_bytes=2 * vqgan.image_len * config.views.variants + CAPTION_BYTES,
+        memory_per_row=vqgan_row_bytes(vqgan, settings["precision"]),
+        weights_bytes=weights_bytes(VQGAN, vqgan),
+        picture_bytes=3 * vqgan.image_size**2,
         reads=(name_for_workers(config.vqgan),),
-        manifest={"image_len": model.vqgan.image_len} | _variants(config.views),
+        manifest={"image_len": vqgan.image_len} | _variants(config.views),
         outputs_flag=outputs_flag,
     )
 
@@ -213,7 +212,6 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
     table = TableRun(job, run, cluster)
     if table.writes:
         keep_vqgan(model, table.directory, job.identity)
-    assert model.vqgan is not None
     encoder = {
         "vqgan": name_for_workers(config.vqgan),
         "identity": job.identity,
@@ -224,7 +222,7 @@ def make_codes(config: PrecomputeConfig, run: Run, cluster: Cluster, *, outputs_
         "views": config.views.views(config.random_seed),
     }
     table.execute(
-        Tasks(operator=config.decoder(model.vqgan.image_size)),
+        Tasks(operator=config.decoder(model.require_vqgan().image_size)),
         Actors(operator=EncodePictures, arguments=encoder),
         parts=Parts(build=codes_table),
     )

@@ -103,7 +103,7 @@ def run(jobs: Jobs, folder: Path, command: str, job: str, more: str = "") -> Non
 def test_training_starts_from_the_named_model(folder: Path) -> None:
     pretrained = open_model(str(folder / "zoo" / "pai-painter-base-zh"))
     trained = open_model(str(folder / "finetuned_model"))
-    assert (trained.gpt, trained.vqgan_sha256()) == (GPT_THIN, pretrained.vqgan_sha256())
+    assert (trained.gpt_config, trained.vqgan_sha256()) == (GPT_THIN, pretrained.vqgan_sha256())
     before, after = pretrained.load_gpt().state_dict(), trained.load_gpt().state_dict()
     moved = max(float((after[name] - before[name]).abs().max()) for name in before)
     assert 0 < moved <= 1.1 * 4e-5, "one step of AdamW at the article's learning rate"

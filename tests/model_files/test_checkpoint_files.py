@@ -86,8 +86,8 @@ def test_of_shards_only_what_is_needed_is_read(tmp_path: Path, kind: str) -> Non
     assert differing_codes(model, made, case) == 0
     assert "1 of the language model around the VQGAN" in report
     converted(tmp_path / "in", tmp_path / "b", SMALL)
-    assert open_model(str(index)).vqgan == open_model(str(tmp_path / "in")).vqgan
-    assert open_model(str(index)).vqgan.image_size == 384  # type: ignore[union-attr]  # Janus' own
+    assert open_model(str(index)).vqgan_config == open_model(str(tmp_path / "in")).vqgan_config
+    assert open_model(str(index)).vqgan_config.image_size == 384  # type: ignore[union-attr]  # Janus' own
     (tmp_path / "in" / f"part-2.{kind}").unlink()
     with pytest.raises(ValueError, match=rf"part-2\.{kind}.*no such file"):
         converted(index, tmp_path / "c", SMALL)
@@ -128,7 +128,7 @@ def test_a_directory_of_one_file_and_one_of_several(tmp_path: Path) -> None:
     made = reference(CASES["taming"])
     (tmp_path / "in").mkdir()
     save_file({k: t.clone() for k, t in made.state.items()}, tmp_path / "in" / "vq.safetensors")
-    assert open_model(str(tmp_path / "in")).vqgan is not None
+    assert open_model(str(tmp_path / "in")).vqgan_config is not None
     save(tmp_path / "in" / "other.ckpt", made.state)
     with pytest.raises(ValueError, match=r"which weights\? .* found other.ckpt, vq.safetensors: give one"):
         open_model(str(tmp_path / "in"))

@@ -29,7 +29,7 @@ def test_easynlp_there_and_back(tmp_path: Path) -> None:
     source = write_easynlp(tmp_path / "easynlp")
     report = converted(source, tmp_path / "ours")
     model = open_model(str(tmp_path / "ours"))
-    assert (model.vqgan, model.gpt) == (VQGAN_TINY, GPT_TINY)
+    assert (model.vqgan_config, model.gpt_config) == (VQGAN_TINY, GPT_TINY)
     same(load_file(tmp_path / "ours" / "vqgan.safetensors"), formula_state(VQGAN, VQGAN_TINY))
     same(load_file(tmp_path / "ours" / "gpt.safetensors"), formula_state(GPT, GPT_TINY))
     text = "\n".join(report)
@@ -147,7 +147,7 @@ def test_what_tensors_cannot_tell(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"72 positions: the 4096 codes .* 256 pixels .*--image-size"):
         converted(source, tmp_path / "a", ConvertOptions())
     report = converted(source, tmp_path / "b", ConvertOptions(text_len=8, n_head=2))
-    assert open_model(str(tmp_path / "b")).gpt == GPT_TINY
+    assert open_model(str(tmp_path / "b")).gpt_config == GPT_TINY
     assert not any("default" in line for line in report)
     with pytest.raises(ValueError, match="n_head 12"):
         converted(source, tmp_path / "c")  # the default, which does not divide this model's width

@@ -34,7 +34,7 @@ def full_size(directory: Path) -> Path:
 def test_full_size_golden(tmp_path: Path) -> None:
     """A full-size EasyNLP directory, opened as it is, gives the reference's codes and greedy ids."""
     model = open_model(str(full_size(tmp_path / "pai-painter-base-zh")))
-    assert (model.vqgan, model.gpt) == (VQGANConfig(), GPTConfig())
+    assert (model.vqgan_config, model.gpt_config) == (VQGANConfig(), GPTConfig())
     golden = np.load(GOLDEN / "vq_full.npz")
     pixels = (
         torch.from_numpy(np.stack([image(i, 256) for i in range(2)])).permute(0, 3, 1, 2).float() / 127.5 - 1

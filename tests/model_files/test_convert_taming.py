@@ -26,7 +26,7 @@ def test_taming_checkpoint(tmp_path: Path, nested: bool, place: str | None) -> N
     options = ConvertOptions(image_size=None if place else 32)
     report = converted(file, tmp_path / "ours", options)
     model = open_model(str(tmp_path / "ours"))
-    assert (model.vqgan, model.gpt) == (VQGAN_TINY, None)
+    assert (model.vqgan_config, model.gpt_config) == (VQGAN_TINY, None)
     same(load_file(tmp_path / "ours" / "vqgan.safetensors"), formula_state(VQGAN, VQGAN_TINY))
     assert any("1 of loss.*" in line for line in report)
     assert any("agrees with the tensors" in line for line in report) == (place is not None)
@@ -51,6 +51,6 @@ def test_another_image_size_than_the_yaml_says(tmp_path: Path) -> None:
     torch.save(formula_state(VQGAN, VQGAN_TINY), tmp_path / "v.ckpt")
     (tmp_path / "v.yaml").write_text(taming_yaml())
     converted(tmp_path / "v.ckpt", tmp_path / "ours", ConvertOptions(image_size=64))
-    vqgan = open_model(str(tmp_path / "ours")).vqgan
+    vqgan = open_model(str(tmp_path / "ours")).vqgan_config
     assert vqgan is not None
     assert (vqgan.image_size, vqgan.attn_resolutions, vqgan.grid_size) == (64, (16,), 16)

@@ -44,8 +44,8 @@ def test_captions_are_those_of_the_reference(tmp_path: Path) -> None:
     assert "its last row left out" in report
     assert "captions, and does not paint" in report
     model = open_model(str(tmp_path / "ours"))
-    assert model.gpt is not None
-    assert model.gpt.directions == (CAPTIONS,)
+    assert model.gpt_config is not None
+    assert model.gpt_config.directions == (CAPTIONS,)
     pixels = to_pixels(torch.from_numpy(np.stack([image(i, 32) for i in range(PICTURES)])))
     with torch.inference_mode():
         codes = model.load_vqgan().encode(pixels).numpy()

@@ -181,8 +181,8 @@ def pixels(count: int = 4) -> Tensor:
 def converted(source: Path, target: Path, options: ConvertOptions) -> tuple[VQGAN, VQGANConfig, str]:
     report = convert(ConvertConfig(source=str(source), outputs=str(target), options=options))
     model = open_model(str(target))
-    assert model.vqgan is not None
-    return model.load_vqgan(), model.vqgan, "\n".join(report)
+    assert model.vqgan_config is not None
+    return model.load_vqgan(), model.vqgan_config, "\n".join(report)
 
 
 @torch.inference_mode()

@@ -113,7 +113,7 @@ def test_full_size(tmp_path: Path, name: str, published: float | None) -> None:
     )
     assert peak < PEAK_BYTES["convert"], f"{peak:,}"
     model = open_model(str(tmp_path / "model"))
-    assert model.vqgan == VQGANConfig(
+    assert model.vqgan_config == VQGANConfig(
         image_size=256,
         ch_mult=case.sizes.ch_mult,
         attn_resolutions=(256 // 2 ** (len(case.sizes.ch_mult) - 1),),

@@ -30,7 +30,7 @@ for name in sys.argv[1:]:
     began = time.monotonic()
     try:
         model = open_model(name)
-        found = {"sha256": model.vqgan_sha256(), "image_size": model.vqgan.image_size}
+        found = {"sha256": model.vqgan_sha256(), "image_size": model.vqgan_config.image_size}
     except ValueError as error:
         found = {"error": str(error)}
     print(json.dumps(found | {"seconds": time.monotonic() - began}))

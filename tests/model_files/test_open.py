@@ -28,14 +28,14 @@ def test_open_model_takes_foreign_checkpoints(tmp_path: Path, cache: Path) -> No
     state = {k: t for k, t in state.items() if not k.endswith("mask")}  # 67 MB each
     source = write_easynlp(tmp_path / "easynlp", vqgan, gpt, state=state)
     model = open_model(str(source))
-    assert (model.vqgan, model.gpt) == (vqgan, gpt)
+    assert (model.vqgan_config, model.gpt_config) == (vqgan, gpt)
     assert model.path.parent == cache
     assert model.load_tokenizer().vocab_size == gpt.text_vocab_size
     first = {p.name: p.stat().st_mtime_ns for p in model.path.iterdir()}
     assert {p.name: p.stat().st_mtime_ns for p in open_model(str(source)).path.iterdir()} == first
     torch.save({"state_dict": formula_state(VQGAN, vqgan)}, tmp_path / "last.ckpt")
     alone = open_model(str(tmp_path / "last.ckpt"))
-    assert (alone.vqgan, alone.gpt) == (vqgan, None)
+    assert (alone.vqgan_config, alone.gpt_config) == (vqgan, None)
     assert alone.vqgan_sha256() == model.vqgan_sha256()
     same(alone.load_vqgan().state_dict(), formula_state(VQGAN, vqgan))
     with pytest.raises(ValueError, match="holds a GPT; give the directory"):
@@ -53,7 +53,7 @@ def test_models_behind_urls_are_copied_once(tmp_path: Path, cache: Path) -> None
         store.put_file(str(local.path / name), f"/run/best/{name}")
     for url in ("memory://models/v.ckpt", "memory://run", "memory://run/best/"):
         model = open_model(url)
-        assert model.vqgan == VQGAN_TINY
+        assert model.vqgan_config == VQGAN_TINY
         assert model.vqgan_sha256() == local.vqgan_sha256()
         assert open_model(url) == model
     before = open_model("memory://run")

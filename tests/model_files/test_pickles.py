@@ -56,7 +56,7 @@ def test_lightning_objects_become_stand_ins(tmp_path: Path, monkeypatch: pytest.
         }
         torch.save(content | {"callback": callback}, tmp_path / "v.ckpt")
     converted(tmp_path / "v.ckpt", tmp_path / "ours")
-    assert open_model(str(tmp_path / "ours")).vqgan == VQGAN_TINY
+    assert open_model(str(tmp_path / "ours")).vqgan_config == VQGAN_TINY
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

@@ -34,7 +34,7 @@ def test_the_default_is_written_as_before(tmp_path: Path) -> None:
     assert file_sha256(directory / "config.json") == CONFIG_SHA256
     assert file_sha256(directory / "vqgan.safetensors") == VQGAN_SHA256
     model = open_model(str(directory))
-    assert model.vqgan == VQGAN_TINY
+    assert model.vqgan_config == VQGAN_TINY
     assert model.codes_sha256() == CODES_SHA256
     write_model(tmp_path / "copy", vqgan=directory, card="c")
     assert file_sha256(tmp_path / "copy" / "config.json") == CONFIG_SHA256
@@ -46,7 +46,7 @@ def test_another_quantizer_comes_back(tmp_path: Path, form: str) -> None:
     assert json.loads((directory / "config.json").read_text())["vqgan"]["quantizer"] == form
     model = open_model(str(directory))
     model.check_weights()
-    assert model.vqgan == replace(VQGAN_TINY, quantizer=form)  # type: ignore[arg-type]
+    assert model.vqgan_config == replace(VQGAN_TINY, quantizer=form)  # type: ignore[arg-type]
     assert model.load_vqgan().quantize.form == form
     write_model(tmp_path / "copy", vqgan=directory, card="c")
     assert open_model(str(tmp_path / "copy")).load_vqgan().quantize.form == form

@@ -32,7 +32,7 @@ def test_the_head_is_a_file_beside_the_others(tmp_path: Path) -> None:
     opened = read_directory(tmp_path / "both")
     opened.check_weights()
     assert opened.gpt_sha256() == read_directory(tmp_path / "plain").gpt_sha256()
-    assert opened.gpt == both.config
+    assert opened.gpt_config == both.config
     state = opened.load_gpt().state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in both.state_dict().items())
     assert list(json.loads(before["config.json"])["gpt"]) == [

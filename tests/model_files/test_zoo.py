@@ -256,7 +256,7 @@ def test_open_model_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "models" / NAME).rename(tmp_path / "elsewhere")
     monkeypatch.setenv("PAINTER_ZOO", str(tmp_path / "models"))
     model = open_model(f"alibaba-pai/{NAME}")
-    assert (model.vqgan, model.gpt) == (VQGAN_TINY, GPT_TINY)
+    assert (model.vqgan_config, model.gpt_config) == (VQGAN_TINY, GPT_TINY)
     with pytest.raises(
         ValueError, match=r"no such file or directory; names of the zoo are pai-painter-base-zh, "
     ):

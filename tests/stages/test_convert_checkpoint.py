@@ -50,7 +50,7 @@ def test_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
     with caplog.at_level("INFO"):
         convert_checkpoint.main()
     assert "n_head=2" in caplog.text
-    assert open_model(str(tmp_path / "ours")).gpt == GPT_TINY
+    assert open_model(str(tmp_path / "ours")).gpt_config == GPT_TINY
     with pytest.raises(SystemExit) as stopped:
         convert_checkpoint.main()
     assert stopped.value.code == 4

@@ -26,7 +26,7 @@ def make_codes(
         **more,
     )
     model = open_model(str(vqgan))
-    assert model.vqgan is not None
+    assert model.vqgan_config is not None
     with Run({}) as run:
         table = TableRun(table_job(config, model, ALONE), run, ALONE)
         keep_vqgan(model, table.directory, table.job.identity)
@@ -35,7 +35,7 @@ def make_codes(
             "views": config.views.views(config.random_seed),
         }  # fmt: skip
         steps = (
-            Tasks(operator=config.decoder(model.vqgan.image_size)),
+            Tasks(operator=config.decoder(model.vqgan_config.image_size)),
             Actors(operator=EncodePictures, arguments=encoder),
         )
         if units is None:

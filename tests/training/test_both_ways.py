@@ -197,8 +197,8 @@ def test_a_run_learns_both_and_says_so(alone: Path, codes: Path, tmp_path: Path)
     valid = [line for line in lines if "valid_loss" in line]
     assert all(line["valid_text_loss"] > 1 for line in valid)
     model = open_model(str(alone))
-    assert model.gpt is not None
-    assert model.gpt.directions == (PAINTS, CAPTIONS)
+    assert model.gpt_config is not None
+    assert model.gpt_config.directions == (PAINTS, CAPTIONS)
     assert {"image_to_text": 0.5, "text_loss_weight": 1.0}.items() <= identity_of(alone).items()
     train_here(run_of(codes, tmp_path / "plain", both_ways=BothWaysFlags()))
     plain = tmp_path / "plain"

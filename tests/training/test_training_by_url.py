@@ -201,7 +201,7 @@ def test_a_vqgan_by_url(pairs: Path, tmp_path: Path, cache: Path, monkeypatch: p
     assert models("s3://bucket/vqgan") == models(str(tmp_path / "local"))
     assert curve_of("s3://bucket/vqgan") == curve_of(str(tmp_path / "local"))
     assert left_in(cache) == []
-    assert open_model("s3://bucket/vqgan").vqgan is not None
+    assert open_model("s3://bucket/vqgan").vqgan_config is not None
 
 
 def train_in_disk_store(worker: Worker, plan: TrainPlan) -> None:

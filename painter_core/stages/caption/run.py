@@ -32,28 +32,28 @@ ROW_BYTES = 200  # of a caption with its idx and scores
 def open_captioner(config: CaptionConfig) -> ModelDirectory:
     """The model; ValueError unless it captions, and is what the flags say."""
     model, name = open_model(config.checkpoint_dir), redact(config.checkpoint_dir)
-    if model.gpt is None or model.vqgan is None:
+    if model.gpt_config is None or model.vqgan_config is None:
         raise ValueError(f"--checkpoint-dir {name}: needs a GPT and a VQGAN (jobs/train.py writes both)")
-    if not model.gpt.captions:
+    if not model.gpt_config.captions:
         raise ValueError(
             f"--checkpoint-dir {name}: this model only paints; train it with jobs/train.py "
             f"--pretrained-model-name-or-path {name} --image-to-text 0.5"
         )
-    if config.sequence_length not in (None, model.gpt.block_size):
+    if config.sequence_length not in (None, model.gpt_config.block_size):
         raise ValueError(
-            f"--sequence-length {config.sequence_length}: the model has {model.gpt.block_size} positions"
+            f"--sequence-length {config.sequence_length}: the model has {model.gpt_config.block_size} "
+            "positions"
         )
-    check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
+    check_expected(config.expect, vqgan=model.vqgan_config, gpt=model.gpt_config)
     model.check_weights()
     return model
 
 
 def identity(config: CaptionConfig, model: ModelDirectory, *, is_codes: bool) -> dict[str, Any]:
     """What makes the captions."""
-    assert model.vqgan is not None
     made: dict[str, Any] = {**caption_pins(model)}
     if not is_codes:
-        size, how = model.vqgan.image_size, {"resize": config.resize, "alpha": config.alpha}
+        size, how = model.require_vqgan().image_size, {"resize": config.resize, "alpha": config.alpha}
         made["preprocessing"] = {"image_size": size, **how, "exif": "ignore"}
     if config.score_only:
         return made | {"score_only": True}
@@ -70,7 +70,7 @@ def table_job(config: CaptionConfig, model: ModelDirectory, cluster: Cluster) ->
     gpus = find_gpus(config.model, cluster)
     settings = model_settings(config.model.precision, config.model.compile, gpu=gpus.used, bf16=gpus.bf16)
     settings["output_columns"] = list(config.output_columns)
-    assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  open_captioner() has looked
+    gpt, vqgan = model.require_gpt(), model.require_vqgan()
     return TableJob(
         stage="caption",
         table="captions",
@@ -81,22 +81,20 @@ def table_job(config: CaptionConfig, model: ModelDirectory, cluster: Cluster) ->
         settings=settings,
         row_bytes=ROW_BYTES * config.max_generated_num,
         memory_per_row=memory_per_row(config, model, settings["precision"]),
-        weights_bytes=weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan),
-        picture_bytes=0 if is_codes else 3 * model.vqgan.image_size**2,
+        weights_bytes=weights_bytes(GPT, gpt) + weights_bytes(VQGAN, vqgan),
+        picture_bytes=0 if is_codes else 3 * vqgan.image_size**2,
         reads=(config.checkpoint_dir,),
     )
 
 
 def memory_per_row(config: CaptionConfig, model: ModelDirectory, precision: str) -> int:
     """Bytes that the models need for a picture: in the encoder, then while its captions are written."""
-    gpt = model.gpt
-    assert gpt is not None
-    assert model.vqgan is not None
+    gpt = model.require_gpt()
     turned = dataclasses.replace(
         gpt, text_len=gpt.image_len, image_len=gpt.text_len, codebook_size=min(gpt.text_vocab_size, 65536)
     )
     rows = max(config.max_generated_num, config.sampling.beam)
-    return rows * gpt_row_bytes(turned, precision) + vqgan_row_bytes(model.vqgan, precision)
+    return rows * gpt_row_bytes(turned, precision) + vqgan_row_bytes(model.require_vqgan(), precision)
 
 
 def steps_of(config: CaptionConfig, model: ModelDirectory, table: TableRun) -> tuple[Step, ...]:
@@ -112,8 +110,7 @@ def steps_of(config: CaptionConfig, model: ModelDirectory, table: TableRun) -> t
     write = Actors(operator=CaptionUnits, arguments=arguments)
     if table.job.columns.image == "codes":
         return (write,)
-    assert model.vqgan is not None
-    size, given = model.vqgan.image_size, ("text",) if config.score_only else ()
+    size, given = model.require_vqgan().image_size, ("text",) if config.score_only else ()
     decode = DecodePictures(
         decode=CellDecoder(image_size=size, resize=config.resize, alpha=config.alpha),
         column=config.input.second_sequence,

@@ -67,9 +67,9 @@ def _clip(directory: str) -> ClipJudge:
 
 def _likelihood(name: str, wanted: tuple[str, ...]) -> LikelihoodJudge:
     model = open_model(name)
-    if model.gpt is None or model.vqgan is None:
+    if model.gpt_config is None or model.vqgan_config is None:
         raise ValueError(f"--checkpoint-dir {name}: needs a GPT and a VQGAN (jobs/train.py writes both)")
-    needed = {"caption": model.gpt.captions, "likelihood": model.gpt.paints}
+    needed = {"caption": model.gpt_config.captions, "likelihood": model.gpt_config.paints}
     metrics = tuple(metric for metric in OF_GPT if metric in wanted)
     for metric in metrics:
         if not needed[metric]:
@@ -79,7 +79,7 @@ def _likelihood(name: str, wanted: tuple[str, ...]) -> LikelihoodJudge:
     return LikelihoodJudge(
         model=name_for_workers(name),
         pins=likelihood_pins(model, metrics),
-        image_size=model.vqgan.image_size,
+        image_size=model.vqgan_config.image_size,
         is_codes=False,
         metrics=metrics,
     )
@@ -88,7 +88,7 @@ def _likelihood(name: str, wanted: tuple[str, ...]) -> LikelihoodJudge:
 def _reconstruction(config: EvaluateConfig) -> ReconstructionJudge:
     name, perceptual = config.vqgan or "bundled", config.perceptual_weights
     vqgan = open_model(name)
-    if vqgan.vqgan is None:
+    if vqgan.vqgan_config is None:
         raise ValueError(f"--vqgan {name}: this directory holds no VQGAN")
     vqgan.check_weights()
     files = perceptual_files(perceptual) if perceptual else []
@@ -97,7 +97,7 @@ def _reconstruction(config: EvaluateConfig) -> ReconstructionJudge:
     return ReconstructionJudge(
         vqgan=name_for_workers(name),
         pins=reconstruction_pins(vqgan, perceptual),
-        image_size=vqgan.vqgan.image_size,
+        image_size=vqgan.vqgan_config.image_size,
         perceptual=",".join(map(str, files)) or None,
     )
 
@@ -112,9 +112,9 @@ def memory_per_row(judging: Judging) -> int:
     for judge in (judging.likelihood, judging.reconstruction):
         if judge is not None:
             model = open_model(judge.model if isinstance(judge, LikelihoodJudge) else judge.vqgan)
-            if model.vqgan is not None:
-                needed = max(needed, vqgan_row_bytes(model.vqgan, "fp32"))
-    if judging.likelihood and (gpt := open_model(judging.likelihood.model).gpt) is not None:
+            if model.vqgan_config is not None:
+                needed = max(needed, vqgan_row_bytes(model.vqgan_config, "fp32"))
+    if judging.likelihood and (gpt := open_model(judging.likelihood.model).gpt_config) is not None:
         logits = max(gpt.image_len * gpt.codebook_size, gpt.text_len * gpt.text_vocab_size)
         needed = max(needed, 3 * 4 * logits)  # and what softmax makes of them
     return needed
@@ -129,9 +129,9 @@ def weights_of(judging: Judging) -> int:
         found += weights_bytes(ChineseCLIP, open_clip(judging.clip.directory).config)
     if judging.likelihood:
         model = open_model(judging.likelihood.model)
-        found += weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan)
+        found += weights_bytes(GPT, model.gpt_config) + weights_bytes(VQGAN, model.vqgan_config)
     if judging.reconstruction:
-        found += weights_bytes(VQGAN, open_model(judging.reconstruction.vqgan).vqgan)
+        found += weights_bytes(VQGAN, open_model(judging.reconstruction.vqgan).vqgan_config)
         files += (judging.reconstruction.perceptual or "").split(",")
     return found + sum(Path(file).stat().st_size for file in files if file)
 

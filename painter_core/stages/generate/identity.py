@@ -22,7 +22,7 @@ def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirector
     if config.vqgan is None:
         return model
     other = open_model(config.vqgan)
-    if (other.vqgan, other.codes_sha256()) != (model.vqgan, model.codes_sha256()):
+    if (other.vqgan_config, other.codes_sha256()) != (model.vqgan_config, model.codes_sha256()):
         raise ValueError(
             f"--vqgan {config.vqgan}: makes other codes than the VQGAN of {config.checkpoint_dir}; only one "
             "that was trained from it with --decoder-only can take its place"
@@ -32,18 +32,19 @@ def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirector
 
 def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
     """What makes the pictures; ValueError if the model does not fit the flags."""
-    if model.gpt is None or model.vqgan is None:
+    if model.gpt_config is None or model.vqgan_config is None:
         raise ValueError(
             f"--checkpoint-dir {config.checkpoint_dir}: needs a GPT and a VQGAN (jobs/train.py writes both)"
         )
-    if config.sequence_length not in (None, model.gpt.block_size):
+    if config.sequence_length not in (None, model.gpt_config.block_size):
         raise ValueError(
-            f"--sequence-length {config.sequence_length}: the model has {model.gpt.block_size} positions"
+            f"--sequence-length {config.sequence_length}: the model has {model.gpt_config.block_size} "
+            "positions"
         )
-    config.choice.check_model(model.gpt)
-    check_expected(config.expect, vqgan=model.vqgan, gpt=model.gpt)
+    config.choice.check_model(model.gpt_config)
+    check_expected(config.expect, vqgan=model.vqgan_config, gpt=model.gpt_config)
     model.check_weights()
-    config.style.check_room(model.load_tokenizer(), model.gpt.text_len)
+    config.style.check_room(model.load_tokenizer(), model.gpt_config.text_len)
     return {
         "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
         **model_pins(model, text_head=config.choice.needs_captioner),
@@ -70,8 +71,7 @@ def _upscale(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
     upscaler = upscaler_of(config)
     if upscaler is None:
         return {}
-    assert model.vqgan is not None
-    side = model.vqgan.image_size * upscaler.scale
+    side = model.require_vqgan().image_size * upscaler.scale
     in_a_cell = config.pictures_a_row if config.easynlp_format else 1
     # of the cells an estimate: as PNG in base64, about 4 bytes for 3 pixels
     if side**2 > MAX_PIXELS or in_a_cell * side**2 * 4 // 3 > MAX_CELL_BYTES:
@@ -84,8 +84,7 @@ def _upscale(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
 
 def _start(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
     """How the pictures that are painted on are read; nothing if there are none."""
-    assert model.vqgan is not None
-    rows = config.start.num_rows(model.vqgan)
+    rows = config.start.num_rows(model.require_vqgan())
     return {"start": {"rows": rows, **PREPROCESSING}} if rows else {}
 
 
@@ -110,19 +109,17 @@ def row_bytes(config: GenerateConfig, model: ModelDirectory, scale: int = 1) -> 
     Args:
         scale: how many times larger pictures become.
     """
-    assert model.vqgan is not None
     # the parts, and the single file made of them
     files = 2 if config.table.outputs.endswith((".tsv", ".parquet")) else 1
-    return files * config.pictures_a_row * (scale * model.vqgan.image_size) ** 2
+    return files * config.pictures_a_row * (scale * model.require_vqgan().image_size) ** 2
 
 
 def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str) -> int:
     """Bytes that the model needs for a picture: in sampling, then in the decoder."""
-    assert model.gpt is not None
-    assert model.vqgan is not None
-    gpt, first = model.gpt, config.start.num_rows(model.vqgan) * model.vqgan.grid_size
+    gpt, vqgan = model.require_gpt(), model.require_vqgan()
+    first = config.start.num_rows(vqgan) * vqgan.grid_size
     gpt = dataclasses.replace(gpt, text_len=gpt.text_len + first, image_len=gpt.image_len - first)
     if {"gain", "caption"} & {*config.choice.scores}:  # one pass over all positions, as over so long a text
         gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)
     sampling = max(setting.rows_per_picture for setting in config.settings) * gpt_row_bytes(gpt, precision)
-    return sampling + vqgan_row_bytes(model.vqgan, precision)
+    return sampling + vqgan_row_bytes(vqgan, precision)

@@ -70,10 +70,10 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
     if gpus.used and config.model.graphs != "auto":
         settings["graphs"] = config.model.graphs
     settings["output_columns"] = list(config.output_columns)
-    assert model.gpt is not None and model.vqgan is not None  # noqa: PT018  identity() has looked
-    size, upscaler = model.vqgan.image_size, upscaler_of(config)
+    gpt, vqgan, upscaler = model.require_gpt(), model.require_vqgan(), upscaler_of(config)
+    size = vqgan.image_size
     scale = upscaler.scale if upscaler else 1
-    weights = weights_bytes(GPT, model.gpt) + weights_bytes(VQGAN, model.vqgan)
+    weights = weights_bytes(GPT, gpt) + weights_bytes(VQGAN, vqgan)
     others = (config.vqgan, config.upscaling.file, config.choice.clip)
     if config.choice.clip:
         weights += weights_bytes(ChineseCLIP, open_clip(config.choice.clip).config)
@@ -97,7 +97,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         large_units=True,
         cpu_rows=CPU_ROWS,
         reads=(config.checkpoint_dir, *(name or "" for name in others)),
-        manifest={"image_len": model.vqgan.image_len} if config.codes_column else {},
+        manifest={"image_len": vqgan.image_len} if config.codes_column else {},
     )
 
 
@@ -146,9 +146,8 @@ def steps_of(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> 
     paint = Actors(operator=PaintUnits, arguments=painter)
     if config.start.init_image is None:
         return (paint,)
-    assert model.vqgan is not None
     decode = DecodePictures(
-        decode=CellDecoder(image_size=model.vqgan.image_size, **PREPROCESSING),
+        decode=CellDecoder(image_size=model.require_vqgan().image_size, **PREPROCESSING),
         column=config.start.init_image,
         keep_rejected=config.table.keep_rejected,
         stage="generate",

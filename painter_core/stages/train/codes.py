@@ -149,7 +149,7 @@ def _check(config: TrainJobConfig, cluster: Cluster, todo: list[str], codes: lis
                 "and give CODES here; or give --codes-dir DIR, and this job does it"
             )
     vqgan = open_model(name)
-    if vqgan.vqgan is None:
+    if vqgan.vqgan_config is None:
         raise ValueError(f"--vqgan {name}: this directory holds no VQGAN")
     for table in codes:
         found = codes_manifest(table)["identity"]["vqgan_sha256"]
@@ -167,7 +167,7 @@ def _vqgan_name(config: TrainJobConfig) -> str:
     if config.pairs.vqgan is not None:
         return config.pairs.vqgan
     name = config.train.pretrained_model_name_or_path
-    return name if name and open_model(name).vqgan else PrecomputeConfig.vqgan
+    return name if name and open_model(name).vqgan_config else PrecomputeConfig.vqgan
 
 
 def _precompute_config(

@@ -34,6 +34,6 @@ def with_directions(config: TrainConfig, gpt: GPTConfig) -> GPTConfig:
 def pretrained_pins(model: ModelDirectory, config: TrainConfig) -> dict[str, str]:
     """Sums of what a run takes from a pretrained model; of a text head only where one is trained."""
     pins = {"pretrained_sha256": model.gpt_sha256()}
-    if config.both_ways.image_to_text and model.gpt is not None and model.gpt.captions:
+    if config.both_ways.image_to_text and model.gpt_config is not None and model.gpt_config.captions:
         pins["pretrained_text_head_sha256"] = model.text_head_sha256()
     return pins

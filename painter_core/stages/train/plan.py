@@ -194,14 +194,13 @@ def find_start(config: TrainConfig, vqgan: ModelDirectory) -> Start:
     Raises:
         ValueError: the pretrained model, the VQGAN and the flags do not fit together.
     """
-    assert vqgan.vqgan is not None
     name = config.pretrained_model_name_or_path
-    start = _pretrained(name, vqgan, config) if name else _new(config, vqgan.vqgan)
+    start = _pretrained(name, vqgan, config) if name else _new(config, vqgan.require_vqgan())
     if config.sequence_length not in (None, start.gpt.block_size):
         raise ValueError(
             f"--sequence-length {config.sequence_length}: the model has {start.gpt.block_size} positions"
         )
-    check_expected(config.expect, vqgan=vqgan.vqgan, gpt=start.gpt)
+    check_expected(config.expect, vqgan=vqgan.vqgan_config, gpt=start.gpt)
     check_freeze(config.fine_tuning, start.gpt)
     return start
 
@@ -215,24 +214,24 @@ def _new(config: TrainConfig, vqgan: VQGANConfig) -> Start:
 
 
 def _pretrained(name: str, vqgan: ModelDirectory, config: TrainConfig) -> Start:
-    assert vqgan.vqgan is not None
-    image_len, codebook_size = vqgan.vqgan.image_len, vqgan.vqgan.codebook_size
+    codes = vqgan.require_vqgan()
+    image_len, codebook_size = codes.image_len, codes.codebook_size
     model, name = open_model(name), redact(name)
-    if model.gpt is None:
+    if model.gpt_config is None:
         raise ValueError(f"--pretrained-model-name-or-path {name}: holds no GPT")
-    if (model.gpt.image_len, model.gpt.codebook_size) != (image_len, codebook_size):
+    if (model.gpt_config.image_len, model.gpt_config.codebook_size) != (image_len, codebook_size):
         raise ValueError(
-            f"--pretrained-model-name-or-path {name}: writes {model.gpt.image_len} codes out of "
-            f"{model.gpt.codebook_size}, the tables hold {image_len} out of {codebook_size}"
+            f"--pretrained-model-name-or-path {name}: writes {model.gpt_config.image_len} codes out of "
+            f"{model.gpt_config.codebook_size}, the tables hold {image_len} out of {codebook_size}"
         )
-    if model.vqgan is not None and model.vqgan_sha256() != vqgan.vqgan_sha256():
+    if model.vqgan_config is not None and model.vqgan_sha256() != vqgan.vqgan_sha256():
         raise ValueError(
             f"--pretrained-model-name-or-path {name}: its VQGAN (sha256 {model.vqgan_sha256()[:16]}) is not "
             f"the one that made the codes ({vqgan.vqgan_sha256()[:16]}); precompute with --vqgan {name}"
         )
     model.check_weights()
     return Start(
-        gpt=with_directions(config, model.gpt),
+        gpt=with_directions(config, model.gpt_config),
         tokenizer=model.load_tokenizer(),
         pretrained={**pretrained_pins(model, config)},
     )
