@@ -54,7 +54,7 @@ def fit(
     """Trains so many steps, with ten validations."""
     trained = Trained(gpt, config, worker)
     trained.spread()
-    optimizers, data = make_optimizers(gpt, config), steps_of(config, samples)
+    optimizers, data = make_optimizers(gpt, config, worker.precision), steps_of(config, samples)
     losses, lowest, seconds, found = list[float](), float("inf"), 0.0, Fit(last=gpt)
     for step in range(1, num_steps + 1):
         began = time.perf_counter()

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from painter_core.models.gpt import GPT
 from painter_core.training.gpt_config import TrainConfig
+from painter_core.training.muon import Muon32
 
 # times the learning rate; on the sample 4 learned faster than 1, where updates are as large as AdamW's
 MUON_RATE = 4.0
@@ -18,10 +19,14 @@ def learning_rate(config: TrainConfig, step: int, num_steps: int) -> float:
     return config.learning_rate * (num_steps - step) / max(1, num_steps - warmup)
 
 
-def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: GPT, config: TrainConfig, precision: str = "fp32") -> list[torch.optim.Optimizer]:
     """AdamW for everything that is trained, or Muon for the matrices of the blocks and AdamW for the rest.
     Only weight matrices of linear layers are decayed. A group's `rate` is its share of the scheduled learning
-    rate."""
+    rate.
+
+    Args:
+        precision: of the training; in fp32 Muon computes in float32 too.
+    """
     flags, n_layer = config.fine_tuning, model.config.n_layer
     decayed = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
     by_muon = {id(m.weight) for m in model.blocks.modules() if isinstance(m, nn.Linear)}
@@ -44,7 +49,7 @@ def make_optimizers(model: GPT, config: TrainConfig) -> list[torch.optim.Optimiz
     )
     if not muon_groups:
         return [adamw]
-    muon = torch.optim.Muon(
+    muon = (Muon32 if precision == "fp32" else torch.optim.Muon)(
         [{"params": found, "rate": MUON_RATE * rate} for rate, found in muon_groups.items()],
         lr=config.learning_rate,
         weight_decay=config.weight_decay,

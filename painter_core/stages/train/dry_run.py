@@ -35,7 +35,7 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
     codes = generator.integers(0, gpt.codebook_size, (len(rows), gpt.image_len)).astype(np.uint16)
     samples = Samples(text_ids=text, codes=codes, pad_id=gpt.codebook_size)
     task = task_of(config, gpt, samples, epoch=0)
-    optimizers = make_optimizers(model, config)
+    optimizers = make_optimizers(model, config, worker.precision)
     if worker.device.type == "cuda":  # the first step loads kernels
         update(model, optimizers, task, rows, config, worker)
     began = time.monotonic()

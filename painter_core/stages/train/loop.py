@@ -93,7 +93,7 @@ class _Run:
         if found is not None:
             self.trained.load(*found)
         self.trained.spread()
-        self.optimizers = make_optimizers(self.trained.gpt, self.config)
+        self.optimizers = make_optimizers(self.trained.gpt, self.config, self.worker.precision)
         if found is None:
             return
         path, state = found
