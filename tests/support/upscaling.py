@@ -40,6 +40,16 @@ def import_spandrel() -> None:
             del sys.modules[name]
 
 
+def write_torchvision(folder: Path) -> Path:
+    """The same for processes that a test starts: a package of that name, for their PYTHONPATH."""
+    transforms = folder / "torchvision" / "transforms"
+    transforms.mkdir(parents=True)
+    (folder / "torchvision" / "__init__.py").touch()
+    (transforms / "__init__.py").touch()
+    (transforms / "functional.py").write_text("InterpolationMode = rotate = normalize = None\n")
+    return folder
+
+
 def compact_state(scale: int, seed: int = 0) -> dict[str, Tensor]:
     """Random weights of an SRVGGNetCompact."""
     generator = torch.Generator().manual_seed(seed)
