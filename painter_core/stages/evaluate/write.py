@@ -49,7 +49,7 @@ def write_report(config: EvaluateConfig, sources: list[Source], runs: list[Table
             continue
         whole = extract(source.table.outputs, source.table.tables, _folder(root, str(i)))
         units = _units_of(source.table.outputs)
-        for name, found in by_setting(source.name, source.table.tables, whole):
+        for name, found in by_setting(source.name, source.table.tables, whole, run.reader, units):
             reduced = reduce_table(name, found, config.wanted, config.blurs, reference, classes)
             judged.append(
                 Judged(found=found, reduced=reduced, judging=source.judging, reader=run.reader, units=units)
