@@ -9,7 +9,8 @@ codes that were drawn, score_caption over the caption's ids (painter_core/painti
 --codes-column `codes` holds the codes, as a codes table does (codes.py); without gen_imgbase64 the table is
 one.
 
-jobs/upscale.py writes the columns of its input, whatever they are, with larger pictures.
+jobs/upscale.py writes the columns of its input, whatever they are, with larger pictures. jobs/evaluate.py
+--keep-best writes some of its input's rows, with `rank`.
 
 With --sweep there is one row a setting and picture, and a column for each setting that changes.
 

@@ -143,7 +143,7 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
             )
         kind = schema.field(theirs).type
         if columns.kinds is not None and ours in columns.kinds:
-            if plain_kind(kind) != columns.kinds[ours]:
+            if _as_sent(plain_kind(kind)) != _as_sent(columns.kinds[ours]):
                 raise ValueError(
                     f"{where}: type {kind}, but {columns.kinds[ours]} in the first file of the tables; give "
                     "tables of other columns to a run of their own"
@@ -167,6 +167,13 @@ def plain_kind(kind: pa.DataType) -> pa.DataType | None:
     inner = kind.value_type if types.is_list(kind) or types.is_fixed_size_list(kind) else kind
     is_plain = types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner)
     return kind if is_plain else None
+
+
+def _as_sent(kind: pa.DataType | None) -> pa.DataType | None:
+    """A type as another process gets it: pickled, fixed lists forget whether their items may be null."""
+    if kind is None or not pa.types.is_fixed_size_list(kind):
+        return kind
+    return pa.list_(kind.value_type, kind.list_size)
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -25,6 +25,9 @@ class EvaluateConfig:
     metrics: str = ""
     """What to measure, with commas between: fid, kid, is, clip, likelihood, caption. Several tables in
     --tables are compared side by side."""
+    keep_best: int | None = None
+    """With --metrics clip or caption, of a table with several pictures an idx: write OUTPUTS/best, the K best
+    of each idx by that score, with all columns of the table and `rank` (0 is the best)."""
     reconstruction: bool = False
     """Measure how well --vqgan gives the pictures of a pairs table back: PSNR, SSIM, and with weights given
     LPIPS and rFID."""
@@ -73,6 +76,7 @@ class EvaluateConfig:
         if self.table.outputs.endswith((".tsv", ".parquet")):
             raise ValueError(f"--outputs {self.table.outputs}: a score is a directory, name one")
         self._check_companions()
+        self._check_choice()
         self._check_settings()
         _ = self.blurs, self.model_flags()
 
@@ -94,6 +98,16 @@ class EvaluateConfig:
                 raise ValueError(f"{flag}: not given, but {self._what()} needs it")
             if value is not None and not is_used:
                 raise ValueError(f"{flag} {value}: given, but {self._what()} has no use for it")
+
+    def _check_choice(self) -> None:
+        """One score to choose by."""
+        check_range("--keep-best", self.keep_best, 1, 4096)
+        of_pictures = [m for m in self.wanted if m in ("clip", *OF_GPT)]
+        if self.keep_best is not None and of_pictures not in (["clip"], ["caption"]):
+            raise ValueError(
+                f"--keep-best {self.keep_best}: chooses by one score of single pictures, --metrics clip or "
+                f"caption; got {' and '.join(of_pictures) or self._what()}"
+            )
 
     def _check_settings(self) -> None:
         """No setting of something that is not there."""
