@@ -61,6 +61,9 @@ class EvaluateConfig:
     """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
     gpus_per_actor: float | None = None
     """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
+    wait_for_gpus: float = 0.0
+    """Seconds in which a cluster may get the GPUs that --num-actors and --gpus-per-actor want (one, without
+    them), for clusters that start their nodes on demand; then, and in a run that lost its last GPU."""
 
     def __post_init__(self) -> None:
         if unknown := [m for m in self.wanted if m not in METRICS]:
@@ -119,6 +122,7 @@ class EvaluateConfig:
             "--micro-batch-size": (self.micro_batch_size, None, no_model),
             "--num-actors": (self.num_actors, None, no_model),
             "--gpus-per-actor": (self.gpus_per_actor, None, no_model),
+            "--wait-for-gpus": (self.wait_for_gpus, 0.0, no_model),
         }
         for flag, (value, default, is_ignored) in changed.items():
             if value != default and is_ignored:
@@ -161,6 +165,7 @@ class EvaluateConfig:
             micro_batch_size=self.micro_batch_size,
             num_actors=self.num_actors,
             gpus_per_actor=self.gpus_per_actor,
+            wait_for_gpus=self.wait_for_gpus,
             precision="fp32",
             compile="off",
         )

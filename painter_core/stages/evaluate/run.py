@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def evaluate(config: EvaluateConfig, run: Run) -> None:
     """Judges every table of --tables, and writes the report on all of them."""
-    evaluate_tables(config, run, start_ray(), TableRun.execute)
+    evaluate_tables(config, run, start_ray(config.model_flags().gpu_wait()), TableRun.execute)
 
 
 def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute: Callable[..., None]) -> None:
