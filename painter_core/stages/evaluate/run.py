@@ -50,7 +50,8 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
         run.ended()
         if table.writes:
             remove_report(config.table.outputs)  # of the rows that stood there before
-            remove_best(source.table.outputs)
+            if config.table.overwrite:
+                remove_best(source.table.outputs)
         runs.append(table)
     made = "statistics" if config.stats_only else ""
     run.then(next_step("evaluate", config.table.outputs, made=made, dry_run=config.table.dry_run))

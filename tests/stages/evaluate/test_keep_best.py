@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -147,6 +148,16 @@ def test_rejected_pictures_are_not_among_them(
     assert [sample for _, sample, _ in first] == [0, 2, 0], "the second of p0, and all of p1, are rejects"
     assert {idx for idx, *_ in first} == {"p0", "p2"}
     assert sorted(rank for idx, _, rank in first if idx == "p0") == [0, 1]
+
+
+def test_each_of_several_tables_has_its_own(painted: Path, clip: Path, tmp_path: Path) -> None:
+    shutil.copytree(painted, tmp_path / "copy")
+    flags = {"metrics": "clip", "clip": str(clip), "keep_best": 1}
+    for _ in range(2):
+        judge(f"{painted},{tmp_path / 'copy'}", tmp_path / "o", **flags)
+    found = [whole(tmp_path / "o" / name / "best") for name in ("pictures", "copy")]
+    assert found[0].equals(found[1])
+    assert len(found[0]) == PROMPTS
 
 
 def test_codes_by_caption_then_decoded(tmp_path: Path) -> None:
