@@ -150,6 +150,13 @@ def test_rejected_pictures_are_not_among_them(
     assert sorted(rank for idx, _, rank in first if idx == "p0") == [0, 1]
 
 
+def test_of_equal_scores_the_lower_sample_is_better(clip: Path, tmp_path: Path) -> None:
+    greedy = paint(write_painter(tmp_path / "model"), tmp_path, "greedy", sampling=SamplingConfig(top_k=1))
+    judge(greedy, tmp_path / "o", metrics="clip", clip=str(clip), keep_best=2)
+    rows = whole(tmp_path / "o" / "best").to_pylist()
+    assert [(row["sample"], row["rank"]) for row in rows] == [(0, 0), (1, 1)] * FEW
+
+
 def test_each_of_several_tables_has_its_own(painted: Path, clip: Path, tmp_path: Path) -> None:
     shutil.copytree(painted, tmp_path / "copy")
     flags = {"metrics": "clip", "clip": str(clip), "keep_best": 1}
