@@ -9,7 +9,8 @@ codes that were drawn, score_caption over the caption's ids (painter_core/painti
 --codes-column `codes` holds the codes, as a codes table does (codes.py); without gen_imgbase64 the table is
 one.
 
-jobs/upscale.py writes the columns of its input, whatever they are, with larger pictures.
+jobs/upscale.py writes the columns of its input, whatever they are, with larger pictures. jobs/evaluate.py
+--keep-best writes some of its input's rows, with `rank`.
 
 With --sweep there is one row a setting and picture, and a column for each setting that changes.
 
@@ -42,7 +43,12 @@ NUMBERS = {
 """Columns that are told of each picture; the others are strings."""
 
 
-def schema(columns: tuple[str, ...], image_len: int = 0) -> pa.Schema:
-    """The schema for `columns`, in their order; of pictures of image_len codes if `codes` is one of them."""
+def schema(columns: tuple[str, ...], image_len: int = 0, carried: tuple[str, ...] = ()) -> pa.Schema:
+    """The schema for `columns`, in their order; of pictures of image_len codes if `codes` is one of them.
+
+    Args:
+        carried: columns of the input, which are text whatever their names.
+    """
     kinds = NUMBERS | {CODES_COLUMN: codes.schema(max(image_len, 1)).field(CODES_COLUMN).type}
+    kinds = {name: kind for name, kind in kinds.items() if name not in carried}
     return pa.schema([pa.field(name, kinds.get(name, pa.string())) for name in columns])

@@ -26,7 +26,7 @@ from painter_core.models.cached_gpt import CachedGPT
 from painter_core.painting.caption_scores import CaptionScores
 from painter_core.painting.graphs import Capturer, Graphs, Streams, try_graphs
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
-from painter_core.painting.scores import OF_CODES, Drawn, Score, log_probabilities_untold, sums
+from painter_core.painting.scores import OF_CODES, Drawn, Score, log_probabilities_of, sums
 from painter_core.painting.static_sampling import StaticSampler
 from painter_core.text.ids import TextIds, text_ids
 
@@ -46,7 +46,7 @@ class Request:
     text: str
     sample: int = 0
     start: np.ndarray | None = None
-    """Codes that the picture begins with, (K,); as many for all requests of a call."""
+    """Codes that the picture begins with, or all of them, (K,); as many for all requests of a call."""
 
 
 Painted = tuple[np.ndarray, np.ndarray]  # codes int64 (b, image_len), pictures uint8 (b, S, S, 3)
@@ -217,16 +217,14 @@ class Painter:
         """
         filling = self.micro_batch_size - len(batch)
         batch = batch + [dataclasses.replace(batch[-1], text="")] * filling
-        ids = torch.from_numpy(self.text_ids([r.text for r in batch]).ids).to(self.device)
-        length = self.gpt.config.image_len
+        ids, length = self.text_ids([r.text for r in batch]).ids, self.gpt.config.image_len
         uniforms = np.stack([row_uniforms(self.seed, r.idx, r.sample, length) for r in batch])
-        drawn = torch.from_numpy(uniforms).to(self.device)
         start = np.array([() if r.start is None else r.start for r in batch], np.int64)  # (B, K)
-        begun = torch.from_numpy(start).to(self.device)
+        given = [torch.from_numpy(values).to(self.device) for values in (ids, uniforms, start)]
         if log_p is None:
             log_p = torch.empty(len(batch), 0, length, device=self.device)
         with self._turn():
-            return self._sampling_pieces.run(self._sample, ids, drawn, begun, log_p)
+            return self._sampling_pieces.run(self._sample, *given, log_p)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -238,7 +236,11 @@ class Painter:
     def _sample(
         self, ids: torch.Tensor, uniforms: torch.Tensor, start: torch.Tensor, log_p: torch.Tensor
     ) -> torch.Tensor:
-        """Codes (B, L); a start (B, 0) is none, and log_p (B, 0, L) is not wanted."""
+        """Codes (B, L); a start (B, 0) is none, one of (B, L) all, and log_p (B, 0, L) is not wanted."""
+        if start.shape[1] == self.gpt.config.image_len:
+            for i, text in enumerate((ids, None)[: log_p.shape[1]]):
+                log_p[:, i] = log_probabilities_of(self.gpt, start, text)
+            return start
         rows = self.sampling.rows_per_picture
         begun = start if start.shape[1] else None
         kept = log_p[:, :rows] if log_p.shape[1] else None
@@ -248,7 +250,7 @@ class Painter:
             codes = self._sample_by_graphs(ids, uniforms, begun, kept)
         if log_p.shape[1] > rows:
             first = start.shape[1]
-            log_p[:, 1, first:] = log_probabilities_untold(self.gpt, codes)[:, first:]
+            log_p[:, 1, first:] = log_probabilities_of(self.gpt, codes)[:, first:]
         return codes
 
     def _sample_by_graphs(

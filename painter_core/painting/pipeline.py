@@ -1,7 +1,6 @@
 """pipeline(): captions in, pictures out, in one process, as with EasyNLP's."""
 
 import base64
-import io
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from PIL import Image
 
 from painter_core.compute.devices import Precision, painting_precision, resolve_precision
 from painter_core.compute.memory import fitting_rows, gpt_row_bytes, vqgan_row_bytes
-from painter_core.images.decode import decode_image, encode_image
+from painter_core.images.decode import encode_image
 from painter_core.model_files import zoo
 from painter_core.model_files.caption_dropout import warn_of_gain
 from painter_core.model_files.open import open_model
@@ -29,7 +28,7 @@ from painter_core.painting.graphs import Graphs
 from painter_core.painting.painter import CPU_ROWS, GPU_ROWS, Painter, Request
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.scores import ChoiceConfig
-from painter_core.painting.starting import SHARE, start_codes, start_rows
+from painter_core.painting.starting import Codes, starts_of_codes, starts_of_images
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,8 @@ class Pipeline:
         texts: str | list[str],
         *,
         init_images: Sequence[Image.Image | bytes] | None = None,
-        init_share: float = SHARE,
+        init_codes: Sequence[Codes] | None = None,
+        init_share: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[dict[str, Any]]:
         """Paints captions.
@@ -62,7 +62,9 @@ class Pipeline:
         Args:
             texts: a caption or several.
             init_images: a picture a caption, whose upper rows of codes are kept; the rest is painted.
-            init_share: share of the rows that are kept.
+            init_codes: a picture's codes a caption, instead of pictures: they are decoded, and nothing is
+                drawn; with init_share below 1 their upper rows are kept.
+            init_share: share of the rows that are kept: by default 0.4375 of pictures, all of codes.
             progress: called with the number of pictures that are drawn, and of those to draw.
 
         Returns:
@@ -70,7 +72,7 @@ class Pipeline:
             caption are kept. With keep_best there are "sample" and "rank" too, the best picture first, and
             with scores "score_logp" and "score_gain": numbers, or lists as long as the pictures'.
         """
-        found = self._paint(texts, init_images, init_share, progress)
+        found = self._paint(texts, init_images, init_codes, init_share, progress)
         told: dict[str, list[Any]] = {
             "gen_imgbase64": [base64.b64encode(encode_image(p)).decode() for p in found.pixels]
         }
@@ -88,18 +90,20 @@ class Pipeline:
         texts: str | list[str],
         *,
         init_images: Sequence[Image.Image | bytes] | None = None,
-        init_share: float = SHARE,
+        init_codes: Sequence[Codes] | None = None,
+        init_share: float | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Image.Image]:
         """The same pictures for Pillow: all of the first caption, then all of the second, and so on."""
-        found = self._paint(texts, init_images, init_share, progress)
+        found = self._paint(texts, init_images, init_codes, init_share, progress)
         return [Image.fromarray(picture) for picture in found.pixels]
 
     def _paint(
         self,
         texts: str | list[str],
         init_images: Sequence[Image.Image | bytes] | None,
-        init_share: float,
+        init_codes: Sequence[Codes] | None,
+        init_share: float | None,
         progress: Callable[[int, int], None] | None,
     ) -> Pictures:
         texts = [texts] if isinstance(texts, str) else list(texts)
@@ -108,7 +112,7 @@ class Pipeline:
         if self._most_rows and total:
             calls = -(-total // self._most_rows)
             painter = painter.variant(micro_batch_size=-(-total // calls))
-        starts = self._starts(painter, len(texts), init_images, init_share)
+        starts = self._starts(painter, len(texts), init_images, init_codes, init_share)
         done = 0
 
         def tell(count: int) -> None:
@@ -142,31 +146,29 @@ class Pipeline:
             raise ValueError(f"text {row}: {texts[row]!r}: {what}")
 
     def _starts(
-        self, painter: Painter, number: int, images: Sequence[Image.Image | bytes] | None, share: float
+        self,
+        painter: Painter,
+        number: int,
+        images: Sequence[Image.Image | bytes] | None,
+        codes: Sequence[Codes] | None,
+        share: float | None,
     ) -> Sequence[np.ndarray | None]:
         """The codes that each caption's pictures begin with."""
-        if images is None:
+        for name, given in (("init_images", images), ("init_codes", codes)):
+            if given is not None and len(given) != number:
+                raise ValueError(f"{name}: got {len(given)} for {number} texts, expected one a text")
+        if images is not None and codes is not None:
+            raise ValueError("init_images and init_codes: expected one of them")
+        if images is not None:
+            return starts_of_images(painter, images, share)
+        if codes is None:
             return [None] * number
-        if len(images) != number:
-            raise ValueError(f"init_images: got {len(images)} for {number} texts, expected one a text")
-        config = painter.vqgan.config
-        rows = start_rows(share, config.grid_size)
-        return list(start_codes(painter, _decoded(images, config.image_size), rows))
-
-
-def _decoded(images: Sequence[Image.Image | bytes], size: int) -> np.ndarray:
-    """uint8 (n, size, size, 3), prepared as the pictures of a table are; ValueError for one that is none."""
-    found = np.zeros((len(images), size, size, 3), np.uint8)
-    for i, image in enumerate(images):
-        if isinstance(image, Image.Image):
-            out = io.BytesIO()
-            image.save(out, "PNG")
-            image = out.getvalue()
-        try:
-            found[i] = decode_image(image, size)
-        except ValueError as error:
-            raise ValueError(f"init_images[{i}]: {error}") from None
-    return found
+        if share in (None, 1) and (self._samples > 1 or self._choice.keep_best):
+            raise ValueError(
+                "init_codes: whole pictures, of which nothing is drawn; max_generated_num and keep_best are "
+                "for another pipeline(), or give init_share below 1"
+            )
+        return starts_of_codes(painter, codes, share)
 
 
 def pipeline(

@@ -115,11 +115,16 @@ def log_probabilities(logits: Tensor, codes: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def log_probabilities_untold(model: CachedGPT, codes: Tensor) -> Tensor:
-    """log p of whole pictures' codes (B, L) without a caption, float32 (B, L), by one pass over all
-    positions."""
-    empty = torch.full((len(codes), model.config.text_len), model.config.codebook_size, device=codes.device)
-    found = model.logits_of_rows(empty, codes)  # (L, V) of each picture
+def log_probabilities_of(model: CachedGPT, codes: Tensor, text_ids: Tensor | None = None) -> Tensor:
+    """log p of whole pictures' codes (B, L), float32 (B, L), by one pass over all positions.
+
+    Args:
+        text_ids: of their captions, (B, text_len); without them nothing is told of the pictures.
+    """
+    if text_ids is None:
+        shape = (len(codes), model.config.text_len)
+        text_ids = torch.full(shape, model.config.codebook_size, device=codes.device)
+    found = model.logits_of_rows(text_ids, codes)  # (L, V) of each picture
     return torch.stack([log_probabilities(z, c)[:, 0] for z, c in zip(found, codes, strict=True)])
 
 

@@ -1,18 +1,26 @@
-"""Pictures that are painted on: the codes of a picture's upper rows are kept, the model paints the rest.
+"""Pictures that are not painted from nothing: the codes of their upper rows are given, the model paints the
+rest. The codes are those of a picture, or what an earlier run painted; of the latter all may be given, and
+then nothing is left to paint.
 
 Codes stand in raster order, so the upper rows are a sequence's first codes, which are read with the caption.
 """
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from painter_core.flag_checks import check_range
+from painter_core.images.decode import decode_image
 from painter_core.models.vqgan import VQGANConfig
 from painter_core.painting.encoding import encode_pictures
+from painter_core.painting.given_codes import codes_problem
 from painter_core.painting.painter import Painter
 
-SHARE = 0.4375  # of the rows: 14 of 32, as in DALLE-pytorch, 7 of 16
+SHARE = 0.4375  # of a picture's rows: 14 of 32, as in DALLE-pytorch, 7 of 16
+Codes = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +30,40 @@ class StartConfig:
     init_image: str | None = None
     """Column of a picture (base64, or bytes in Parquet) whose upper rows of codes are kept; the rest is
     painted, by the caption."""
+    init_codes: str | None = None
+    """Column of a picture's codes (lists of uint16 in Parquet, as --codes-column and precompute_codes.py
+    write them): nothing is drawn, and they are decoded, or only scored. With --init-share below 1 their upper
+    rows are kept, and the rest is painted."""
     init_share: float | None = None
-    """Share of the rows that --init-image keeps, by default 0.4375."""
+    """Share of the rows that is kept: by default 0.4375 with --init-image, and with --init-codes 1, all."""
 
     def __post_init__(self) -> None:
-        if self.init_image is None and self.init_share is not None:
-            raise ValueError(f"--init-share {self.init_share}: goes with --init-image COLUMN")
+        if self.init_image is not None and self.init_codes is not None:
+            raise ValueError(
+                f"--init-codes {self.init_codes}: a row begins with codes or with a picture; leave out "
+                f"--init-image {self.init_image}"
+            )
+        if self.column is None and self.init_share is not None:
+            raise ValueError(
+                f"--init-share {self.init_share}: goes with --init-image COLUMN or --init-codes COLUMN"
+            )
         check_range("--init-share", self.init_share, 0, 1, above=True)
 
+    @property
+    def column(self) -> str | None:
+        """The column of what is painted on."""
+        return self.init_image if self.init_codes is None else self.init_codes
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all codes are given, so that nothing is drawn."""
+        return self.init_codes is not None and self.init_share in (None, 1)
+
     def num_rows(self, vqgan: VQGANConfig) -> int:
-        """Rows of codes that are kept; 0 without --init-image."""
-        return 0 if self.init_image is None else start_rows(self.init_share or SHARE, vqgan.grid_size)
+        """Rows of codes that are kept; 0 if nothing is given."""
+        if self.column is None:
+            return 0
+        return vqgan.grid_size if self.is_whole else start_rows(self.init_share or SHARE, vqgan.grid_size)
 
 
 def start_rows(share: float, grid_size: int) -> int:
@@ -41,7 +72,8 @@ def start_rows(share: float, grid_size: int) -> int:
     if not 0 < rows < grid_size:
         raise ValueError(
             f"--init-share {share}: keeps {rows} of the {grid_size} rows of codes, expected 1 to "
-            f"{grid_size - 1}: {1 / grid_size:g} to {1 - 1 / grid_size:g}"
+            f"{grid_size - 1}: {1 / grid_size:g} to {1 - 1 / grid_size:g}; all of them, 1, are kept of "
+            "--init-codes only"
         )
     return rows
 
@@ -57,3 +89,43 @@ def start_codes(painter: Painter, pictures: np.ndarray, num_rows: int) -> np.nda
         painter.vqgan, pictures, device=painter.device, micro_batch_size=painter.micro_batch_size
     )
     return found[:, : num_rows * painter.vqgan.config.grid_size]
+
+
+def starts_of_images(
+    painter: Painter, images: Sequence[Image.Image | bytes], share: float | None
+) -> list[np.ndarray]:
+    """The first codes of each picture; ValueError for one that is none."""
+    config = painter.vqgan.config
+    rows = start_rows(SHARE if share is None else share, config.grid_size)
+    return list(start_codes(painter, _decoded(images, config.image_size), rows))
+
+
+def starts_of_codes(painter: Painter, given: Sequence[Codes], share: float | None) -> list[np.ndarray]:
+    """The first of each picture's codes, or all of them; ValueError for codes that are not the model's."""
+    grid = painter.vqgan.config.grid_size
+    first = grid * (grid if share in (None, 1) else start_rows(share or SHARE, grid))
+    found = []
+    for i, codes in enumerate(map(np.asarray, given)):
+        if codes.ndim != 1 or codes.dtype.kind not in "iu":
+            raise ValueError(
+                f"init_codes[{i}]: got {codes.dtype} {codes.shape}, expected whole numbers, one after another"
+            )
+        if problem := codes_problem(codes, painter.gpt.config, least=first):
+            raise ValueError(f"init_codes[{i}]: {problem}")
+        found.append(codes[:first])
+    return found
+
+
+def _decoded(images: Sequence[Image.Image | bytes], size: int) -> np.ndarray:
+    """uint8 (n, size, size, 3), prepared as the pictures of a table are; ValueError for one that is none."""
+    found = np.zeros((len(images), size, size, 3), np.uint8)
+    for i, image in enumerate(images):
+        if isinstance(image, Image.Image):
+            out = io.BytesIO()
+            image.save(out, "PNG")
+            image = out.getvalue()
+        try:
+            found[i] = decode_image(image, size)
+        except ValueError as error:
+            raise ValueError(f"init_images[{i}]: {error}") from None
+    return found

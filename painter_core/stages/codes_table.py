@@ -280,7 +280,7 @@ def check_made_by(table: str, checkpoint_dir: str) -> None:
     if made_by != model.vqgan_sha256() and kept.codes_sha256() != model.codes_sha256():
         raise ValueError(
             f"--tables {redact(table)}: its codes were made by another VQGAN (sha256 {made_by[:16]}) than "
-            f"that of --checkpoint-dir {checkpoint_dir}; their likelihood would mean nothing"
+            f"that of --checkpoint-dir {checkpoint_dir}, to which they mean other pictures"
         )
     if model.gpt_config is not None and manifest["image_len"] != model.gpt_config.image_len:
         raise ValueError(

@@ -40,15 +40,19 @@ class OutputTable:
     easynlp_format: bool
     scale: int = 1
     """How many times larger pictures become, by Lanczos."""
+    carried: tuple[str, ...] = ()
+    """Those of the columns that are the input's."""
 
     def __call__(self, row: UnitRow) -> pa.Table:
         each = 1 if self.easynlp_format else self.pictures_a_row
         source = np.repeat(np.arange(len(row.table)), each)  # of every output row its prompt
         prompts = row.table.take(pa.array(source, pa.int64()))
-        schema = outputs.schema(self.columns, int(row.payload["image_len"]))
+        schema = outputs.schema(self.columns, int(row.payload["image_len"]), self.carried)
         columns = []
         for name in self.columns:
-            if name == outputs.IMAGE_COLUMN:
+            if name in self.carried:
+                columns.append(prompts.column(name).combine_chunks())
+            elif name == outputs.IMAGE_COLUMN:
                 columns.append(pa.array(self._cells(row), pa.string()))
             elif name == outputs.CODES_COLUMN:
                 columns.append(_codes(row, name, schema.field(name).type))

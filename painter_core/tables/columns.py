@@ -24,6 +24,8 @@ class Columns:
     """Column of the caption; None for jobs that read pictures only."""
     image: str | None = None
     """Column of the picture; None for jobs that read captions only."""
+    codes: bool = False
+    """Whether that column holds a picture's codes, a list of uint16 in Parquet, and no picture."""
     extra: tuple[str, ...] = ()
     """Columns carried through unchanged (--append-cols)."""
     kinds: Mapping[str, pa.DataType] | None = None

@@ -28,7 +28,9 @@ _FLAGS = {
     "idx": f"--idx-column NAME, or --idx-column {ROW_NUMBER} for row numbers",
     "text": "--first-sequence NAME",
     "image": "--second-sequence NAME",
+    "codes": "--init-codes NAME",
 }
+_KINDS = {"image": "string or binary", "codes": "a list of uint16"}  # that are accepted
 
 
 def parquet_footer(file: InputFile) -> tuple[pq.FileMetaData, pa.Schema]:
@@ -117,7 +119,8 @@ def extension_name(field: pa.Field) -> str:
 def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dict[str, str]:
     """Our name of each column that is read -> its name in the file; types are held against an allow-list."""
     names = columns.named
-    if columns.image and columns.image not in schema.names and "image" in schema.names:
+    alone = columns.image and columns.image not in schema.names and not columns.codes
+    if alone and "image" in schema.names:
         names["image"] = "image"  # encoded bytes, the other form of a pairs table
     if columns.kinds is not None and (surplus := sorted({*schema.names} - {*names.values()})):
         raise ValueError(
@@ -125,13 +128,14 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
             "all columns are carried on, so give tables of other columns to a run of their own"
         )
     for ours, theirs in names.items():
+        meant = "codes" if ours == "image" and columns.codes else ours
         where = f"{redact(file.path)}: column {theirs!r}"
         if schema.names.count(theirs) != 1:
             raise ValueError(
                 f"{where}: expected once, found {schema.names.count(theirs)} times in {schema.names}; name "
-                f"the column that is meant: {_FLAGS.get(ours, '--append-cols NAMES')}"
+                f"the column that is meant: {_FLAGS.get(meant, '--append-cols NAMES')}"
             )
-        kinds = "string or binary" if ours == "image" else "string or integer"
+        kinds = _KINDS.get(meant, "string or integer")
         if extension := extension_name(schema.field(theirs)):
             raise ValueError(
                 f"{where}: the extension type {extension} is not accepted, since such a type can run code "
@@ -139,15 +143,15 @@ def parquet_columns(file: InputFile, schema: pa.Schema, columns: Columns) -> dic
             )
         kind = schema.field(theirs).type
         if columns.kinds is not None and ours in columns.kinds:
-            if plain_kind(kind) != columns.kinds[ours]:
+            if _as_sent(plain_kind(kind)) != _as_sent(columns.kinds[ours]):
                 raise ValueError(
                     f"{where}: type {kind}, but {columns.kinds[ours]} in the first file of the tables; give "
                     "tables of other columns to a run of their own"
                 )
             continue
-        if not _allowed(kind, is_image=ours == "image"):
+        if not (_holds_codes(kind) if meant == "codes" else _allowed(kind, is_image=ours == "image")):
             advice = ""
-            if pa.types.is_nested(kind):
+            if pa.types.is_nested(kind) and meant != "codes":
                 advice = "; jobs/make_table.py --source makes a table of captions in lists and structures"
             raise ValueError(f"{where}: type {kind} is not accepted, only {kinds}{advice}")
     return names
@@ -165,6 +169,21 @@ def plain_kind(kind: pa.DataType) -> pa.DataType | None:
     return kind if is_plain else None
 
 
+def _as_sent(kind: pa.DataType | None) -> pa.DataType | None:
+    """A type as another process gets it: pickled, fixed lists forget whether their items may be null."""
+    if kind is None or not pa.types.is_fixed_size_list(kind):
+        return kind
+    return pa.list_(kind.value_type, kind.list_size)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _holds_codes(kind: pa.DataType) -> bool:
+    return _is_list(kind) and kind.value_type == pa.uint16()
+
+
 def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -172,8 +191,6 @@ def _allowed(kind: pa.DataType, *, is_image: bool) -> bool:
         return True
     if not is_image:
         return pa.types.is_integer(kind)
-    if pa.types.is_fixed_size_list(kind):  # the codes of a picture
-        return kind.value_type == pa.uint16()
     if pa.types.is_struct(kind):  # the image type of Hugging Face data sets: {bytes, path}
         return "bytes" in [f.name for f in kind] and _allowed(kind.field("bytes").type, is_image=True)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
@@ -205,13 +222,17 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def column_cells(column: pa.ChunkedArray) -> list[str | bytes | None]:
-    """Values as str, bytes or None: a string that is not UTF-8 as bytes, codes as those of their uint16."""
+    """Values as str, bytes or None: a string that is not UTF-8 as bytes, codes as those of their uint16, and
+    None for codes with a null among them."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_struct(column.type):
         return column_cells(pc.struct_field(column, "bytes"))
-    if pa.types.is_fixed_size_list(column.type):
-        return [codes and np.array(codes, "<u2").tobytes() for codes in column.to_pylist()]
+    if _is_list(column.type):
+        return [
+            None if codes is None or None in codes else np.array(codes, "<u2").tobytes()
+            for codes in column.to_pylist()
+        ]
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     try:

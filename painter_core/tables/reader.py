@@ -22,7 +22,7 @@ from painter_core.tables.inputs import InputFile, check_unchanged
 from painter_core.tables.parquet import column_cells, open_parquet, parquet_columns
 from painter_core.tables.records import read_part
 from painter_core.tables.rejects import MAX_IDX_CHARS, RejectLog
-from painter_core.tables.row_checks import check_cell, check_idx, check_text
+from painter_core.tables.row_checks import check_cell, check_codes_cell, check_idx, check_text
 from painter_core.tables.tsv import MAX_ROW_BYTES, cells_of, is_quoted, open_tsv, split_lines
 from painter_core.tables.unit_row import UnitRow
 from painter_core.tables.units import Unit, group_units
@@ -90,7 +90,8 @@ class UnitReader:
             if self.columns.text:
                 check_text(row["text"], self.columns.text)
             if self.columns.image:
-                check_cell(row["image"], self.columns.image)
+                check = check_codes_cell if self.columns.codes else check_cell
+                check(row["image"], self.columns.image)
         except Reject as error:
             return error
         return None

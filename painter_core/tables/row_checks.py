@@ -31,6 +31,12 @@ def check_cell(cell: str | bytes | None, column: str) -> None:
         raise Reject("cell_too_large", f"{len(cell):,} bytes, at most {MAX_CELL_BYTES:,}", column)
 
 
+def check_codes_cell(cell: str | bytes | None, column: str) -> None:
+    """Raises Reject for a cell without codes; what they must be the model says."""
+    if not cell:
+        raise Reject("codes_invalid", "no codes, or a null among them", column)
+
+
 def check_seen(num_tokens: int, num_unk: int, length: int, column: str) -> None:
     """Raises Reject for a caption of which a model sees nothing.
 

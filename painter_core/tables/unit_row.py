@@ -31,6 +31,16 @@ def unpack(data: bytes) -> pa.Table:
         return reader.read_all()
 
 
+def pack_schema(schema: pa.Schema) -> bytes:
+    """A schema for another process: pickled it would forget which items of lists cannot be null."""
+    return schema.serialize().to_pybytes()
+
+
+def unpack_schema(data: bytes) -> pa.Schema:
+    """What pack_schema() was given."""
+    return pa.ipc.read_schema(pa.py_buffer(data))
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnitRow:
     """A unit on its way from the reader to its part."""

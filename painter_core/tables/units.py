@@ -225,6 +225,11 @@ class _ParquetSlices:
 
 
 def _slices(file: InputFile, columns: Columns) -> _TsvSlices | _ParquetSlices:
+    if columns.codes and file.kind != "parquet":
+        raise ValueError(
+            f"{redact(file.path)}: codes are lists in Parquet, as jobs/generate.py --codes-column and "
+            "jobs/precompute_codes.py write them; a TSV holds none"
+        )
     try:
         return _parquet_slices(file, columns) if file.kind == "parquet" else _tsv_slices(file, columns)
     except OSError as error:

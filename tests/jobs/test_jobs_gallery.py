@@ -22,7 +22,9 @@ def scored(jobs: Jobs, model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     flags = ("--checkpoint-dir", model, "--max-generated-num", SAMPLES, "--random-seed", 9)
     jobs.run("generate", "--tables", folder / "prompts.tsv", "--outputs", folder / "pictures", *flags)
     flags = ("--outputs", folder / "scores", "--attributes", "--metrics", "likelihood")
-    jobs.run("evaluate", "--tables", folder / "pictures", *flags, "--checkpoint-dir", model)
+    flags = (*flags, "--checkpoint-dir", model, "--wait-for-gpus", 1)
+    printed = jobs.run("evaluate", "--tables", folder / "pictures", *flags)
+    assert "waiting up to 1 s for 1 GPUs; the cluster has 0" in printed
     return folder
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from painter_core.runs.flags import PAIRS_SCHEMA, PromptFlags
+from tests.support.captioning import write_captioner
+from tests.support.evaluation import judge
 from tests.support.jobs import Jobs, table_bytes
-from tests.support.painting import config_of, paint_table, write_painter
+from tests.support.painting import config_of, paint_table, write_painter, write_prompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,3 +38,25 @@ def test_all_options_at_once(jobs: Jobs, write_pairs, tmp_path: Path) -> None:
     assert table_bytes(tmp_path / "there") == table_bytes(tmp_path / "here")
     found, expected = (table_bytes(tmp_path / name / "rejects") for name in ("there", "here"))
     assert list(found) == list(expected) != []
+
+
+@pytest.mark.slow
+def test_codes_are_drawn_chosen_and_decoded(jobs: Jobs, tmp_path: Path) -> None:
+    """Three jobs: codes alone, the best of each caption by another score, the pictures of these."""
+    model, prompts = write_captioner(tmp_path / "model"), write_prompts(tmp_path / "prompts.tsv", 20)
+    flags = ("--checkpoint-dir", model, "--precision", "fp32", "--micro-batch-size", 4)
+    codes, scores, pictures = (tmp_path / name for name in ("codes", "scores", "pictures"))
+    jobs.run(
+        "generate", "--tables", prompts, "--outputs", codes, "--output-schema", "idx,text",
+        "--codes-column", "--max-generated-num", 3, *flags,
+    )  # fmt: skip
+    jobs.run(
+        "evaluate", "--tables", codes, "--outputs", scores, "--metrics", "caption", "--keep-best", 1,
+        "--checkpoint-dir", model,
+    )  # fmt: skip
+    judge(codes, tmp_path / "here", metrics="caption", keep_best=1, checkpoint_dir=str(model))
+    assert table_bytes(scores / "best") == table_bytes(tmp_path / "here" / "best")
+    jobs.run("generate", "--tables", scores / "best", "--outputs", pictures, "--init-codes", "codes", *flags)
+    here = config_of(model, scores / "best", tmp_path / "decoded", init_codes="codes")
+    assert len(paint_table(here)) == 20
+    assert table_bytes(pictures) == table_bytes(tmp_path / "decoded")

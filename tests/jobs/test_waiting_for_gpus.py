@@ -8,9 +8,12 @@ import sys
 import pytest
 
 from painter_core.runs.cluster import Cluster
-from painter_core.runs.flags import ModelFlags
+from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.runs.ray_data import Resources
+from painter_core.stages.evaluate.config import EvaluateConfig
+from painter_core.stages.upscale.config import UpscaleConfig
 from painter_core.training.run_flags import TrainingRunFlags
+from painter_core.upscaling.flags import UpscaleFlags
 from tests.support.jobs import ROOT
 
 WAITS = """
@@ -67,6 +70,26 @@ def test_what_is_waited_for_follows_the_flags() -> None:
     assert training is not None
     assert (training.gpus, training.seconds) == (2, 9)
     assert gpu_wait(TrainingRunFlags(use_gpu="no", wait_for_gpus=9)) is None
+
+
+def test_evaluate_and_upscale_wait_too() -> None:
+    """With models that may compute on GPUs; where there are none the flag would do nothing."""
+    table = TableFlags(tables="t", outputs="o")
+    waiting = {"num_actors": "2", "gpus_per_actor": 0.5, "wait_for_gpus": 60.0}
+    jobs = (
+        EvaluateConfig(table=table, metrics="clip", clip="c", **waiting),
+        UpscaleConfig(table=table, upscaling=UpscaleFlags(upscaler="x.pth"), **waiting),
+    )
+    for config in jobs:
+        wait = config.model_flags().gpu_wait()
+        assert wait is not None
+        assert (wait.gpus, wait.seconds) == (1.0, 60)
+    with pytest.raises(ValueError, match=r"--wait-for-gpus 60\.0: given, but --attributes has no use for it"):
+        EvaluateConfig(table=table, attributes=True, wait_for_gpus=60.0)
+    with pytest.raises(ValueError, match="--wait-for-gpus: does nothing without --upscaler FILE"):
+        UpscaleConfig(table=table, upscaling=UpscaleFlags(upscale=2), wait_for_gpus=60.0)
+    with pytest.raises(ValueError, match="--wait-for-gpus: got -1"):
+        EvaluateConfig(table=table, metrics="clip", clip="c", wait_for_gpus=-1)
 
 
 def test_num_actors_bounds_the_workers_of_a_cluster_that_grows(caplog) -> None:

@@ -76,6 +76,33 @@ def test_pictures_are_painted_on(model: Path) -> None:
         paint(TEXTS[:1], init_images=started[:1], init_share=0.01)
 
 
+def test_codes_are_decoded_scored_and_painted_on(model: Path, tmp_path: Path) -> None:
+    lines = "".join(f"{i}\t{text}\n" for i, text in enumerate(TEXTS))
+    (tmp_path / "prompts.tsv").write_text(lines, encoding="utf-8")
+    flags = {"codes_column": True, "score_columns": True, "sampling": SamplingConfig(top_k=20)}
+    table = paint_table(config_of(model, tmp_path / "prompts.tsv", tmp_path / "out", **flags))
+    codes = table["codes"].to_pylist()
+    for guidance_scale in (1.0, 2.0):  # of no meaning where nothing is drawn
+        found = make(model, scores=True, guidance_scale=guidance_scale)(TEXTS, init_codes=codes)
+        assert [r["gen_imgbase64"] for r in found] == table["gen_imgbase64"].to_pylist()
+        for name in ("score_logp", "score_gain"):
+            np.testing.assert_allclose([r[name] for r in found], table[name], rtol=1e-4, atol=1e-4)
+    paint = make(model, max_generated_num=2)
+    upper = [np.array(c[:16], np.uint16) for c in codes]
+    again = paint(TEXTS, init_codes=upper, init_share=0.25)
+    assert [r["gen_imgbase64"][0] for r in again] == table["gen_imgbase64"].to_pylist(), "the same draws"
+    for given, message in (
+        ({"init_codes": codes}, "init_codes: whole pictures, of which nothing is drawn"),
+        ({"init_codes": codes[:1], "init_share": 0.5}, "init_codes: got 1 for 5 texts"),
+        ({"init_codes": upper, "init_share": 0.5}, r"init_codes\[0\]: 16 codes, the model reads 64, or the"),
+        ({"init_codes": [[64] * 64] * 5, "init_share": 0.5}, r"init_codes\[0\]: code 64 is outside"),
+        ({"init_codes": [[0.5] * 64] * 5, "init_share": 0.5}, r"init_codes\[0\]: got float64 \(64,\)"),
+        ({"init_codes": codes, "init_images": [b""] * 5}, "init_images and init_codes: expected one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            paint(TEXTS, **given)
+
+
 def test_a_call_is_one_model_call(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without micro_batch_size the rows of a call are computed together, nothing is filled up."""
     sizes: list[int] = []

@@ -58,7 +58,7 @@ def test_a_share_is_whole_rows(share: float, grid: int, rows: int) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"init_share": 0.5}, "--init-share 0.5: goes with --init-image COLUMN"),
+        ({"init_share": 0.5}, "--init-share 0.5: goes with --init-image COLUMN or --init-codes COLUMN"),
         ({"init_image": "a", "init_share": 0.0}, "--init-share: got 0.0, expected above 0"),
         ({"init_image": "a", "init_share": float("nan")}, "--init-share: got nan"),
     ],

@@ -1,5 +1,6 @@
 """Which columns: `--input-schema`, appended ones, types of Parquet columns, their cells."""
 
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,8 @@ import pytest
 
 from painter_core.tables.columns import Columns, parse_input_schema
 from painter_core.tables.inputs import InputFile, find_files
-from painter_core.tables.parquet import column_cells, parquet_columns
+from painter_core.tables.parquet import column_cells, parquet_columns, plain_kind
+from painter_core.tables.unit_row import pack_schema, unpack_schema
 from painter_core.tables.units import plan_units
 
 PAIRS = Columns(schema=("idx", "text", "imgbase64"), image="imgbase64")
@@ -83,6 +85,32 @@ def test_other_types_and_names_are_errors(wrong: pa.Schema, column: str) -> None
         ValueError, match=rf"^/d/t\.parquet: column '{column}': (expected once|type .* is not)"
     ):
         parquet_columns(FILE, wrong, PAIRS)
+
+
+CODES = pa.field("element", pa.uint16(), nullable=False)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(CODES, 4),
+        pa.list_(CODES),
+        pa.large_string(),
+        pa.float32(),
+        pa.dictionary(pa.int32(), pa.int64()),
+    ],
+)
+def test_columns_that_are_carried_on_are_known_to_workers(kind: pa.DataType) -> None:
+    """There the columns come pickled, and so without what a type of lists says of its items."""
+    kinds = {"other": plain_kind(kind)}
+    columns = Columns(schema=(), idx="idx", text=None, extra=("other",), kinds=kinds)
+    schema = pa.schema([pa.field("idx", pa.string()), pa.field("other", kind)])
+    sent = pickle.loads(pickle.dumps(columns))
+    assert parquet_columns(FILE, schema, sent) == {"idx": "idx", "other": "other"}
+    assert unpack_schema(pickle.loads(pickle.dumps(pack_schema(schema)))) == schema
+    other = pa.schema([schema.field("idx"), pa.field("other", pa.list_(pa.uint16(), 5))])
+    with pytest.raises(ValueError, match="in the first file of the tables"):
+        parquet_columns(FILE, other, sent)
 
 
 def test_cells_are_strings_bytes_or_none(tmp_path: Path) -> None:

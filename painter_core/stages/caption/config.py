@@ -85,7 +85,8 @@ class CaptionConfig:
         """
         text = self.input.first_sequence if self.score_only else None
         if is_codes:
-            return Columns(schema=("idx", "text", "codes"), text=text, image="codes", extra=self.extra)
+            schema = ("idx", "text", "codes")
+            return Columns(schema=schema, text=text, image="codes", codes=True, extra=self.extra)
         found = self.input.columns()
         return dataclasses.replace(found, text=text, extra=self.extra)
 

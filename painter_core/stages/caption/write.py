@@ -19,6 +19,7 @@ from painter_core.files.faults import failpoint
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.open import open_model
 from painter_core.painting.captioner import Captioner, Captions
+from painter_core.painting.given_codes import codes_problem
 from painter_core.stages.caption.config import CaptionConfig
 from painter_core.stages.pins import check_pins, model_pins
 from painter_core.tables.columns import PLACE
@@ -91,7 +92,9 @@ class CaptionUnits:
                     length = seen.ids.shape[1]
                     check_seen(int(seen.num_tokens[i]), int(seen.num_unk[i]), length, column)
                 if "image" in line:
-                    self._check_codes(line["image"])
+                    codes = np.frombuffer(line["image"], "<u2")
+                    if problem := codes_problem(codes, self._captioner.config):
+                        raise Reject("codes_invalid", problem, "codes")
                 if self.config.table.outputs.endswith(".tsv"):
                     for name in (*(("text",) if self.config.score_only else ()), *self.config.extra):
                         check_tsv_text(line[name], name)
@@ -99,14 +102,6 @@ class CaptionUnits:
             except Reject as error:
                 log.add(line, error)
         return kept
-
-    def _check_codes(self, cell: bytes) -> None:
-        config, codes = self._captioner.config, np.frombuffer(cell, "<u2")
-        if len(codes) != config.image_len:
-            raise Reject("codes_invalid", f"{len(codes)} codes, the model reads {config.image_len}", "codes")
-        if codes.max() >= config.codebook_size:
-            detail = f"code {codes.max()} is outside the codebook of {config.codebook_size}"
-            raise Reject("codes_invalid", detail, "codes")
 
     def _codes(self, row: UnitRow, lines: list[dict[str, Any]], kept: list[int]) -> np.ndarray:
         """Codes int64 (n, L) of the rows that are kept."""

@@ -25,6 +25,9 @@ class EvaluateConfig:
     metrics: str = ""
     """What to measure, with commas between: fid, kid, is, clip, likelihood, caption. Several tables in
     --tables are compared side by side."""
+    keep_best: int | None = None
+    """With --metrics clip or caption, of a table with several pictures an idx: write OUTPUTS/best, the K best
+    of each idx by that score, with all columns of the table and `rank` (0 is the best)."""
     reconstruction: bool = False
     """Measure how well --vqgan gives the pictures of a pairs table back: PSNR, SSIM, and with weights given
     LPIPS and rFID."""
@@ -58,6 +61,9 @@ class EvaluateConfig:
     """Model workers: N, or MIN,MAX; by default one a GPU, or one a CPU where there is no GPU."""
     gpus_per_actor: float | None = None
     """GPUs a model worker; by default 1 if the cluster has GPUs, else 0."""
+    wait_for_gpus: float = 0.0
+    """Seconds in which a cluster may get the GPUs that --num-actors and --gpus-per-actor want (one, without
+    them), for clusters that start their nodes on demand; then, and in a run that lost its last GPU."""
 
     def __post_init__(self) -> None:
         if unknown := [m for m in self.wanted if m not in METRICS]:
@@ -73,6 +79,7 @@ class EvaluateConfig:
         if self.table.outputs.endswith((".tsv", ".parquet")):
             raise ValueError(f"--outputs {self.table.outputs}: a score is a directory, name one")
         self._check_companions()
+        self._check_choice()
         self._check_settings()
         _ = self.blurs, self.model_flags()
 
@@ -95,6 +102,16 @@ class EvaluateConfig:
             if value is not None and not is_used:
                 raise ValueError(f"{flag} {value}: given, but {self._what()} has no use for it")
 
+    def _check_choice(self) -> None:
+        """One score to choose by."""
+        check_range("--keep-best", self.keep_best, 1, 4096)
+        of_pictures = [m for m in self.wanted if m in ("clip", *OF_GPT)]
+        if self.keep_best is not None and of_pictures not in (["clip"], ["caption"]):
+            raise ValueError(
+                f"--keep-best {self.keep_best}: chooses by one score of single pictures, --metrics clip or "
+                f"caption; got {' and '.join(of_pictures) or self._what()}"
+            )
+
     def _check_settings(self) -> None:
         """No setting of something that is not there."""
         no_model = not (self.stats_only or self.reconstruction or self.wanted)
@@ -105,6 +122,7 @@ class EvaluateConfig:
             "--micro-batch-size": (self.micro_batch_size, None, no_model),
             "--num-actors": (self.num_actors, None, no_model),
             "--gpus-per-actor": (self.gpus_per_actor, None, no_model),
+            "--wait-for-gpus": (self.wait_for_gpus, 0.0, no_model),
         }
         for flag, (value, default, is_ignored) in changed.items():
             if value != default and is_ignored:
@@ -147,6 +165,7 @@ class EvaluateConfig:
             micro_batch_size=self.micro_batch_size,
             num_actors=self.num_actors,
             gpus_per_actor=self.gpus_per_actor,
+            wait_for_gpus=self.wait_for_gpus,
             precision="fp32",
             compile="off",
         )

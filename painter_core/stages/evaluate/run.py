@@ -10,13 +10,14 @@ from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
+from painter_core.stages.evaluate.best import best_job, check_best, remove_best, write_best
 from painter_core.stages.evaluate.config import EvaluateConfig
 from painter_core.stages.evaluate.extract import extract
 from painter_core.stages.evaluate.judges import files_of, memory_per_row, weights_of
 from painter_core.stages.evaluate.measure import MeasurePictures
 from painter_core.stages.evaluate.prepare import PrepareCodes, PreparePictures, ScoresPart
 from painter_core.stages.evaluate.reference import check_reference, keep_statistics
-from painter_core.stages.evaluate.sources import Source, plan_sources, reference_is_table
+from painter_core.stages.evaluate.sources import REFERENCE, Source, plan_sources, reference_is_table
 from painter_core.stages.evaluate.write import remove_report, write_report
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def evaluate(config: EvaluateConfig, run: Run) -> None:
     """Judges every table of --tables, and writes the report on all of them."""
-    evaluate_tables(config, run, start_ray(), TableRun.execute)
+    evaluate_tables(config, run, start_ray(config.model_flags().gpu_wait()), TableRun.execute)
 
 
 def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute: Callable[..., None]) -> None:
@@ -37,6 +38,10 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
     judge = sources[0].judging.inception
     if config.reference is not None and judge and not reference_is_table(config.reference):
         check_reference(config.reference, judge)
+    judged = [source for source in sources if source.name != REFERENCE and config.keep_best is not None]
+    best = {source.name: best_job(config, source) for source in judged}
+    for job in best.values():
+        check_best(job, run, cluster)
     runs = []
     for source in sources:
         table = TableRun(table_job(source, config), run, cluster)
@@ -45,6 +50,8 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
         run.ended()
         if table.writes:
             remove_report(config.table.outputs)  # of the rows that stood there before
+            if config.table.overwrite:
+                remove_best(source.table.outputs)
         runs.append(table)
     made = "statistics" if config.stats_only else ""
     run.then(next_step("evaluate", config.table.outputs, made=made, dry_run=config.table.dry_run))
@@ -54,7 +61,9 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
         if config.stats_only:
             _keep_statistics(sources, Path(folder))
         else:
-            write_report(config, sources, runs, Path(folder))
+            found = write_report(config, sources, runs, Path(folder))
+            for name, job in best.items():
+                write_best(job, found[name], run, cluster, execute)
 
 
 def table_job(source: Source, config: EvaluateConfig) -> TableJob:

@@ -109,7 +109,7 @@ def _judged(config: EvaluateConfig, name: str, flags: TableFlags, judging: Judgi
         check_made_by(flags.tables, config.checkpoint_dir or "")
         likelihood = dataclasses.replace(judging.likelihood, is_codes=True)
         judging = dataclasses.replace(judging, likelihood=likelihood)
-        columns = Columns(schema=("idx", "text", "codes"), image="codes")
+        columns = Columns(schema=("idx", "text", "codes"), image="codes", codes=True)
     elif kind not in ("", "outputs"):
         raise ValueError(f"--tables {redact(flags.tables)}: a table of {kind}, which holds no pictures")
     return Source(name=name, flag="--tables", table=flags, columns=columns, judging=judging)

@@ -30,35 +30,48 @@ from painter_core.tables.units import Unit
 log = logging.getLogger(__name__)
 
 
-def write_report(config: EvaluateConfig, sources: list[Source], runs: list[TableRun], root: Path) -> None:
+def write_report(
+    config: EvaluateConfig, sources: list[Source], runs: list[TableRun], root: Path
+) -> dict[str, list[Judged]]:
     """Writes the files.
 
     Args:
         sources: the tables, the reference last if it is one.
         runs: that made their scores tables.
         root: an empty directory for what is extracted from them.
+
+    Returns:
+        What is known of each table, by its source's name: one entry, or one a setting of a swept table.
     """
     reference, notes = _reference(config, sources, root)
     judging = sources[0].judging
     classes = None
     if "is" in config.wanted and judging.inception:
         classes = load_inception(Path(judging.inception.file)).fc.weight.numpy()
-    judged = []
+    judged: dict[str, list[Judged]] = {}
     for i, (source, run) in enumerate(zip(sources, runs, strict=True)):
         if source.name == REFERENCE:
             continue
         whole = extract(source.table.outputs, source.table.tables, _folder(root, str(i)))
         units = _units_of(source.table.outputs)
-        for name, found in by_setting(source.name, source.table.tables, whole):
+        judged[source.name] = []
+        for name, found in by_setting(source.name, source.table.tables, whole, run.reader, units):
             reduced = reduce_table(name, found, config.wanted, config.blurs, reference, classes)
-            judged.append(
+            judged[source.name].append(
                 Judged(found=found, reduced=reduced, judging=source.judging, reader=run.reader, units=units)
             )
+    _write_files(config, [table for found in judged.values() for table in found], reference, notes)
+    return judged
+
+
+def _write_files(
+    config: EvaluateConfig, judged: list[Judged], reference: ReferenceSet | None, notes: list[str]
+) -> None:
     tables = tuple(table.reduced.score for table in judged)
     score = Score(
         tables=tables,
         reference=reference.shown if reference else None,
-        made_with=_made_with(judging),
+        made_with=_made_with(judged[0].judging),
         notes=(*notes, *notes_of(tables, reference)),
     )
     fs, path = filesystem(config.table.outputs)

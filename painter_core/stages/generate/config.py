@@ -1,9 +1,9 @@
 """Flags of jobs/generate.py."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from painter_core.easynlp.output import COLUMNS as EASYNLP_COLUMNS
-from painter_core.flag_checks import check_range, check_seed
+from painter_core.flag_checks import check_range, check_seed, refuse_unused
 from painter_core.images.decode import ImageFormat
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.painting.scores import ChoiceConfig
@@ -80,6 +80,8 @@ class GenerateConfig:
                 f"--easynlp-format: got --outputs {self.table.outputs} and --image-format "
                 f"{self.image_format}, expected X.tsv and png, as EasyNLP writes them"
             )
+        if self.start.is_whole:
+            self._check_decoding()
         known = (*EASYNLP_COLUMNS, *(() if self.easynlp_format else (outputs.SAMPLE_COLUMN,)))
         known = tuple(dict.fromkeys((*known, *self.made_columns)))
         names = self.output_schema.split(",")
@@ -87,6 +89,21 @@ class GenerateConfig:
             raise ValueError(f"--output-schema: unknown columns {unknown}; known are {', '.join(known)}")
         if twice := {n for n in self.output_columns if self.output_columns.count(n) > 1}:
             raise ValueError(f"--output-schema and --append-cols: {sorted(twice)} stands twice")
+
+    def _check_decoding(self) -> None:
+        """Nothing that would change the draws, where codes are given and nothing is drawn."""
+        why = "beside --init-codes that are all kept (--init-share 1): nothing is drawn"
+        refuse_unused(self, ("max_generated_num", "sweep", "random_seed"), why)
+        refuse_unused(self.sampling, [f.name for f in fields(SamplingConfig)], why)
+        refuse_unused(self.choice, ("keep_best",), why)
+        refuse_unused(self.model, ("graphs",), why)
+        if not self.choice.score_columns:
+            refuse_unused(self.style, [f.name for f in fields(PromptStyle)], f"{why}, and nothing scored")
+        if not self.decodes and not self.choice.score_columns:
+            raise ValueError(
+                f"--output-schema {self.output_schema}: whole --init-codes are decoded or scored; neither "
+                "is asked for; add gen_imgbase64, or give --score-columns"
+            )
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -116,7 +133,7 @@ class GenerateConfig:
     @property
     def decodes(self) -> bool:
         """Whether pictures are wanted, and not their codes alone."""
-        return outputs.IMAGE_COLUMN in self.output_columns
+        return outputs.IMAGE_COLUMN in self.output_schema.split(",")
 
     @property
     def pictures_a_row(self) -> int:
@@ -132,6 +149,7 @@ class GenerateConfig:
         """What makes a part."""
         return OutputTable(
             columns=self.output_columns,
+            carried=self.extra,
             pictures_a_row=self.pictures_a_row,
             image_format=self.image_format,
             easynlp_format=self.easynlp_format,

@@ -8,8 +8,10 @@ from painter_core.images.decode import MAX_PIXELS
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.model_files.expected import check_expected
 from painter_core.model_files.open import open_model
+from painter_core.stages.codes_table import check_made_by, has_codes
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.pins import clip_pins, model_pins
+from painter_core.tables.run_directory import table_url
 from painter_core.upscaling.upscaler import Upscaler, plan_upscaler
 from schemas.pairs import MAX_CELL_BYTES
 
@@ -43,14 +45,13 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         )
     config.choice.check_model(model.gpt_config)
     check_expected(config.expect, vqgan=model.vqgan_config, gpt=model.gpt_config)
+    check_given_codes(config)
     model.check_weights()
     config.style.check_room(model.load_tokenizer(), model.gpt_config.text_len)
     return {
         "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
         **model_pins(model, text_head=config.choice.needs_captioner),
-        "seed": config.random_seed,
-        "sampling": dataclasses.asdict(config.sampling),
-        "max_generated_num": config.max_generated_num,
+        **_drawn(config),
         "image_format": config.image_format,
         **({"easynlp_format": True} if config.easynlp_format else {}),
         **_chosen(config),
@@ -59,6 +60,13 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         **_upscale(config, model),
         **config.style.identity(),
     }
+
+
+def check_given_codes(config: GenerateConfig) -> None:
+    """Raises ValueError if a table with --init-codes says that another VQGAN made its codes."""
+    for table in config.table.tables.split(",") if config.start.init_codes is not None else ():
+        if has_codes(table.strip()):
+            check_made_by(table_url(table.strip()), config.checkpoint_dir)
 
 
 def upscaler_of(config: GenerateConfig) -> Upscaler | None:
@@ -82,10 +90,22 @@ def _upscale(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
     return {"upscale": upscaler.identity()}
 
 
+def _drawn(config: GenerateConfig) -> dict[str, Any]:
+    """How codes are drawn; nothing if all are given."""
+    if config.start.is_whole:
+        return {}
+    return {
+        "seed": config.random_seed,
+        "sampling": dataclasses.asdict(config.sampling),
+        "max_generated_num": config.max_generated_num,
+    }
+
+
 def _start(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
-    """How the pictures that are painted on are read; nothing if there are none."""
+    """What the pictures that are painted on are; nothing if there are none."""
     rows = config.start.num_rows(model.require_vqgan())
-    return {"start": {"rows": rows, **PREPROCESSING}} if rows else {}
+    given = PREPROCESSING if config.start.init_codes is None else {"given": "codes"}
+    return {"start": {"rows": rows, **given}} if rows else {}
 
 
 def _chosen(config: GenerateConfig) -> dict[str, Any]:
@@ -118,8 +138,12 @@ def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str
     """Bytes that the model needs for a picture: in sampling, then in the decoder."""
     gpt, vqgan = model.require_gpt(), model.require_vqgan()
     first = config.start.num_rows(vqgan) * vqgan.grid_size
-    gpt = dataclasses.replace(gpt, text_len=gpt.text_len + first, image_len=gpt.image_len - first)
-    if {"gain", "caption"} & {*config.choice.scores}:  # one pass over all positions, as over so long a text
+    if config.start.is_whole and not config.choice.scores:
+        return vqgan_row_bytes(vqgan, precision)
+    # one pass over all positions, as over so long a text
+    if config.start.is_whole or {"gain", "caption"} & {*config.choice.scores}:
         gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)
+    else:
+        gpt = dataclasses.replace(gpt, text_len=gpt.text_len + first, image_len=gpt.image_len - first)
     sampling = max(setting.rows_per_picture for setting in config.settings) * gpt_row_bytes(gpt, precision)
     return sampling + vqgan_row_bytes(vqgan, precision)

@@ -22,6 +22,7 @@ from painter_core.errors import Reject
 from painter_core.files.faults import failpoint
 from painter_core.model_files.open import open_model
 from painter_core.painting.chosen import paint_chosen
+from painter_core.painting.given_codes import codes_problem
 from painter_core.painting.graphs import Graphs
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
@@ -88,7 +89,8 @@ class PaintUnits:
     def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
         log = RejectLog(stage="generate", keep_cell=self.config.table.keep_rejected)
-        columns = [name for name in row.table.column_names if name not in PLACE]
+        codes = ("image",) if self.config.start.init_codes is not None else ()
+        columns = [name for name in row.table.column_names if name not in (*PLACE, *codes)]
         kept, notes = self._paintable(row.table.to_pylist(), log)
         starts = self._starts(row, kept)
         painted = dataclasses.replace(row.keep(kept, log, columns), warnings=row.warnings + notes)
@@ -117,11 +119,14 @@ class PaintUnits:
         )
 
     def _starts(self, row: UnitRow, kept: list[int]) -> Sequence[np.ndarray | None]:
-        """The first codes of each row's own picture, if there are pictures to paint on."""
+        """The codes that each row's pictures begin with, if there is something to paint on."""
         vqgan = self._painter.vqgan.config
         rows = self.config.start.num_rows(vqgan)
         if not rows:
             return [None] * len(kept)
+        if self.config.start.init_codes is not None:
+            cells = row.table.column("image").to_pylist()
+            return [np.frombuffer(cells[i], "<u2")[: rows * vqgan.grid_size] for i in kept]
         shape = (-1, vqgan.image_size, vqgan.image_size, 3)
         pictures = np.frombuffer(row.payload["pixels"], np.uint8).reshape(shape)
         return list(start_codes(self._painter, pictures[kept], rows))
@@ -183,15 +188,23 @@ class PaintUnits:
         for i, line in enumerate(lines):
             try:
                 self._check(line, int(found.num_tokens[i]), int(found.num_unk[i]), length)
+                self._check_codes(line)
                 kept.append(i)
             except Reject as error:
-                log.add(line, error)
+                log.add(line, error, cell=line.get("image") if self.config.start.init_codes else None)
         noticed = Counter(text_cut=int((found.num_tokens[kept] > length).sum()))
         noticed["text_unk"] = int((found.num_unk[kept] > 0).sum())
         if self.config.style:
             whole = self._painter.text_ids([self.config.style.of(lines[i]["text"]) for i in kept])
             noticed["prompt_cut"] = int((whole.num_tokens > length).sum()) - noticed["text_cut"]
         return kept, noticed
+
+    def _check_codes(self, line: dict[str, Any]) -> None:
+        start, vqgan = self.config.start, self._painter.vqgan.config
+        if start.init_codes is not None:
+            codes, least = np.frombuffer(line["image"], "<u2"), start.num_rows(vqgan) * vqgan.grid_size
+            if problem := codes_problem(codes, self._painter.gpt.config, least=least):
+                raise Reject("codes_invalid", problem, start.init_codes)
 
     def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
         column = self.config.input.first_sequence

@@ -70,6 +70,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
     if gpus.used and config.model.graphs != "auto":
         settings["graphs"] = config.model.graphs
     settings["output_columns"] = list(config.output_columns)
+    columns = config.input.columns(config.extra, picture=config.start.column)
     gpt, vqgan, upscaler = model.require_gpt(), model.require_vqgan(), upscaler_of(config)
     size = vqgan.image_size
     scale = upscaler.scale if upscaler else 1
@@ -84,7 +85,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         stage="generate",
         table="outputs" if config.decodes or not config.codes_column else "codes",
         flags=config.table,
-        columns=config.input.columns(config.extra, picture=config.start.init_image),
+        columns=dataclasses.replace(columns, codes=config.start.init_codes is not None),
         identity=made_by,
         model=config.model,
         settings=settings,
@@ -141,7 +142,8 @@ def steps_of(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> 
         "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
         "gpu": table.resources.uses_gpu,
-        "graphs": config.model.graphs if table.resources.uses_gpu else "off",
+        # of the steps that draw
+        "graphs": "off" if config.start.is_whole or not table.resources.uses_gpu else config.model.graphs,
     }
     paint = Actors(operator=PaintUnits, arguments=painter)
     if config.start.init_image is None:

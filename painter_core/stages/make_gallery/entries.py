@@ -131,8 +131,7 @@ def _read_manifest(tables: str) -> dict[str, Any]:
         )
     manifest = read_manifest(directory.url)
     if (kind := manifest.get("table")) not in KINDS:
-        scored = "; the pictures that it scores go with --tables, and it with --scores"
-        hint = scored if kind == "scores" else ""
+        hint = "; the pictures that it scores go with --tables, and it with --scores" * (kind == "scores")
         raise ValueError(
             f"--tables {redact(tables)}: a table of {kind}, expected {' or '.join(KINDS)}: pictures or codes "
             f"of pictures{hint}"
@@ -180,6 +179,7 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
     scores = _scores(config.scores) if config.scores else {}
     num_pictures = pictures_a_setting(identity)  # of a prompt
     in_a_row = num_pictures if identity.get("easynlp_format") else 1
+    told = [name for name in NUMBERS if name != SAMPLE_COLUMN]  # where they are not carried on as text
     for rows in _shown_rows(config, manifest, COLUMNS, in_a_row):
         for row in rows:
             cells = read_cell(row["gen_imgbase64"])
@@ -195,7 +195,7 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
                 seed=identity.get("seed"),
                 sample=row.get("sample"),
                 score=score,
-                told=tuple((n, f"{row[n]:.4g}") for n in NUMBERS if n in row and n != SAMPLE_COLUMN),
+                told=tuple((n, f"{row[n]:.4g}") for n in told if isinstance(row.get(n), int | float)),
                 pictures=f"{len(images):,} of {len(cells):,}" if len(images) < len(cells) else None,
             )
 

@@ -35,6 +35,9 @@ class UpscaleConfig:
     """With --upscaler FILE: workers, N or MIN,MAX; by default one a GPU, or one a CPU where there is none."""
     gpus_per_actor: float | None = None
     """With --upscaler FILE: GPUs a worker; by default 1 if the cluster has GPUs, else 0."""
+    wait_for_gpus: float = 0.0
+    """With --upscaler FILE: seconds in which a cluster may get the GPUs that --num-actors and
+    --gpus-per-actor want (one, without them), for clusters that start their nodes on demand."""
 
     def __post_init__(self) -> None:
         if not self.upscaling.wanted:
@@ -42,7 +45,7 @@ class UpscaleConfig:
                 "--upscale: not given, expected 2 or 4; or --upscaler FILE, which says it itself"
             )
         if self.upscaling.file is None:
-            refuse_unused(self, ["num_actors", "gpus_per_actor"], "without --upscaler FILE")
+            refuse_unused(self, ["num_actors", "gpus_per_actor", "wait_for_gpus"], "without --upscaler FILE")
         _ = self.model_flags()
 
     def model_flags(self) -> ModelFlags:
@@ -51,6 +54,7 @@ class UpscaleConfig:
             micro_batch_size=1,
             num_actors=self.num_actors,
             gpus_per_actor=self.gpus_per_actor,
+            wait_for_gpus=self.wait_for_gpus,
             precision="fp32",
             compile="off",
         )

@@ -24,7 +24,7 @@ from painter_core.images.decode import ImageFormat, encode_image, load_rgb
 from painter_core.images.isolate import decoder
 from painter_core.tables.rejects import RejectLog
 from painter_core.tables.row_checks import check_tsv_text
-from painter_core.tables.unit_row import UnitRow
+from painter_core.tables.unit_row import UnitRow, unpack_schema
 from painter_core.upscaling.lanczos import check_enlarged, enlarged
 from schemas.pairs import MAX_CELL_BYTES
 
@@ -132,24 +132,25 @@ def with_pictures(row: UnitRow, pictures: list[list[bytes]], listed: list[bool])
 class EnlargedTable:
     """The part of a unit: the columns of the input, the pictures larger."""
 
-    schema: pa.Schema
+    schema: bytes
+    """Of the output, packed."""
     idx: str | None
     """Column of the key; None if it was the row's number, which is not written."""
     picture: str
 
     def __call__(self, row: UnitRow) -> pa.Table:
-        columns = []
-        for field in self.schema:
+        schema, columns = unpack_schema(self.schema), []
+        for field in schema:
             if field.name == self.picture:
-                columns.append(pa.array(self._cells(row.table), field.type))
+                columns.append(pa.array(self._cells(row.table, field.type), field.type))
             else:
                 name = "idx" if field.name == self.idx else field.name
                 columns.append(row.table.column(name).combine_chunks().cast(field.type))
-        return pa.Table.from_arrays(columns, schema=self.schema)
+        return pa.Table.from_arrays(columns, schema=schema)
 
-    def _cells(self, table: pa.Table) -> list[str] | list[bytes]:
+    def _cells(self, table: pa.Table, kind: pa.DataType) -> list[str] | list[bytes]:
         pictures, listed = table.column("pictures").to_pylist(), table.column("listed").to_pylist()
-        if pa.types.is_binary(self.schema.field(self.picture).type):
+        if pa.types.is_binary(kind):
             return [images[0] for images in pictures]
         texts = [[base64.b64encode(image).decode() for image in images] for images in pictures]
         return [picture_cell(t) if is_list else t[0] for t, is_list in zip(texts, listed, strict=True)]

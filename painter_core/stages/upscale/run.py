@@ -12,6 +12,7 @@ from painter_core.stages.upscale.network import EnlargeByNetwork
 from painter_core.stages.upscale.pictures import EnlargeCell, EnlargedTable, EnlargePictures
 from painter_core.stages.upscale.source import Source, find_source
 from painter_core.tables.columns import PLACE
+from painter_core.tables.unit_row import pack_schema
 from painter_core.upscaling.upscaler import Upscaler, plan_upscaler
 
 PNG_GROWTH = 4  # a picture may come as JPEG and goes as PNG
@@ -74,4 +75,6 @@ def parts_of(source: Source) -> Parts:
     """The last step."""
     picture = source.columns.image
     assert picture is not None
-    return Parts(build=EnlargedTable(schema=source.schema, idx=source.columns.idx, picture=picture))
+    return Parts(
+        build=EnlargedTable(schema=pack_schema(source.schema), idx=source.columns.idx, picture=picture)
+    )
