@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from painter_core.files.storage import file_sha256
-from painter_core.model_files.directory import read_json_object
+from painter_core.model_files.json_file import read_json_object
 from painter_core.model_files.safetensors_file import compare_tensors
 from painter_core.model_files.weights_file import check_finite, read_weights
 from painter_core.models.chinese_clip import ChineseCLIP, ChineseCLIPConfig, TowerConfig

@@ -30,7 +30,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from painter_core.model_files.not_weights import check_download
+from painter_core.model_files.json_file import read_json_object
 from painter_core.model_files.safetensors_file import check_safetensors, read_metadata
 from painter_core.model_files.sums import checked_sha256, write_sums
 from painter_core.models.gpt import GPT, GPTConfig
@@ -39,7 +39,6 @@ from painter_core.text.tokenizer import Tokenizer, load_tokenizer
 
 FORMAT = 1
 DECODER = ("decoder.", "post_quant_conv.")  # tensors of a VQGAN that codes do not depend on
-MAX_JSON_BYTES = 2**20
 TEXT_HEAD_FILE, TEXT_HEAD = "text_head.safetensors", "text_head."  # a file, and the tensors that it holds
 # keys of a section that may be absent; their defaults are what was before them
 OPTIONAL = ("quantizer", "directions")
@@ -130,24 +129,6 @@ class ModelDirectory:
     def text_head_sha256(self) -> str:
         """Hex sha256 of text_head.safetensors, which captions beside what gpt_sha256 names."""
         return checked_sha256(self.path / TEXT_HEAD_FILE)
-
-
-def read_json_object(file: Path) -> dict[str, Any]:
-    """A small JSON file that holds an object.
-
-    Raises:
-        ValueError: it is large, damaged or holds something else.
-    """
-    if file.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(f"{file}: {file.stat().st_size:,} bytes; this is no config")
-    check_download(file)
-    try:
-        spec = json.loads(file.read_text())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON: {error}") from None
-    if not isinstance(spec, dict):
-        raise ValueError(f"{file}: holds a {type(spec).__name__}, expected an object")
-    return spec
 
 
 def read_directory(path: Path) -> ModelDirectory:

@@ -22,12 +22,13 @@ from painter_core.files.cache import build_once
 from painter_core.files.storage import file_sha256
 from painter_core.flag_checks import check_range
 from painter_core.model_files.checkpoint_file import INDEX, Checkpoint, find_weights
-from painter_core.model_files.directory import ModelDirectory, read_json_object, write_model
+from painter_core.model_files.directory import ModelDirectory, write_model
 from painter_core.model_files.easynlp_captioner import is_captioner, read_captioner
 from painter_core.model_files.foreign import Foreign, read_foreign, wanted
 from painter_core.model_files.foreign_alone import alone_geometry
 from painter_core.model_files.foreign_config import config_file
 from painter_core.model_files.foreign_geometry import easynlp_gpt, easynlp_image_size, vqgan_geometry
+from painter_core.model_files.json_file import read_json_object
 from painter_core.model_files.safetensors_file import compare_tensors
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.vqgan import VQGAN, VQGANConfig

@@ -14,9 +14,10 @@ from painter_core.files.cache import build_once
 from painter_core.files.storage import absolute, filesystem, is_local, read_json, redact, sha256
 from painter_core.model_files import hubs, zoo
 from painter_core.model_files.checkpoint_file import weights_in
-from painter_core.model_files.directory import ModelDirectory, read_directory, read_json_object
+from painter_core.model_files.directory import ModelDirectory, read_directory
 from painter_core.model_files.easynlp_captioner import CLIP_FORM, CLIP_NAMES
 from painter_core.model_files.from_foreign import converted
+from painter_core.model_files.json_file import read_json_object
 from painter_core.model_files.needed_files import needed_files, needed_shards
 
 log = logging.getLogger(__name__)
