@@ -25,9 +25,10 @@ from tests.support.jobs import TINY_VQGAN
 BATCH = 4
 pytestmark = pytest.mark.usefixtures("one_thread")  # sums in one order, so that equal means equal
 
-SIDE = TINY_VQGAN.image_size
+SIDE = 16
+GEOMETRY = dataclasses.replace(TINY_VQGAN, image_size=SIDE)  # which the discriminator can just judge
 ONE_CPU = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
-FRESH = 128  # sample pictures that the bundled VQGAN never saw
+FRESH = 64  # sample pictures that the bundled VQGAN never saw
 BUNDLED_BYTES = 6 * 2**20
 
 
@@ -38,7 +39,7 @@ def pictures() -> np.ndarray:
 
 
 def make_trainer(
-    geometry: VQGANConfig = TINY_VQGAN, worker: Worker = ONE_CPU, perceptual=None, **changes: object
+    geometry: VQGANConfig = GEOMETRY, worker: Worker = ONE_CPU, perceptual=None, **changes: object
 ) -> VQGANTrainer:
     """A tiny trainer with fixed weights, whose codebook is in use from its second step on."""
     settings: dict = {
@@ -103,10 +104,10 @@ def test_unused_entries_move_to_latents(pictures: np.ndarray) -> None:
 
 def test_codebook_is_laid_out_over_more_pictures_than_a_batch() -> None:
     """As with f16_16384, where a picture has 256 latents."""
-    entries, in_a_batch = 1024, BATCH * TINY_VQGAN.image_len
-    trainer = make_trainer(dataclasses.replace(TINY_VQGAN, codebook_size=entries), quantize_after=0)
+    entries, in_a_batch = 1024, BATCH * GEOMETRY.image_len
+    trainer = make_trainer(dataclasses.replace(GEOMETRY, codebook_size=entries), quantize_after=0)
     count = trainer.pictures_for_codebook
-    assert count * TINY_VQGAN.image_len >= entries > in_a_batch
+    assert count * GEOMETRY.image_len >= entries > in_a_batch
     noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     trainer.lay_out_codebook(noise)
     with torch.inference_mode():
@@ -250,7 +251,7 @@ def test_validate_scores_what_would_be_saved(pictures: np.ndarray) -> None:
     sheet = contact_sheet(make_trainer().averaged(), pictures[:3])
     assert sheet.shape == (2 * SIDE, 3 * SIDE, 3)
     assert np.array_equal(sheet[:SIDE, SIDE : 2 * SIDE], pictures[1])
-    assert 1 <= found["valid_perplexity"] <= found["valid_usage"] * TINY_VQGAN.codebook_size
+    assert 1 <= found["valid_perplexity"] <= found["valid_usage"] * GEOMETRY.codebook_size
 
 
 def test_bundled_vqgan_keeps_its_promises() -> None:
