@@ -38,8 +38,8 @@ def kv_cache_bytes(config: "GPTConfig", precision: str) -> int:
 
 
 def _text_bytes(config: "GPTConfig", precision: str) -> int:
-    """While the text is read: about sixteen vectors a position (measured), as wide as the model."""
-    return 16 * config.text_len * config.n_embd * ITEM_BYTES[precision]
+    """While the text is read: about eighteen vectors a position (measured), as wide as the model."""
+    return 18 * config.text_len * config.n_embd * ITEM_BYTES[precision]
 
 
 def training_row_bytes(

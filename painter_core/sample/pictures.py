@@ -13,7 +13,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -50,6 +50,9 @@ SHADES = (-0.06, 0.0, 0.06)
 SLOPE = 0.05  # of the light, from top left to bottom right
 STEP = 1 / 32  # positions come in steps: two pixels at 64
 EDGE = 0.016  # width of the outline, fraction of the picture: one pixel at 64
+# Goods are drawn in the numbers of their colours: 1 and 2 are these, and then come those of the paints.
+EDGE_PAINT, SECOND_TONE, FIRST_PAINT = 1, 2, 3
+PAINTS = ("body", "trim", "light")
 
 
 # The goods, one part a line in drawing order: kind | paint | points "x y" in hundredths of the half extent.
@@ -155,77 +158,110 @@ def _parts(kind: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _pattern_mask(pattern: str, period: float, place: Placement, canvas: int) -> Image.Image:
-    """Where the second tone goes; it lies on the goods and turns with them. period in half extents."""
+def _pattern_mask(
+    pattern: str, period: float, points: np.ndarray, place: Placement, canvas: int
+) -> Image.Image:
+    """Where the second tone goes on the part with these points; it turns with the goods.
+
+    period, points: in half extents. What lies further than a period from the part's box is left out, as it
+    takes time and nobody sees it.
+    """
     mask = Image.new("L", (canvas, canvas))
     pen = ImageDraw.Draw(mask)
-    steps = np.arange(-8, 9)
+    (left, top), (right, bottom) = (points.min(0) - period).tolist(), (points.max(0) + period).tolist()
+    steps = range(-8, 9)
     bar = np.array([(-2, -0.25), (2, -0.25), (2, 0.25), (-2, 0.25)]) * (1, period)
     turns = np.arange(12) * np.pi / 6
     disc = np.stack([np.cos(turns), np.sin(turns)], 1) * period * 0.29
     if pattern == "圆点":
         for row, column in itertools.product(steps, steps):
-            pen.polygon(place(disc + np.array(((column + row % 2 / 2) * 1.1, row * 0.9)) * period), fill=255)
-    for step in steps * period if pattern != "圆点" else ():
-        down, right = np.array((0, step)), np.array((step, 0))
-        if pattern == "条纹":
-            pen.polygon(place(bar + down), fill=255)
-        else:  # a check is a grid of thinner bars
-            pen.polygon(place(bar * (1, 0.62) + down), fill=255)
-            pen.polygon(place(bar[:, ::-1] * (0.62, 1) + right), fill=255)
+            x, y = (column + row % 2 / 2) * 1.1 * period, row * 0.9 * period
+            if left < x < right and top < y < bottom:
+                pen.polygon(place(disc + np.array((x, y))), fill=255)
+    for at in [step * period for step in steps] if pattern != "圆点" else ():
+        wide = 1 if pattern == "条纹" else 0.62  # a check is a grid of thinner bars
+        if top < at < bottom:
+            pen.polygon(place(bar * (1, wide) + np.array((0, at))), fill=255)
+        if pattern != "条纹" and left < at < right:
+            pen.polygon(place(bar[:, ::-1] * (wide, 1) + np.array((at, 0))), fill=255)
     return mask
 
 
-def _goods(a: Attributes, base: RGB, place: Placement, unit: float, canvas: int) -> list[Image.Image]:
-    """The goods in colours (RGB), and the mask that says where they are (L); unit: half extent in pixels."""
-    style = STYLES[a.style or FIRST]
-    edge_colour, second = _mixed(base, style.outline), _mixed(base, style.second)
-    paints = {name: _mixed(base, getattr(style, name)) for name in ("body", "trim", "light")}
-    colours, mask = Image.new("RGB", (canvas, canvas), edge_colour), Image.new("L", (canvas, canvas))
-    pen, mask_pen = ImageDraw.Draw(colours), ImageDraw.Draw(mask)
-    edge = round(2 * EDGE * style.width * canvas)
+def _numbers(a: Attributes, place: Placement, unit: float, canvas: int) -> list[Image.Image]:
+    """The goods as the number of each pixel's colour (L, 0 around the goods), and the mask that says where
+    they are (L); unit: half extent in pixels."""
+    numbers, mask = Image.new("L", (canvas, canvas)), Image.new("L", (canvas, canvas))
+    pen, mask_pen = ImageDraw.Draw(numbers), ImageDraw.Draw(mask)
+    edge = round(2 * EDGE * STYLES[a.style or FIRST].width * canvas)
     for part in _parts(a.kind):
         points = place(part.points)
         ring = points if part.width else [*points, *points[:2]]
-        width = round(part.width * unit)
-        pen.line(ring, fill=edge_colour, width=width + edge, joint="curve")
-        mask_pen.line(ring, fill=255, width=width + edge, joint="curve")
+        width, paint = round(part.width * unit), FIRST_PAINT + PAINTS.index(part.paint)
+        outline = Image.new("1", mask.size)  # drawn once, as Pillow takes long for the joints
+        ImageDraw.Draw(outline).line(ring, fill=255, width=width + edge, joint="curve")
+        numbers.paste(EDGE_PAINT, mask=outline)
+        mask.paste(255, mask=outline)
         if part.width:
-            pen.line(points, fill=paints[part.paint], width=width, joint="curve")
+            pen.line(points, fill=paint, width=width, joint="curve")
             continue
-        pen.polygon(points, fill=paints[part.paint])
+        pen.polygon(points, fill=paint)
         mask_pen.polygon(points, fill=255)
         if part.paint == "body" and a.pattern != "纯色":
             inside = Image.new("L", mask.size)
             ImageDraw.Draw(inside).polygon(points, fill=255)
-            tone = _pattern_mask(a.pattern, SIZES[a.size][1] / SIZES[a.size][0], place, canvas)
-            colours.paste(second, mask=ImageChops.darker(inside, tone))
-    return [colours, mask]
+            period = SIZES[a.size][1] / SIZES[a.size][0]
+            tone = _pattern_mask(a.pattern, period, part.points, place, canvas)
+            numbers.paste(SECOND_TONE, mask=ImageChops.darker(inside, tone))
+    return [numbers, mask]
 
 
-def draw(attributes: Attributes, *, rng: np.random.Generator, image_size: int) -> Image.Image:
-    """Draw the goods; the generator gives position, angle, scale, shade and light. Returns an RGB picture."""
-    factor = 4 if image_size <= 64 else 2  # supersampling; PIL's pens have hard edges
-    canvas = image_size * factor
-    unit = SIZES[attributes.size][0] * canvas
-    angle = np.deg2rad(ANGLES[rng.integers(3)])
+@lru_cache(maxsize=32)  # the judge draws each of the goods 40 times, in 27 poses
+def _layers(
+    goods: Attributes, degrees: float, moved: tuple[int, int], image_size: int
+) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+    """What does not hang on colours: the numbers of the colours, larger than the picture by supersampling
+    (PIL's pens have hard edges), where the goods are, and their shadow: (H, W, 1) in 0..1."""
+    canvas = image_size * _factor(image_size)
+    unit = SIZES[goods.size][0] * canvas
+    angle = np.deg2rad(degrees)
     turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))]) * unit
-    centre = canvas * (0.5 + STEP * rng.integers(-1, 1, 2, endpoint=True))
-    shade = SHADES[rng.integers(3)]
-    base = _mixed(COLOURS[attributes.colour], shade)
+    centre = canvas * (0.5 + STEP * np.array(moved))
 
     def place(points: np.ndarray) -> list[tuple[float, float]]:
         return [(x, y) for x, y in (points @ turn + centre).tolist()]
 
-    colours, mask = (layer.reduce(factor) for layer in _goods(attributes, base, place, unit, canvas))
-    shadow = mask.filter(ImageFilter.GaussianBlur(image_size / 32))
+    numbers, mask = _numbers(goods, place, unit, canvas)
+    mask = mask.reduce(_factor(image_size))
+    shadow = np.asarray(mask.filter(ImageFilter.GaussianBlur(image_size / 32)), np.float32)
     shift = image_size // 32
-    alpha = np.asarray(mask, np.float32)[..., None] / 255  # (H, W, 1)
-    dark = np.roll(np.asarray(shadow, np.float32), (shift, shift // 2), (0, 1))[..., None] / 255 * 0.13
+    dark = np.roll(shadow, (shift, shift // 2), (0, 1))[..., None] / 255 * 0.13
+    return numbers, np.asarray(mask, np.float32)[..., None] / 255, dark
+
+
+def _factor(image_size: int) -> int:
+    return 4 if image_size <= 64 else 2
+
+
+def draw(attributes: Attributes, *, rng: np.random.Generator, image_size: int) -> Image.Image:
+    """Draw the goods; the generator gives position, angle, scale, shade and light. Returns an RGB picture."""
+    degrees = ANGLES[rng.integers(3)]
+    right, lower = rng.integers(-1, 1, 2, endpoint=True).tolist()
+    base = _mixed(COLOURS[attributes.colour], SHADES[rng.integers(3)])
+    # goods that differ in colours alone have the same layers
+    plain = dataclasses.replace(attributes, colour="", background="")
+    numbers, alpha, dark = _layers(plain, degrees, (right, lower), image_size)
+
+    style = STYLES[attributes.style or FIRST]
+    edge, second = _mixed(base, style.outline), _mixed(base, style.second)
+    paints = [_mixed(base, getattr(style, name)) for name in PAINTS]
+    numbers = numbers.copy()
+    # around the goods the outline's colour, so that no other one mixes into their border pixels
+    numbers.putpalette(bytes(itertools.chain(edge, edge, second, *paints)))
+    colours = np.asarray(numbers.convert("RGB").reduce(_factor(image_size)), np.float32)  # (H, W, 3)
     down = np.linspace(-1, 1, image_size, dtype=np.float32)
     light = 1 - SLOPE * (down[:, None, None] + down[None, :, None]) / 2
     floor = np.array(BACKGROUNDS[attributes.background], np.float32) * (1 - 0.012 * (down[:, None, None] + 1))
-    pixels = floor * (1 - dark) * (1 - alpha) + np.asarray(colours, np.float32) * light * alpha
+    pixels = floor * (1 - dark) * (1 - alpha) + colours * light * alpha
     return Image.fromarray(np.clip(pixels + 0.5, 0, 255).astype(np.uint8))
 
 

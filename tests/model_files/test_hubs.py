@@ -4,9 +4,11 @@ client.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,31 +20,31 @@ from tests.support.fake_hub import FakeHub
 from tests.support.https_server import running
 from tests.support.jobs import ROOT
 
-# what open_model finds behind each name, one after the other, as JSON lines
+# what open_model finds behind the name in each line, as JSON lines
 SCRIPT = """
-import json, logging, os, sys, time
+import io, json, logging, os, sys, time
 from painter_core.model_files.open import open_model
-logging.basicConfig(stream=sys.stderr)
-for name in sys.argv[1:]:
-    if name.startswith("PAINTER_OFFLINE="):
-        os.environ["PAINTER_OFFLINE"] = name.partition("=")[2]
-        continue
+for line in sys.stdin:
+    order = json.loads(line)
+    os.environ.update(order["environment"])
+    log = io.StringIO()
+    logging.basicConfig(stream=log, force=True)
     began = time.monotonic()
     try:
-        model = open_model(name)
+        model = open_model(order["name"])
         found = {"sha256": model.vqgan_sha256(), "image_size": model.vqgan_config.image_size}
     except ValueError as error:
         found = {"error": str(error)}
-    print(json.dumps(found | {"seconds": time.monotonic() - began}))
+    print(json.dumps(found | {"seconds": time.monotonic() - began, "log": log.getvalue()}), flush=True)
 """
 
 Opened = Callable[..., list[dict]]
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FakeHub]:
-    """Three repositories: diffusers', Janus', and one with two checkpoints."""
-    root = tmp_path / "hub"
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+    """Four repositories: diffusers', Janus', one with two checkpoints, and one with one."""
+    root = tmp_path_factory.mktemp("hub")
     for name in ("amused/vq", "deepseek/janus", "lab/two", "lab/one"):
         (root / name).mkdir(parents=True)
     CASES["diffusers"].write(root / "amused/vq", reference(CASES["diffusers"]).state)
@@ -59,32 +61,58 @@ def hub(tmp_path: Path) -> Iterator[FakeHub]:
         yield server
 
 
-@pytest.fixture
-def opened(hub: FakeHub, tmp_path: Path) -> Opened:
-    """Opens names in a process of its own, since the client reads its settings once."""
+@contextmanager
+def process(endpoint: str, home: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that opens names, as the client reads the hub's address once; it takes seconds to start."""
+    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    environment |= {
+        "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        yield running
+        assert running.stdin is not None
+        running.stdin.close()
+        assert running.wait() == 0
 
-    def run(*names: str, endpoint: str = hub.url) -> list[dict]:
-        environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        environment |= {
-            "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PAINTER_CACHE": str(tmp_path / "cache"),
-        }  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, *names], cwd=ROOT, env=environment, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-4000:]
-        opened_lines = [json.loads(line) for line in done.stdout.splitlines()]
-        for found in opened_lines:
-            found["log"] = done.stderr
-        return opened_lines
+
+def answer(client: subprocess.Popen[str], name: str, cache: Path, *, offline: bool = False) -> dict:
+    """What the process finds behind a name."""
+    environment = {"PAINTER_CACHE": str(cache), "PAINTER_OFFLINE": "1" if offline else ""}
+    assert client.stdin is not None
+    assert client.stdout is not None
+    print(json.dumps({"name": name, "environment": environment}), file=client.stdin, flush=True)
+    return json.loads(client.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def client(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    with process(hub.url, tmp_path_factory.mktemp("hf")) as started:
+        yield started
+
+
+@pytest.fixture
+def opened(hub: FakeHub, client: subprocess.Popen[str], tmp_path: Path) -> Opened:
+    """Opens names with a cache of the test's own, after `offline` without a network."""
+    hub.requests.clear()
+
+    def run(*names: str) -> list[dict]:
+        asked = [name for name in names if name != "offline"]
+        from_here = names.index("offline") if "offline" in names else len(names)
+        return [
+            answer(client, name, tmp_path / "cache", offline=number >= from_here)
+            for number, name in enumerate(asked)
+        ]
 
     return run
 
 
 def test_a_repository_by_its_name(hub: FakeHub, opened: Opened, tmp_path: Path) -> None:
-    local = open_model(str(tmp_path / "hub/amused/vq"))
-    first, again, offline = opened("hf://amused/vq", "hf://amused/vq", "PAINTER_OFFLINE=1", "hf://amused/vq")
+    local = open_model(str(hub.root / "amused/vq"))
+    first, again, offline = opened("hf://amused/vq", "hf://amused/vq", "offline", "hf://amused/vq")
     assert first["sha256"] == again["sha256"] == offline["sha256"] == local.vqgan_sha256()
     assert sum("README" in request for request in hub.requests) == 0
     assert sum(request.startswith("GET /amused") for request in hub.requests) == 2  # config and weights, once
@@ -111,32 +139,32 @@ def test_a_file_of_a_repository(opened: Opened) -> None:
     assert file["sha256"] == alone["sha256"]
 
 
-def test_what_cannot_be_had(hub: FakeHub, opened: Opened) -> None:
-    none, wrong, offline = opened(
-        "hf://nobody/nothing", "hf://no-owner", "PAINTER_OFFLINE=1", "hf://amused/vq"
-    )
+def test_what_cannot_be_had(opened: Opened, tmp_path: Path) -> None:
+    none, wrong, offline = opened("hf://nobody/nothing", "hf://no-owner", "offline", "hf://amused/vq")
     assert "RepositoryNotFoundError" in none["error"]
     assert "give the directory that holds them instead" in none["error"]
     assert "expected hf://OWNER/NAME or modelscope://OWNER/NAME" in wrong["error"]
     assert "PAINTER_OFFLINE is set" in offline["error"]
-    (dead,) = opened("hf://amused/vq", endpoint="http://127.0.0.1:9")
+    with process("http://127.0.0.1:9", tmp_path) as lost:
+        dead = answer(lost, "hf://amused/vq", tmp_path / "cache")
     assert "Where there is a network" in dead["error"]
     assert dead["seconds"] < 10
 
 
 def test_a_repository_that_changed(hub: FakeHub, opened: Opened, tmp_path: Path) -> None:
-    (first,) = opened("hf://lab/one")
-    weights, pin = tmp_path / "hub/lab/one/vq.pt", tmp_path / "cache/zoo/hf--lab--one.json"
+    shutil.copytree(hub.root / "lab/one", hub.root / "lab/changes")
+    (first,) = opened("hf://lab/changes")
+    weights, pin = hub.root / "lab/changes/vq.pt", tmp_path / "cache/zoo/hf--lab--changes.json"
     state = reference(CASES["llamagen"]).state
     save(weights, {"model": {name: 0.5 * tensor for name, tensor in state.items()}})
     os.utime(pin, (1, 1))
-    (second,) = opened("hf://lab/one")
+    (second,) = opened("hf://lab/changes")
     assert second["sha256"] == first["sha256"]
     assert "was replaced since it was fetched" in second["log"]
     for path in (tmp_path / "cache/zoo").iterdir():
         if path.is_dir():
             path.rename(tmp_path / path.name)
-    (third,) = opened("hf://lab/one")
+    (third,) = opened("hf://lab/changes")
     assert f"to take the new ones, remove {pin}" in third["error"]
 
 

@@ -17,7 +17,7 @@ from painter_core.painting.pipeline import Pipeline, pipeline
 from painter_core.painting.sampling import SamplingConfig
 from painter_core.text.tokenizer import builtin_tokenizer
 
-THREADS, CALLS = 4, 6
+THREADS, CALLS = 4, 3
 WORDS = "丁七万丈三上下不"
 
 

@@ -75,5 +75,6 @@ class FakeHub(ThreadingHTTPServer):
 
     def __init__(self, root: Path) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Repositories, root=root))
+        self.root = root
         self.requests: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"

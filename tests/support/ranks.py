@@ -17,9 +17,16 @@ from painter_core.training.worker import Worker
 
 TIMEOUT_S = 120
 _CONTEXT = multiprocessing.get_context("forkserver")
-# one process imports these, the workers are forked from it
+# one process imports these, the workers are forked from it; torch._dynamo is what optimizers import
 _CONTEXT.set_forkserver_preload(
-    ["tests.training.test_training", "painter_core.stages.train.loop", "torch.distributed.fsdp"]
+    [
+        "tests.training.test_training",
+        "tests.support.training",
+        "painter_core.stages.train.loop",
+        "painter_core.stages.train.previews",
+        "torch.distributed.fsdp",
+        "torch._dynamo",
+    ]
 )
 
 

@@ -21,7 +21,6 @@ from painter_core.training.gpt import train_step, update
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.optimizers import make_optimizers
 from painter_core.training.samples import Samples
-from tests.support.codes_table import make_codes
 from tests.support.local_run import code_of, contents, faults
 from tests.support.ranks import run_ranks
 from tests.support.training import curve_of, gpt_config, train_by, train_here
@@ -163,11 +162,6 @@ def test_without_it_training_is_what_it_was_to_the_bit() -> None:
 
 
 # --- whole runs -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def codes(pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_codes(pairs, tiny_vqgan, tmp_path_factory.mktemp("codes") / "codes")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from painter_core.training.fine_tuning import FineTuningFlags, check_freeze, cho
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.optimizers import MUON_RATE, make_optimizers
 from painter_core.training.regularisation import RegularisationFlags
-from tests.support.codes_table import make_codes
 from tests.support.local_run import faults
 from tests.support.training import SMALL, curve_of, files_of, gpt_config, train_here
 from tests.training.test_sharding import close_to, train_ranks, weights_close
@@ -26,11 +25,6 @@ pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 STEPS = 10  # two epochs of the 160 rows
 FROM_START = dict.fromkeys(SMALL, None)
 LORA = FineTuningFlags(lora_rank=2)
-
-
-@pytest.fixture(scope="module")
-def codes(pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_codes(pairs, tiny_vqgan, tmp_path_factory.mktemp("codes") / "codes")
 
 
 @pytest.fixture(scope="module")

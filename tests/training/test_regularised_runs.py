@@ -10,7 +10,6 @@ from painter_core.model_files.open import open_model
 from painter_core.training.checkpoints import latest_checkpoint
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.regularisation import RegularisationFlags
-from tests.support.codes_table import make_codes
 from tests.support.local_run import faults
 from tests.support.training import curve_of, files_of, gpt_config, train_here
 from tests.training.test_sharding import close_to, train_ranks, weights_close
@@ -19,11 +18,6 @@ pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 
 ALL = RegularisationFlags(pkeep=0.8, dropout=0.1, label_smoothing=0.1, ema_decay=0.9, patience=3)
 STEPS = 10  # two epochs of the 160 rows
-
-
-@pytest.fixture(scope="module")
-def codes(pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_codes(pairs, tiny_vqgan, tmp_path_factory.mktemp("codes") / "codes")
 
 
 def config_for(codes: Path, out: Path, flags: RegularisationFlags = ALL, **more: object) -> TrainConfig:

@@ -32,12 +32,14 @@ from tests.training.test_training import ALONE, TINY, samples
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 
 TOLERANCE = 1e-5
-STEPS = 10  # two epochs of the 160 rows
+TABLE_ROWS, STEPS = 96, 6  # two epochs
+LEG = 2  # steps until a run is broken off, in the middle of an epoch
 
 
 @pytest.fixture(scope="module")
-def codes(pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_codes(pairs, tiny_vqgan, tmp_path_factory.mktemp("codes") / "codes")
+def codes(write_pairs, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("codes")
+    return make_codes(write_pairs(place / "pairs.tsv", TABLE_ROWS), tiny_vqgan, place / "codes")
 
 
 # --- one step ---------------------------------------------------------------------------------------
@@ -163,24 +165,24 @@ def test_curves_are_those_of_one_worker(
     ],
 )
 def test_a_run_goes_on_with_other_workers(way: str, codes: Path, alone: Path, tmp_path: Path) -> None:
-    """2 -> 1 -> 3 workers, and between ddp and fsdp: broken off after the checkpoints of steps 4 and 8."""
+    """2 -> 1 -> 3 workers, and between ddp and fsdp: broken off after the checkpoints of steps 2 and 4."""
     out, sizes, numbers = tmp_path / "model", list[list[int]](), list[int]()
     for number, leg in enumerate(way.split(", ")):
         parallel, workers = leg.split()
-        world_size, begun = int(workers), 4 * number
+        world_size, begun = int(workers), LEG * number
         config = config_for(codes, out, parallel, gradient_accumulation_steps=4)
         place = tmp_path / f"leg{number}"
         sizes = continued(sizes, begun, world_size)
-        numbers += [world_size] * min(4, STEPS - begun)
+        numbers += [world_size] * LEG
         if number == 2:
             train_ranks(config, world_size, place)
             continue
-        fault = f"train_step:EIO:{world_size * (5 + 4 * number - begun) - world_size + 1}"
+        fault = f"train_step:EIO:{world_size * LEG + 1}"
         with pytest.raises(AssertionError, match="train_step"):
             train_ranks(config, world_size, place, fault=fault)
         newest = latest_checkpoint(out)
         assert newest is not None
-        assert newest.name == f"step-{begun + 4:08d}"
+        assert newest.name == f"step-{begun + LEG:08d}"
     assert json.loads((out / "_run" / "outcome.json").read_text())["world_sizes"] == sizes
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["num_workers"] for line in lines if "train_loss" in line] == numbers
@@ -225,10 +227,10 @@ def test_bf16_keeps_float32_weights(codes: Path, alone: Path, tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("parallel", "world_size"), [("fsdp", 2), ("ddp", 2), ("fsdp", 3)])
 def test_losses_of_200_steps(parallel: str, world_size: int, codes: Path, tmp_path: Path) -> None:
-    more = {"epoch_num": 40.0, "gradient_accumulation_steps": 4, "run": {"save_checkpoint_steps": 1000}}
+    more = {"epoch_num": 67.0, "gradient_accumulation_steps": 4, "run": {"save_checkpoint_steps": 1000}}
     train_here(config_for(codes, tmp_path / "alone", "ddp", **more))
     train_ranks(config_for(codes, tmp_path / "model", parallel, **more), world_size, tmp_path)
-    close_to(tmp_path / "model", tmp_path / "alone", steps=200)
+    close_to(tmp_path / "model", tmp_path / "alone", steps=201)
 
 
 # --- what is refused --------------------------------------------------------------------------------

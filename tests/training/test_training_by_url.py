@@ -16,7 +16,6 @@ from painter_core.stages.inspect_table.verify import find_problems
 from painter_core.stages.train.loop import train_as
 from painter_core.stages.train.plan import TrainPlan
 from painter_core.training.worker import Worker
-from tests.support.codes_table import make_codes
 from tests.support.disk_store import use_disk_store
 from tests.support.fake_store import FakeStore
 from tests.support.local_run import code_of, faults
@@ -27,11 +26,6 @@ pytestmark = pytest.mark.usefixtures("store", "cache")
 
 ROOT = "s3://bucket/my model"
 MODEL = {"README.md", "checkpoint.json", "config.json", "gpt.safetensors", "vocab.txt", "vqgan.safetensors"}
-
-
-@pytest.fixture(scope="module")
-def codes(pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_codes(pairs, tiny_vqgan, tmp_path_factory.mktemp("codes") / "codes")
 
 
 @pytest.fixture

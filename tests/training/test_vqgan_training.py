@@ -25,9 +25,10 @@ from tests.support.jobs import TINY_VQGAN
 BATCH = 4
 pytestmark = pytest.mark.usefixtures("one_thread")  # sums in one order, so that equal means equal
 
-SIDE = TINY_VQGAN.image_size
+SIDE = 16
+GEOMETRY = dataclasses.replace(TINY_VQGAN, image_size=SIDE)  # which the discriminator can just judge
 ONE_CPU = Worker(rank=0, world_size=1, device=torch.device("cpu"), precision="fp32")
-FRESH = 128  # sample pictures that the bundled VQGAN never saw
+FRESH = 64  # sample pictures that the bundled VQGAN never saw
 BUNDLED_BYTES = 6 * 2**20
 
 
@@ -38,7 +39,7 @@ def pictures() -> np.ndarray:
 
 
 def make_trainer(
-    geometry: VQGANConfig = TINY_VQGAN, worker: Worker = ONE_CPU, perceptual=None, **changes: object
+    geometry: VQGANConfig = GEOMETRY, worker: Worker = ONE_CPU, perceptual=None, **changes: object
 ) -> VQGANTrainer:
     """A tiny trainer with fixed weights, whose codebook is in use from its second step on."""
     settings: dict = {
@@ -103,10 +104,10 @@ def test_unused_entries_move_to_latents(pictures: np.ndarray) -> None:
 
 def test_codebook_is_laid_out_over_more_pictures_than_a_batch() -> None:
     """As with f16_16384, where a picture has 256 latents."""
-    entries, in_a_batch = 1024, BATCH * TINY_VQGAN.image_len
-    trainer = make_trainer(dataclasses.replace(TINY_VQGAN, codebook_size=entries), quantize_after=0)
+    entries, in_a_batch = 1024, BATCH * GEOMETRY.image_len
+    trainer = make_trainer(dataclasses.replace(GEOMETRY, codebook_size=entries), quantize_after=0)
     count = trainer.pictures_for_codebook
-    assert count * TINY_VQGAN.image_len >= entries > in_a_batch
+    assert count * GEOMETRY.image_len >= entries > in_a_batch
     noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     trainer.lay_out_codebook(noise)
     with torch.inference_mode():
@@ -117,13 +118,14 @@ def test_codebook_is_laid_out_over_more_pictures_than_a_batch() -> None:
 
 def test_perceptual_term_pulls_too(pictures: np.ndarray) -> None:
     found = train(
-        make_trainer(perceptual=formula_vgg(), perceptual_weights="vgg", perceptual_weight=0.5), pictures, 12
+        make_trainer(perceptual=formula_vgg(), perceptual_weights="vgg", perceptual_weight=0.5), pictures, 7
     )
     without = train(make_trainer(), pictures, 1)[0]
     assert found[0]["train_rec"] == without["train_rec"]
     assert found[0]["train_loss"] == pytest.approx(
         without["train_loss"] + 0.5 * found[0]["train_perceptual"], rel=1e-5
     )
+    # the seventh batch is the first one again
     assert found[-1]["train_perceptual"] < 0.9 * found[0]["train_perceptual"]
 
 
@@ -185,16 +187,17 @@ def test_discriminator_sees_real_and_painted_pictures_apart() -> None:
 
 
 def test_resumed_training_repeats_the_unbroken_run(pictures: np.ndarray) -> None:
-    """With quantizer, revival (step 25) and discriminator after the break."""
-    unbroken = make_trainer(disc_start=23)
-    train(unbroken, pictures, 22)
+    """With quantizer and discriminator before the break, and revival (step 25) after it."""
+    unbroken = make_trainer(disc_start=22)
+    train(unbroken, pictures, 24)
+    unbroken.care.use[:4] = 0.0
     file = io.BytesIO()
     torch.save(unbroken.state(), file)
     file.seek(0)
-    expected = train(unbroken, pictures, 6)
-    resumed = make_trainer(disc_start=23)
+    expected = train(unbroken, pictures, 4)
+    resumed = make_trainer(disc_start=22)
     resumed.load_state(torch.load(file, weights_only=True))
-    assert train(resumed, pictures, 6) == expected
+    assert train(resumed, pictures, 4) == expected
     for name, value in unbroken.average.items():
         assert torch.equal(value, resumed.average[name]), name
 
@@ -250,7 +253,7 @@ def test_validate_scores_what_would_be_saved(pictures: np.ndarray) -> None:
     sheet = contact_sheet(make_trainer().averaged(), pictures[:3])
     assert sheet.shape == (2 * SIDE, 3 * SIDE, 3)
     assert np.array_equal(sheet[:SIDE, SIDE : 2 * SIDE], pictures[1])
-    assert 1 <= found["valid_perplexity"] <= found["valid_usage"] * TINY_VQGAN.codebook_size
+    assert 1 <= found["valid_perplexity"] <= found["valid_usage"] * GEOMETRY.codebook_size
 
 
 def test_bundled_vqgan_keeps_its_promises() -> None:
