@@ -100,7 +100,8 @@ def samples_of(task: Task, split: str, count: int, variants: int, gpt: GPTConfig
 
 def new_gpt(task: Task, recipe: Recipe) -> GPT:
     """Quickstart's model, at its start or as it was trained on 5,000 plain pictures."""
-    vqgan = open_model("bundled").require_vqgan()
+    bundled = open_model("bundled")
+    vqgan = bundled.require_vqgan()
     torch.manual_seed(task.seed)
     config = dataclasses.replace(RECIPES[BASE].config(task.seed), text_len=TEXT_LEN[task.form])
     gpt = GPT(
@@ -112,7 +113,7 @@ def new_gpt(task: Task, recipe: Recipe) -> GPT:
     )
     if recipe.tunes:
         return started(f"{task.cache}/base-{task.seed}.pt", gpt)
-    start_from_codebook(gpt, vqgan.load_vqgan().quantize.embedding.weight)
+    start_from_codebook(gpt, bundled.load_vqgan().quantize.embedding.weight)
     return gpt
 
 
