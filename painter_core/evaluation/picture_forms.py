@@ -21,6 +21,11 @@ from painter_core.images.decode import FORMATS, cropped, format_of, load_rgb
 GOODS_PX = 64
 
 
+def squashed(rgb: Image.Image, side: int) -> np.ndarray:
+    """A picture as a CLIP reads it, uint8 (side, side, 3), whatever its own shape was."""
+    return np.asarray(rgb.resize((side, side), Image.Resampling.BICUBIC))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PictureForms:
     """Which forms are made."""
@@ -62,8 +67,7 @@ class PictureForms:
             for i, radius in enumerate(self.blurs):
                 found["inception"][i] = inception_input(blurred(pixels, radius), self.inception)
         if self.clip_px:
-            side = (self.clip_px, self.clip_px)
-            found["clip"] = np.asarray(rgb.resize(side, Image.Resampling.BICUBIC))
+            found["clip"] = squashed(rgb, self.clip_px)
         if self.vqgan_px:
             found["vqgan"] = cropped(rgb, self.vqgan_px, "bilinear")
         return found

@@ -103,7 +103,7 @@ def starts_of_images(
 def starts_of_codes(painter: Painter, given: Sequence[Codes], share: float | None) -> list[np.ndarray]:
     """The first of each picture's codes, or all of them; ValueError for codes that are not the model's."""
     grid = painter.vqgan.config.grid_size
-    first = grid * (grid if share in (None, 1) else start_rows(share or SHARE, grid))
+    first = grid * (grid if share is None or share == 1 else start_rows(share, grid))
     found = []
     for i, codes in enumerate(map(np.asarray, given)):
         if codes.ndim != 1 or codes.dtype.kind not in "iu":

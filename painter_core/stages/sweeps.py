@@ -1,7 +1,13 @@
-"""What a table that generate.py --sweep painted says of its settings; without torch, for pages and scores."""
+"""What a table of pictures says of how they were painted, and at which settings; without torch, for pages and
+scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def painted_by(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What made the pictures, also if jobs/upscale.py or evaluate.py --keep-best wrote the table later."""
+    return manifest.get("painted") or manifest.get("identity", {})
 
 
 def changing(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -94,6 +94,7 @@ def test_codes_are_decoded_scored_and_painted_on(model: Path, tmp_path: Path) ->
     for given, message in (
         ({"init_codes": codes}, "init_codes: whole pictures, of which nothing is drawn"),
         ({"init_codes": codes[:1], "init_share": 0.5}, "init_codes: got 1 for 5 texts"),
+        ({"init_codes": codes, "init_share": 0.0}, "keeps 0 of the 8 rows of codes"),
         ({"init_codes": upper, "init_share": 0.5}, r"init_codes\[0\]: 16 codes, the model reads 64, or the"),
         ({"init_codes": [[64] * 64] * 5, "init_share": 0.5}, r"init_codes\[0\]: code 64 is outside"),
         ({"init_codes": [[0.5] * 64] * 5, "init_share": 0.5}, r"init_codes\[0\]: got float64 \(64,\)"),

@@ -108,7 +108,7 @@ def steps_of(config: CaptionConfig, model: ModelDirectory, table: TableRun) -> t
         "gpu": table.resources.uses_gpu,
     }
     write = Actors(operator=CaptionUnits, arguments=arguments)
-    if table.job.columns.image == "codes":
+    if table.job.columns.codes:
         return (write,)
     size, given = model.require_vqgan().image_size, ("text",) if config.score_only else ()
     decode = DecodePictures(

@@ -25,7 +25,7 @@ from painter_core.stages.evaluate.config import EvaluateConfig
 from painter_core.stages.evaluate.examples import Judged
 from painter_core.stages.evaluate.places import part_of, places, rows_before
 from painter_core.stages.evaluate.sources import Source
-from painter_core.stages.sweeps import pictures_a_setting
+from painter_core.stages.sweeps import painted_by, pictures_a_setting
 from painter_core.tables.columns import Columns
 from painter_core.tables.inputs import find_files
 from painter_core.tables.parquet import parquet_footer, plain_kind
@@ -124,7 +124,7 @@ def best_job(config: EvaluateConfig, source: Source) -> TableJob:
     if source.columns.idx is None:
         raise ValueError(f"{shown}: read by row numbers, so that each picture is the only one of its idx")
     manifest = read_manifest(flags.tables)
-    painted = manifest.get("painted") or manifest["identity"]
+    painted = painted_by(manifest)
     number = len(painted.get("sweep", [0])) * pictures_a_setting(painted)
     if painted.get("easynlp_format") and number > 1:
         raise ValueError(f"{shown}: --easynlp-format, several pictures a cell; it chooses among rows")

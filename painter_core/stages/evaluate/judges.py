@@ -112,9 +112,9 @@ def memory_per_row(judging: Judging) -> int:
     for judge in (judging.likelihood, judging.reconstruction):
         if judge is not None:
             model = open_model(judge.model if isinstance(judge, LikelihoodJudge) else judge.vqgan)
-            if model.vqgan_config is not None:
-                needed = max(needed, vqgan_row_bytes(model.vqgan_config, "fp32"))
-    if judging.likelihood and (gpt := open_model(judging.likelihood.model).gpt_config) is not None:
+            needed = max(needed, vqgan_row_bytes(model.require_vqgan(), "fp32"))
+    if judging.likelihood:
+        gpt = open_model(judging.likelihood.model).require_gpt()
         logits = max(gpt.image_len * gpt.codebook_size, gpt.text_len * gpt.text_vocab_size)
         needed = max(needed, 3 * 4 * logits)  # and what softmax makes of them
     return needed
@@ -129,9 +129,9 @@ def weights_of(judging: Judging) -> int:
         found += weights_bytes(ChineseCLIP, open_clip(judging.clip.directory).config)
     if judging.likelihood:
         model = open_model(judging.likelihood.model)
-        found += weights_bytes(GPT, model.gpt_config) + weights_bytes(VQGAN, model.vqgan_config)
+        found += weights_bytes(GPT, model.require_gpt()) + weights_bytes(VQGAN, model.require_vqgan())
     if judging.reconstruction:
-        found += weights_bytes(VQGAN, open_model(judging.reconstruction.vqgan).vqgan_config)
+        found += weights_bytes(VQGAN, open_model(judging.reconstruction.vqgan).require_vqgan())
         files += (judging.reconstruction.perceptual or "").split(",")
     return found + sum(Path(file).stat().st_size for file in files if file)
 

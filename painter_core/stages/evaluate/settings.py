@@ -10,7 +10,7 @@ import pyarrow as pa
 from painter_core.files.storage import filesystem, join
 from painter_core.stages.evaluate.extract import Extracted
 from painter_core.stages.evaluate.places import places, rows_before
-from painter_core.stages.sweeps import changing
+from painter_core.stages.sweeps import changing, painted_by
 from painter_core.tables.parquet import open_parquet
 from painter_core.tables.reader import UnitReader
 from painter_core.tables.run_directory import RunDirectory
@@ -30,8 +30,7 @@ def by_setting(
         units: into which it was cut.
     """
     directory = RunDirectory(table)
-    manifest = directory.read_json("manifest.json") or {}
-    painted = manifest.get("painted") or manifest.get("identity", {})  # enlarged later, or as it was painted
+    painted = painted_by(directory.read_json("manifest.json") or {})
     settings = changing(painted.get("sweep", [{}]))
     if len(settings) == 1 or np.any(found.number("sample")):
         yield name, found

@@ -29,7 +29,7 @@ from painter_core.sample.captions import VALUES
 from painter_core.stages.codes_table import open_vqgan
 from painter_core.stages.make_gallery.grid import GridEntry, render_grid, settings_of
 from painter_core.stages.make_gallery.page import MAX_PICTURES, GalleryEntry, write_gallery
-from painter_core.stages.sweeps import pictures_a_setting
+from painter_core.stages.sweeps import painted_by, pictures_a_setting
 from painter_core.tables.columns import Columns, Encoding
 from painter_core.tables.inputs import find_files
 from painter_core.tables.manifest import iter_parts, part_rows
@@ -106,7 +106,7 @@ def write_page(config: GalleryConfig) -> int:
     if config.scores if is_codes else config.originals:
         raise ValueError("--scores goes with an output table, --originals with a codes table")
     rows = sum(part["rows"] for part in manifest["parts"])
-    if not is_codes and "sweep" in _painting(manifest):
+    if not is_codes and "sweep" in painted_by(manifest):
         _write_grid(config, manifest, rows)
         return rows
     write_gallery(
@@ -137,11 +137,6 @@ def _read_manifest(tables: str) -> dict[str, Any]:
             f"of pictures{hint}"
         )
     return manifest
-
-
-def _painting(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What made the pictures, also if jobs/upscale.py enlarged them later."""
-    return manifest.get("painted", manifest["identity"])
 
 
 def _shown_rows(
@@ -175,7 +170,7 @@ def _shown_rows(
 
 
 def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[GalleryEntry]:
-    identity = _painting(manifest)
+    identity = painted_by(manifest)
     scores = _scores(config.scores) if config.scores else {}
     num_pictures = pictures_a_setting(identity)  # of a prompt
     in_a_row = num_pictures if identity.get("easynlp_format") else 1
@@ -202,7 +197,7 @@ def _painted(config: GalleryConfig, manifest: dict[str, Any]) -> Iterator[Galler
 
 def _write_grid(config: GalleryConfig, manifest: dict[str, Any], rows: int) -> None:
     """The page of a table of a sweep."""
-    identity = _painting(manifest)
+    identity = painted_by(manifest)
     settings = settings_of(identity, _scores(config.scores) if config.scores else {})
     for setting in settings:
         if setting.score:

@@ -66,7 +66,7 @@ def make_plan(config: VQGANTrainConfig, run: Run, cluster: Cluster) -> tuple[VQG
     config = _for_workers(config)
     tables = [absolute(table) for table in split_tables(config.tables)]
     start = _find_start(config)
-    geometry = start.vqgan_config if start and start.vqgan_config else config.geometry
+    geometry = start.require_vqgan() if start else config.geometry
     check_trainable(geometry, decoder_only=config.decoder_only)
     config, perceptual_sha256 = _find_perceptual(config, geometry)
     workers = find_workers(config.run, cluster)

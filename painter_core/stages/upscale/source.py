@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from painter_core.files.storage import redact
+from painter_core.stages.sweeps import painted_by
 from painter_core.stages.upscale.config import UpscaleConfig
 from painter_core.tables.columns import PLACE, Columns
 from painter_core.tables.inputs import InputFile, find_files
@@ -144,4 +145,4 @@ def _painted(tables: str) -> dict[str, Any]:
     manifest = read_manifest(table_url(tables))
     if manifest.get("table") != "outputs":
         return {}
-    return manifest.get("painted") or manifest["identity"]
+    return painted_by(manifest)
