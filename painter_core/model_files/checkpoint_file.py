@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from painter_core.model_files.finite import is_finite
 from painter_core.model_files.not_weights import check_download
 from painter_core.model_files.pickles import load_pickle
 from painter_core.model_files.safetensors_file import open_safetensors
@@ -145,7 +146,7 @@ def to_float32(what: str, tensor: Tensor) -> Tensor:
     packed = tensor.dtype in (getattr(torch, "float4_e2m1fn_x2", None),)
     if not tensor.is_floating_point() or tensor.layout != torch.strided or packed:
         raise ValueError(f"{what} is {tensor.dtype} {tensor.layout}, expected dense floats")
-    wide = tensor.detach().to(torch.float32).contiguous()  # first: narrow kinds know no isfinite
-    if not bool(torch.isfinite(wide).all()):
+    wide = tensor.detach().to(torch.float32).contiguous()
+    if not is_finite(wide):
         raise ValueError(f"{what} holds values that are not finite; the checkpoint is damaged")
     return wide

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from painter_core.files.storage import file_sha256
 from painter_core.model_files.json_file import read_json_object
 from painter_core.model_files.safetensors_file import compare_tensors
 from painter_core.model_files.weights_file import check_finite, read_weights
 from painter_core.models.chinese_clip import ChineseCLIP, ChineseCLIPConfig, TowerConfig
+from painter_core.models.unfilled import unfilled
 from painter_core.text.tokenizer import Tokenizer, load_tokenizer
 
 MODEL_TYPE = "chinese_clip"
@@ -56,8 +55,7 @@ class ClipDirectory:
         given = read_weights(self.weights)
         # buffers that older releases of transformers wrote: 0, 1, 2, ...
         state = {name: tensor for name, tensor in given.items() if not name.endswith(".position_ids")}
-        with torch.device("meta"):
-            model = ChineseCLIP(self.config)
+        model = unfilled(ChineseCLIP, self.config)
         found, expected = ({k: list(t.shape) for k, t in s.items()} for s in (state, model.state_dict()))
         compare_tensors(str(self.weights), found, expected)
         check_finite(str(self.weights), state)

@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from painter_core.model_files.chinese_clip import MODEL_TYPE, WEIGHTS
 from painter_core.model_files.safetensors_file import compare_tensors
 from painter_core.model_files.weights_file import check_finite, read_weights
 from painter_core.models.chinese_clip import ChineseCLIP, ChineseCLIPConfig, TowerConfig
+from painter_core.models.unfilled import unfilled
 from painter_core.text.tokenizer import load_tokenizer
 
 POOLER = "bert.pooler."  # BERT's own head, of no part in CLIP
@@ -82,8 +82,7 @@ def to_transformers(source: Path, target: Path, vocab: str | None) -> list[str]:
         name: part.float().contiguous() for old, t in given.items() for name, part in _renamed(source, old, t)
     }
     config = _geometry(source, given)
-    with torch.device("meta"):
-        expected = {k: list(t.shape) for k, t in ChineseCLIP(config).state_dict().items()}
+    expected = {k: list(t.shape) for k, t in unfilled(ChineseCLIP, config).state_dict().items()}
     compare_tensors(str(source), {k: list(t.shape) for k, t in state.items()}, expected, geometry=str(config))
     tokenizer = load_tokenizer(vocab)
     if tokenizer.vocab_size != config.vocab_size:

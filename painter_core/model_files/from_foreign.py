@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from painter_core.files.cache import build_once
@@ -31,6 +30,7 @@ from painter_core.model_files.foreign_geometry import easynlp_gpt, easynlp_image
 from painter_core.model_files.json_file import read_json_object
 from painter_core.model_files.safetensors_file import compare_tensors
 from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.unfilled import unfilled
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -233,8 +233,7 @@ def _easynlp_tokenizer(source: Path, gpt: GPTConfig, vocab: str | None) -> Token
 
 def _filled(kind: Any, config: Any, state: dict[str, Tensor], file: Path) -> Any:
     """A module whose parameters are the given tensors, not copied."""
-    with torch.device("meta"):
-        model = kind(config)
+    model = unfilled(kind, config)
     compare_tensors(str(file), _shapes(state), _shapes(model.state_dict()), str(config))
     model.load_state_dict(state, strict=True, assign=True)
     return model

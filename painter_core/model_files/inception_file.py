@@ -11,6 +11,7 @@ import torch
 from painter_core.model_files.safetensors_file import compare_tensors
 from painter_core.model_files.weights_file import check_finite, read_weights
 from painter_core.models.inception import Inception
+from painter_core.models.unfilled import unfilled
 
 COUNTER = ".num_batches_tracked"
 EXPECTED = "Inception v3 of 2015-12-05 (pt_inception-2015-12-05-6726825d.pth)"
@@ -24,8 +25,7 @@ def load_inception(file: Path) -> Inception:
     """
     given = {name.removeprefix("module."): tensor for name, tensor in read_weights(file).items()}
     state = {name: tensor for name, tensor in given.items() if not name.endswith(COUNTER)}
-    with torch.device("meta"):
-        model = Inception()
+    model = unfilled(Inception)
     wanted = {k: list(t.shape) for k, t in model.state_dict().items() if not k.endswith(COUNTER)}
     compare_tensors(str(file), {k: list(t.shape) for k, t in state.items()}, wanted, geometry=EXPECTED)
     check_finite(str(file), state)

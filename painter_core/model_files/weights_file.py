@@ -3,11 +3,11 @@
 import zipfile
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from painter_core.model_files.finite import is_finite
 from painter_core.model_files.pickles import load_pickle
 
 
@@ -35,7 +35,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 def check_finite(file: str, state: dict[str, Tensor]) -> None:
     """Raises ValueError if a tensor holds something else than finite floats."""
     for name, tensor in state.items():
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_floating_point() or not is_finite(tensor):
             raise ValueError(f"{file}: {name} holds something else than finite floats")
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from painter_core.models.dropout import dropped, mixed
+from painter_core.models.unfilled import unfilled
 
 INIT_STD = 0.02  # of new weights, as minGPT
 PAINTS, CAPTIONS = "text_to_image", "image_to_text"
@@ -250,8 +251,7 @@ def with_text_head(gpt: GPT) -> GPT:
     if gpt.config.captions:
         return gpt
     config = dataclasses.replace(gpt.config, directions=(PAINTS, CAPTIONS))
-    with torch.device("meta"):
-        found = GPT(config)
+    found = unfilled(GPT, config)
     text = gpt.tok_emb.weight.detach()[config.codebook_size :].clone()
     found.load_state_dict({**gpt.state_dict(), "text_head.weight": text}, strict=True, assign=True)
     return found.train(gpt.training)

@@ -3,11 +3,10 @@
 import logging
 from dataclasses import dataclass, field
 
-import torch
-
 from painter_core.flag_checks import check_range
 from painter_core.models.gpt import GPT, GPTConfig
 from painter_core.models.low_rank import add_adapters
+from painter_core.models.unfilled import unfilled
 from painter_core.training.run_flags import BOUND_IF_SET
 
 log = logging.getLogger(__name__)
@@ -61,8 +60,7 @@ def choose_trained(gpt: GPT, flags: FineTuningFlags, seed: int) -> None:
 
 def check_freeze(flags: FineTuningFlags, config: GPTConfig) -> None:
     """Raises ValueError if --freeze does not fit a model of this geometry."""
-    with torch.device("meta"):
-        _freeze(GPT(config), flags.freeze)
+    _freeze(unfilled(GPT, config), flags.freeze)
 
 
 def _freeze(gpt: GPT, names: str | None) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from painter_core.files.faults import failpoint
 from painter_core.models.gpt import GPT
+from painter_core.models.unfilled import unfilled
 from painter_core.training.worker import Worker
 
 MOMENTS = "moments"  # in training/ of a checkpoint
@@ -60,8 +61,7 @@ def whole_tensor(value: Tensor) -> Tensor:
 @torch.no_grad()
 def gathered(gpt: GPT, worker: Worker) -> GPT:
     """A GPT with whole weights on the CPU, on rank 0; on the others it has none."""
-    with torch.device("meta"):
-        found = GPT(gpt.config)
+    found = unfilled(GPT, gpt.config)
     weights = {}
     for name, value in gpt.state_dict().items():
         whole = whole_tensor(value)

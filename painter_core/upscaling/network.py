@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from painter_core.compute.devices import set_inference
+from painter_core.model_files.finite import is_finite
 from painter_core.model_files.weights_file import read_weights
 from painter_core.upscaling.tiles import in_tiles
 
@@ -78,7 +79,7 @@ def _opened(file: str) -> Any:
     spandrel = _spandrel(file)
     state = read_weights(Path(file))
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not is_finite(tensor):
             raise ValueError(f"--upscaler {file}: {name} holds values that are not finite; copy it again")
     try:
         found = spandrel.ModelLoader().load_from_state_dict(state)
