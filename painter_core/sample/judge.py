@@ -9,7 +9,7 @@ of anything else is read as some goods too. Steps, all on pictures of 64 x 64:
               pictures of every kind, size and pattern in many poses: the nearest one's values;
   style       likewise, if the judge was told that there are several: of the sample in styles.
 
-Letters: B pictures, N pixels or cells of a picture, T templates, C colours.
+Letters: B pictures, N pixels or cells of a picture, P pixels that are goods, T templates, C colours.
 """
 
 import itertools
@@ -84,25 +84,36 @@ def _floors(pixels: np.ndarray) -> np.ndarray:
     return np.median(pixels[:, ~inner], axis=1)
 
 
-def _from_segment(points: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Distance of points (B, N, 3) from the segments a..b, each (B, 1, 3): (B, N)."""
+def _dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Products of vectors, (3, P) -> (P,)."""
+    return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]
+
+
+def _from_segment(points: np.ndarray, pictures: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distance of points (3, P) from the segment a..b, each (3, B), of the picture that each is of: (P,)."""
     along = b - a
-    share = ((points - a) * along).sum(-1, keepdims=True) / (along**2).sum(-1, keepdims=True)
-    return np.linalg.norm(points - a - share.clip(0, 1) * along, axis=-1)
+    off, length = points - a[:, pictures], _dot(along, along)[pictures]
+    along = along[:, pictures]
+    off -= (_dot(off, along) / length).clip(0, 1) * along
+    return np.sqrt(_dot(off, off))
 
 
 def _colours(pixels: np.ndarray, floors: np.ndarray, dark_weight: float) -> np.ndarray:
     """Index of the palette's colour, (B,); dark pixels count with a weight."""
-    points, floor = pixels.reshape(len(pixels), -1, 3), floors[:, None]  # (B, N, 3), (B, 1, 3)
-    goods = (np.linalg.norm(points - floor, axis=-1) > FAR) * 1.0  # (B, N)
-    goods[points.max(-1) < DARK] *= dark_weight
+    every = pixels.reshape(len(pixels), -1, 3)  # (B, N, 3)
+    weights = (np.linalg.norm(every - floors[:, None], axis=-1) > FAR) * 1.0  # (B, N)
+    weights[every.max(-1) < DARK] *= dark_weight
+    goods = weights > 0
+    pictures, points = np.nonzero(goods)[0], np.ascontiguousarray(every[goods].T)  # (P,), (3, P)
+    total, floor, off = np.maximum(weights.sum(1), 1), floors.T, np.zeros_like(weights, np.float32)
     costs = []
     for rgb in COLOURS.values():
-        base = np.array(rgb, np.float32) + np.zeros_like(floor)
+        base = np.array(rgb, np.float32)[:, None] + np.zeros_like(floor)
         # The lines that the drawing's own mixtures lie on: edge (darker), second tone (lighter), background.
         ends = (base * 0.5, base + (255 - base) * 0.8, floor)
-        off = np.min([_from_segment(points, base, end) for end in ends], axis=0)
-        costs.append((off.clip(0, CAP) * goods).sum(1) / np.maximum(goods.sum(1), 1))
+        nearest = np.min([_from_segment(points, pictures, base, end) for end in ends], axis=0)
+        off[goods] = nearest.clip(0, CAP)
+        costs.append((off * weights).sum(1) / total)
     return np.argmin(costs, axis=0)
 
 
