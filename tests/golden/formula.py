@@ -6,13 +6,21 @@ implementations (EasyNLP a4ee956: VQModel and minGPT) from the arrays that these
 RandomState is frozen, so the arrays never change.
 """
 
+import math
 import zlib
+from functools import lru_cache
 
 import numpy as np
+
+SMALL = 2**16  # values of an array that is drawn once and kept
 
 
 def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """float32 values of the parameter `name`: norms near 1, biases near 0, the rest scaled by its fan-in."""
+    return _kept(name, shape).copy() if math.prod(shape) <= SMALL else _drawn(name, shape)
+
+
+def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     values = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     if name.endswith("quantize.embedding.weight"):
         scale, shift = 1.0, 0.0
@@ -26,6 +34,9 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
         scale, shift = 1.0 / np.sqrt(np.prod(shape[1:])), 0.0
     # the order of operations matters to the last bit: scale in float64, then shift, then round
     return (shift + scale * values if shift else values * scale).astype(np.float32)
+
+
+_kept = lru_cache(maxsize=4096)(_drawn)
 
 
 def image(index: int, size: int) -> np.ndarray:

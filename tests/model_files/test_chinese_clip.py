@@ -21,7 +21,8 @@ from tests.support.judges import TINY_CLIP, clip_state, clip_vocab, write_clip
 def cn_clip_state() -> dict[str, Tensor]:
     """The tiny CLIP's weights under cn_clip's names, in half precision, as its .pt files hold them."""
     found: dict[str, Tensor] = {}
-    for name, tensor in clip_state().items():
+    ours = clip_state()
+    for name, tensor in ours.items():
         if name in ("text_projection.weight", "visual_projection.weight"):
             found["text_projection" if name[0] == "t" else "visual.proj"] = tensor.T.contiguous()
         elif name.startswith("text_model."):
@@ -32,9 +33,7 @@ def cn_clip_state() -> dict[str, Tensor]:
             found[vision_name(name)] = tensor
     for layer in range(TINY_CLIP.vision.num_hidden_layers):
         for kind in ("weight", "bias"):
-            parts = [
-                clip_state()[f"vision_model.encoder.layers.{layer}.self_attn.{p}_proj.{kind}"] for p in "qkv"
-            ]
+            parts = [ours[f"vision_model.encoder.layers.{layer}.self_attn.{p}_proj.{kind}"] for p in "qkv"]
             found[f"visual.transformer.resblocks.{layer}.attn.in_proj_{kind}"] = torch.cat(parts)
     return {f"module.{name}": tensor.half() for name, tensor in found.items()}
 

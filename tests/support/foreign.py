@@ -10,6 +10,7 @@ from torch import Tensor
 
 from painter_core.model_files.from_foreign import ConvertOptions
 from painter_core.models.gpt import GPT, GPTConfig
+from painter_core.models.unfilled import unfilled
 from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.stages.convert_checkpoint import ConvertConfig, convert
 from tests.golden.formula import fill, vocab
@@ -31,8 +32,7 @@ GPT_TINY = GPTConfig(
 
 @cache
 def _formula_state(kind: Any, config: Any) -> dict[str, Tensor]:
-    with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in kind(config).state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in unfilled(kind, config).state_dict().items()}
     return {name: torch.from_numpy(fill(name, shape)) for name, shape in shapes.items()}
 
 

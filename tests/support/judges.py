@@ -1,6 +1,7 @@
 """Networks that judge, with weights made by a formula: the files that a user would have."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from painter_core.models.chinese_clip import ChineseCLIP, ChineseCLIPConfig, TowerConfig
 from painter_core.models.inception import Inception
+from painter_core.models.unfilled import unfilled
 from tests.golden.formula import fill, image
 
 GAIN = 1.1  # of convolutions: features come out about 1, as those of the real weights
@@ -48,10 +50,14 @@ def golden_values() -> dict[str, np.ndarray]:
 
 
 def inception_state() -> dict[str, Tensor]:
-    """All tensors of the file, counters of the batch norms too."""
+    """All tensors of the file, counters of the batch norms too; the dict may be changed, the tensors not."""
+    return dict(_inception_state())
+
+
+@cache
+def _inception_state() -> dict[str, Tensor]:
     state = {}
-    with torch.device("meta"):
-        shapes = {name: tuple(t.shape) for name, t in Inception().state_dict().items()}
+    shapes = {name: tuple(t.shape) for name, t in unfilled(Inception).state_dict().items()}
     for name, shape in shapes.items():
         if name.endswith("num_batches_tracked"):
             state[name] = torch.tensor(0)
@@ -71,8 +77,7 @@ def inception_state() -> dict[str, Tensor]:
 
 def clip_state(config: ChineseCLIPConfig = TINY_CLIP) -> dict[str, Tensor]:
     """Tensors under transformers' names."""
-    with torch.device("meta"):
-        shapes = {name: tuple(t.shape) for name, t in ChineseCLIP(config).state_dict().items()}
+    shapes = {name: tuple(t.shape) for name, t in unfilled(ChineseCLIP, config).state_dict().items()}
     return {name: torch.from_numpy(np.asarray(fill(name, shape))) for name, shape in shapes.items()}
 
 
