@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -71,13 +72,16 @@ def imports(path: Path) -> Iterator[str]:
                 yield inner if inner in MODULES else str(node.module)
 
 
-ARROWS = {name_of(path): sorted(set(imports(path))) for path in sources()}
+@cache
+def arrows() -> dict[str, list[str]]:
+    """The modules that each module imports."""
+    return {name_of(path): sorted(set(imports(path))) for path in sources()}
 
 
 def test_directions() -> None:
     wrong = [
         f"{module} imports {other}"
-        for module, found in ARROWS.items()
+        for module, found in arrows().items()
         for other in found
         if other in MODULES and room(other) not in MAY_IMPORT[room(module)] | {room(module)}
     ]
@@ -89,7 +93,7 @@ def test_every_folder_has_a_floor() -> None:
 
 
 def test_no_circle() -> None:
-    ours = {module: {other for other in found if other in MODULES} for module, found in ARROWS.items()}
+    ours = {module: {other for other in found if other in MODULES} for module, found in arrows().items()}
     list(TopologicalSorter(ours).static_order())  # CycleError names the circle
 
 
@@ -100,7 +104,7 @@ def stage(module: str) -> str:
 def test_a_stage_knows_no_other_stage() -> None:
     wrong = [
         f"{module} imports {other}"
-        for module, found in ARROWS.items()
+        for module, found in arrows().items()
         for other in found
         if room(module) == room(other) == "stages"
         and stage(module) != stage(other)
@@ -110,11 +114,11 @@ def test_a_stage_knows_no_other_stage() -> None:
 
 
 def test_ray_is_met_in_one_place() -> None:
-    found = {room(m) for m, names in ARROWS.items() if any(n.split(".")[0] == "ray" for n in names)}
+    found = {room(m) for m, names in arrows().items() if any(n.split(".")[0] == "ray" for n in names)}
     assert found == RAY
 
 
 def test_torch_stays_where_models_are() -> None:
-    users = {m for m, names in ARROWS.items() if any(n.split(".")[0] == "torch" for n in names)}
+    users = {m for m, names in arrows().items() if any(n.split(".")[0] == "torch" for n in names)}
     assert {m for m in users if room(m) in TORCH_FREE} == set()
     assert {m.rpartition(".")[2] for m in users if room(m) == "images"} == TORCH_IN_IMAGES

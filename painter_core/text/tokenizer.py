@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import string
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -102,6 +103,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     return _from_json(path, content) if path.suffix == ".json" else from_vocab(content, str(path))
 
 
+@lru_cache(maxsize=4)  # a job opens the same one for its plan, its operators and its report
 def from_vocab(content: bytes, name: str = "vocab.txt") -> Tokenizer:
     """A tokenizer from the bytes of a vocab.txt: one token a line, whose number is the id."""
     try:
@@ -142,6 +144,7 @@ def _from_json(path: Path, content: bytes) -> Tokenizer:
     return Tokenizer(Backend.from_str(json.dumps(spec)), "tokenizer.json", content, str(path))
 
 
+@cache
 def builtin_tokenizer() -> Tokenizer:
     """A vocabulary that needs no file.
 

@@ -18,9 +18,9 @@ from tests.training.test_training import ALONE, TINY, config, samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# a block's activations, about 16 tensors of (B, T, n_embd), are 16 MiB
+# a block's activations, about 16 tensors of (B, T, n_embd), are 4 MiB
 WIDE = dataclasses.replace(TINY, text_len=32, image_len=97, n_layer=12, n_embd=64)
-BATCH = 32
+BATCH = 8
 
 
 def make(geometry=TINY, *, again: bool) -> GPT:

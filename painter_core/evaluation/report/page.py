@@ -5,6 +5,7 @@ the page's own policy forbids scripts and every request, and pictures pass throu
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -55,23 +56,31 @@ class _Card:
     facts: tuple[tuple[str, str], ...]
 
 
-def render_report(title: str, score: Score, plots: list[Plot], examples: list[Examples]) -> str:
-    """The page as text; a function of its arguments alone."""
-    environment = Environment(
+@cache  # its templates are compiled once
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("painter_core.evaluation.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(
-        title=visible(title),
-        tables=[(visible(table.name), visible(table.rows.path)) for table in score.tables],
-        rows=[_row(column) for column in columns(score)],
-        facts=[(visible(name), visible(value)) for name, value in facts(score)],
-        remarks=[visible(line) for line in remarks_of(score)],
-        plots=plots,
-        groups=[(visible(group.title), [_card(e) for e in group.examples]) for group in examples],
+
+
+def render_report(title: str, score: Score, plots: list[Plot], examples: list[Examples]) -> str:
+    """The page as text; a function of its arguments alone."""
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=visible(title),
+            tables=[(visible(table.name), visible(table.rows.path)) for table in score.tables],
+            rows=[_row(column) for column in columns(score)],
+            facts=[(visible(name), visible(value)) for name, value in facts(score)],
+            remarks=[visible(line) for line in remarks_of(score)],
+            plots=plots,
+            groups=[(visible(group.title), [_card(e) for e in group.examples]) for group in examples],
+        )
     )
 
 

@@ -10,6 +10,7 @@ after Pillow took it for one of the allowed formats.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -96,16 +97,20 @@ def render_gallery(
     )
 
 
-def render(template: str, *, title: str, subtitle: str, **values: object) -> str:
-    """A template of this folder, filled."""
-    environment = Environment(
+@cache  # its templates are compiled once
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("painter_core.stages.make_gallery", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found = environment.get_template(template)
+
+
+def render(template: str, *, title: str, subtitle: str, **values: object) -> str:
+    """A template of this folder, filled."""
+    found = _environment().get_template(template)
     return found.render(title=visible(title), subtitle=visible(subtitle), **values)
 
 

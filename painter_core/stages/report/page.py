@@ -6,6 +6,7 @@ pictures pass through images/embed.py.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -76,14 +77,18 @@ class Page:
     sections: tuple[Section, ...]
 
 
-def render(page: Page) -> str:
-    """The page as text; a function of its argument alone."""
+@cache  # its templates are compiled once
+def _environment() -> Environment:
     packages = ("painter_core.stages.report", "painter_core.evaluation.report")
-    environment = Environment(
+    return Environment(
         loader=ChoiceLoader([PackageLoader(package, ".") for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("run.html.j2").render(page=page)
+
+
+def render(page: Page) -> str:
+    """The page as text; a function of its argument alone."""
+    return _environment().get_template("run.html.j2").render(page=page)
