@@ -18,7 +18,7 @@ from painter_core.runs.run import Run
 from painter_core.stages.make_table.config import MakeTableConfig
 from painter_core.stages.make_table.run import make_table
 from tests.support import nodes
-from tests.support.jobs import ROOT, table_bytes
+from tests.support.jobs import ROOT, TINY_VQGAN, table_bytes
 from tests.support.local_run import run_here
 from tests.support.painting import write_painter, write_prompts
 
@@ -69,7 +69,8 @@ def test_a_node_is_lost_while_models_work(job: str, actions: str, tmp_path: Path
     out, alone = tmp_path / "out", tmp_path / "alone"
     if job == "generate":
         table = write_prompts(tmp_path / "prompts.tsv", 800)
-        flags = ["--tables", table, "--checkpoint-dir", write_painter(tmp_path / "model")]
+        model = write_painter(tmp_path / "model", geometry=TINY_VQGAN)
+        flags = ["--tables", table, "--checkpoint-dir", model]
     else:
         table = tmp_path / "pairs.parquet"
         with Run({}) as run:

@@ -72,7 +72,7 @@ def test_pictures_are_painted_on(model: Path) -> None:
         paint(TEXTS, init_images=started[:1])
     with pytest.raises(ValueError, match=r"init_images\[1\]: img_unidentified"):
         paint(TEXTS[:2], init_images=[started[0], b"no picture at all"])
-    with pytest.raises(ValueError, match="keeps 0 of the 8 rows"):
+    with pytest.raises(ValueError, match="keeps 0 of the 4 rows"):
         paint(TEXTS[:1], init_images=started[:1], init_share=0.01)
 
 
@@ -88,16 +88,16 @@ def test_codes_are_decoded_scored_and_painted_on(model: Path, tmp_path: Path) ->
         for name in ("score_logp", "score_gain"):
             np.testing.assert_allclose([r[name] for r in found], table[name], rtol=1e-4, atol=1e-4)
     paint = make(model, max_generated_num=2)
-    upper = [np.array(c[:16], np.uint16) for c in codes]
+    upper = [np.array(c[:4], np.uint16) for c in codes]
     again = paint(TEXTS, init_codes=upper, init_share=0.25)
     assert [r["gen_imgbase64"][0] for r in again] == table["gen_imgbase64"].to_pylist(), "the same draws"
     for given, message in (
         ({"init_codes": codes}, "init_codes: whole pictures, of which nothing is drawn"),
         ({"init_codes": codes[:1], "init_share": 0.5}, "init_codes: got 1 for 5 texts"),
-        ({"init_codes": codes, "init_share": 0.0}, "keeps 0 of the 8 rows of codes"),
-        ({"init_codes": upper, "init_share": 0.5}, r"init_codes\[0\]: 16 codes, the model reads 64, or the"),
-        ({"init_codes": [[64] * 64] * 5, "init_share": 0.5}, r"init_codes\[0\]: code 64 is outside"),
-        ({"init_codes": [[0.5] * 64] * 5, "init_share": 0.5}, r"init_codes\[0\]: got float64 \(64,\)"),
+        ({"init_codes": codes, "init_share": 0.0}, "keeps 0 of the 4 rows of codes"),
+        ({"init_codes": upper, "init_share": 0.5}, r"init_codes\[0\]: 4 codes, the model reads 16, or the"),
+        ({"init_codes": [[64] * 16] * 5, "init_share": 0.5}, r"init_codes\[0\]: code 64 is outside"),
+        ({"init_codes": [[0.5] * 16] * 5, "init_share": 0.5}, r"init_codes\[0\]: got float64 \(16,\)"),
         ({"init_codes": codes, "init_images": [b""] * 5}, "init_images and init_codes: expected one"),
     ):
         with pytest.raises(ValueError, match=message):

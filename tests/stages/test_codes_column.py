@@ -19,9 +19,8 @@ from painter_core.stages.inspect_table.report import inspect
 from painter_core.stages.train.plan import make_plan
 from painter_core.training.gpt_config import TrainConfig
 from tests.support.gallery import facts, page_of
-from tests.support.jobs import TINY_VQGAN
 from tests.support.local_run import ALONE
-from tests.support.painting import CAPTIONS, config_of, paint_table, write_painter, write_prompts
+from tests.support.painting import CAPTIONS, SMALL_VQGAN, config_of, paint_table, write_painter, write_prompts
 from tests.support.training import planned
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
@@ -53,13 +52,13 @@ def test_pictures_are_those_of_their_codes(model: Path, prompts: Path, tmp_path:
     plain = paint(model, prompts, tmp_path / "plain", max_generated_num=2, keep_best=1, codes_column=False)
     assert table.drop(["codes"]).equals(plain)
     assert table.schema.field("codes").type == pa.list_(
-        pa.field("item", pa.uint16(), nullable=False), TINY_VQGAN.image_len
+        pa.field("item", pa.uint16(), nullable=False), SMALL_VQGAN.image_len
     )
     vqgan = open_vqgan(str(tmp_path / "out")).load_vqgan()
     with torch.inference_mode():
         decoded = to_uint8(vqgan.decode(torch.from_numpy(codes_of(table).astype(np.int64))))
     for picture, cell in zip(decoded, table["gen_imgbase64"].to_pylist(), strict=True):
-        shown = decode_image(base64.b64decode(cell), TINY_VQGAN.image_size)
+        shown = decode_image(base64.b64decode(cell), SMALL_VQGAN.image_size)
         assert np.abs(picture.astype(int) - shown).max() <= 1
     assert "p0" in facts(page_of(tmp_path, tables=str(tmp_path / "out")), "idx")
 

@@ -18,13 +18,13 @@ from painter_core.runs.table_run import TableRun
 from painter_core.stages.generate.run import for_workers, steps_of, table_job
 from tests.support.codes_table import make_codes
 from tests.support.gallery import facts, page_of
-from tests.support.jobs import TINY_VQGAN, sample_cell
+from tests.support.jobs import sample_cell
 from tests.support.local_run import ALONE, code_of, contents, faults, killed, rows_of
-from tests.support.painting import CAPTIONS, config_of, paint_table, write_painter, write_prompts
+from tests.support.painting import CAPTIONS, SMALL_VQGAN, config_of, paint_table, write_painter, write_prompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LENGTH, GRID, BOOK = TINY_VQGAN.image_len, TINY_VQGAN.grid_size, TINY_VQGAN.codebook_size
+LENGTH, GRID, BOOK = SMALL_VQGAN.image_len, SMALL_VQGAN.grid_size, SMALL_VQGAN.codebook_size
 SAMPLING = SamplingConfig(top_k=20)
 N = 3
 
@@ -142,8 +142,8 @@ def test_codes_that_do_not_fit_are_rejects(
     rejects = pq.read_table(tmp_path / "out" / "rejects").to_pylist()
     assert {(r["column"], r["reason"]) for r in rejects} == {("mine", "codes_invalid")}
     assert [(r["row"], r["detail"]) for r in rejects] == [
-        (2, "63 codes, the model reads 64"),
-        (3, "65 codes, the model reads 64"),
+        (2, "15 codes, the model reads 16"),
+        (3, "17 codes, the model reads 16"),
         (4, "code 64 is outside the codebook of 64"),
         *((row, "no codes, or a null among them") for row in (5, 6, 7)),
     ]

@@ -13,14 +13,14 @@ from painter_core.painting.sampling import SamplingConfig
 from painter_core.runs.flags import PromptFlags
 from painter_core.tables.manifest import iter_parts
 from tests.support.codes_table import make_codes
-from tests.support.jobs import TINY_VQGAN, sample_cell
+from tests.support.jobs import sample_cell
 from tests.support.local_run import code_of
-from tests.support.painting import CAPTIONS, config_of, paint_table, write_painter
+from tests.support.painting import CAPTIONS, SMALL_VQGAN, config_of, paint_table, write_painter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SCHEMA = "idx,text,photo"
-GRID = TINY_VQGAN.grid_size
+GRID = SMALL_VQGAN.grid_size
 BROKEN = {1: "AAAA", 3: ""}
 
 
@@ -51,7 +51,7 @@ def test_kept_codes_come_out_unchanged(model: Path, tmp_path: Path) -> None:
     encoded = codes_of(pa.concat_tables(iter_parts(str(make_codes(rows, model, tmp_path / "codes")))))
     alone = {"output_schema": "idx,text"}
     whole = codes_of(paint(model, rows, tmp_path / "plain", init_image=None, **alone))
-    for share, kept in ((None, 4), (0.25, 2), (0.9, 7)):
+    for share, kept in ((None, 2), (0.25, 1), (0.7, 3)):
         table = paint(model, rows, tmp_path / f"out{kept}", init_share=share, max_generated_num=2, **alone)
         codes = codes_of(table)
         first = kept * GRID

@@ -21,7 +21,7 @@ from painter_core.stages.upscale.pictures import check_cell_size, packed, unpack
 from painter_core.tables.manifest import iter_parts
 from painter_core.upscaling.flags import UpscaleFlags
 from tests.support.local_run import code_of
-from tests.support.painting import config_of, paint_table, write_painter, write_prompts
+from tests.support.painting import SMALL_VQGAN, config_of, paint_table, write_painter, write_prompts
 from tests.support.upscaling import enlarge_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +80,7 @@ def test_pictures_are_pillows_and_columns_are_carried(scale: int, painted: Path,
 def test_an_enlarged_table_is_enlarged_again(painted: Path, tmp_path: Path) -> None:
     enlarge_table(config(painted, tmp_path / "once"))
     twice = enlarge_table(config(tmp_path / "once", tmp_path / "twice"))
-    assert opened(twice[NEW][0].as_py()).size == (128, 128)
+    assert opened(twice[NEW][0].as_py()).size == (4 * SMALL_VQGAN.image_size,) * 2
     first, second = (json.loads((tmp_path / n / "manifest.json").read_text()) for n in ("once", "twice"))
     assert first["painted"] == second["painted"]
     assert first["painted"]["seed"] == 42

@@ -24,7 +24,7 @@ from painter_core.upscaling.flags import UpscaleFlags
 from painter_core.upscaling.network import Network
 from painter_core.upscaling.upscaler import plan_upscaler
 from tests.support.local_run import ALONE, code_of, rows_of
-from tests.support.painting import CAPTIONS, config_of, paint_table, write_painter, write_prompts
+from tests.support.painting import CAPTIONS, SMALL_VQGAN, config_of, paint_table, write_painter, write_prompts
 from tests.support.upscaling import enlarge_table, import_spandrel, write_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -88,7 +88,7 @@ def test_easynlp_lines_hold_larger_pictures(files: Path, tmp_path: Path) -> None
     table = generate(files, tmp_path / "out.tsv", upscaler=str(files / "x2.pth"), **given)
     cells = [read_cell(cell) for cell in table[NEW].to_pylist()]
     assert [len(c) for c in cells] == [2] * len(CAPTIONS)
-    assert Image.open(io.BytesIO(base64.b64decode(cells[0][1]))).size == (64, 64)
+    assert Image.open(io.BytesIO(base64.b64decode(cells[0][1]))).size == (2 * SMALL_VQGAN.image_size,) * 2
 
 
 def test_tables_of_networks(files: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A tiny model that paints, and tables that it paints without Ray."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from painter_core.model_files.directory import write_model
 from painter_core.model_files.open import open_model
 from painter_core.models.gpt import GPT, GPTConfig
-from painter_core.models.vqgan import VQGAN
+from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.painting.scores import ChoiceConfig
 from painter_core.painting.starting import StartConfig
 from painter_core.runs.flags import ModelFlags, TableFlags
@@ -26,6 +27,7 @@ from painter_core.upscaling.flags import UpscaleFlags
 from tests.support.jobs import TINY_VQGAN
 from tests.support.local_run import ALONE
 
+SMALL_VQGAN = dataclasses.replace(TINY_VQGAN, image_size=16)  # 16 codes, a quarter of the steps
 CAPTIONS = ("红色的杯子", "蓝色条纹的背包", "黄色雨伞", "白色背景上的小靴子", "紫色圆点的大帽子")
 NESTED = {"precision": "model", "micro_batch_size": "model"}
 CHOICE = ("keep_best", "rank_by", "clip", "score_columns")
@@ -35,16 +37,21 @@ STYLE = ("prompt_prefix", "prompt_suffix")
 
 
 def write_painter(
-    directory: Path, *, caption_dropout: float | None = 0.1, scale: float = 12.0, seed: int = 3
+    directory: Path,
+    *,
+    geometry: VQGANConfig = SMALL_VQGAN,
+    caption_dropout: float | None = 0.1,
+    scale: float = 12.0,
+    seed: int = 3,
 ) -> Path:
     """A model with random weights whose logits differ as much as a trained one's."""
     torch.manual_seed(seed)
-    vqgan, tokenizer = VQGAN(TINY_VQGAN), builtin_tokenizer()
+    vqgan, tokenizer = VQGAN(geometry), builtin_tokenizer()
     torch.nn.init.normal_(vqgan.quantize.embedding.weight, std=0.3)
     gpt = GPT(
         GPTConfig(
-            text_vocab_size=tokenizer.vocab_size, codebook_size=TINY_VQGAN.codebook_size, text_len=8,
-            image_len=TINY_VQGAN.image_len, n_layer=2, n_head=2, n_embd=32,
+            text_vocab_size=tokenizer.vocab_size, codebook_size=geometry.codebook_size, text_len=8,
+            image_len=geometry.image_len, n_layer=2, n_head=2, n_embd=32,
         )
     )  # fmt: skip
     with torch.no_grad():
