@@ -37,7 +37,9 @@ sample-both: venv  ## the same for a model that captions too: half of 6,000 upda
 		bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_BOTH)")"
 
 test-fast: venv  ## the tests that need no Ray, on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 --dist loadfile -m 'not slow' \
+	@# compiled modules are kept whatever the environment says: all these processes import the same ones
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 \
+		--dist loadfile -m 'not slow' \
 		--ignore tests/jobs --ignore tests/project
 
 test-jobs: venv  ## the jobs on Ray

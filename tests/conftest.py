@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from painter_core.model_files.directory import write_model
-from painter_core.models.vqgan import VQGAN
 from painter_core.sample.pictures import sample_row
 from tests.support.fake_store import store  # noqa: F401  a fixture
-from tests.support.jobs import ROWS, TINY_VQGAN, sample_cell
+from tests.support.jobs import ROWS, SMALL_VQGAN, sample_cell, write_vqgan
 
 # on a machine with a GPU, heads, jobs and this process compute as in CI; tests marked `gpu` ask for it
 GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -41,13 +39,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_vqgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a VQGAN with random weights: 32 x 32 pixels, 64 codes out of 64."""
-    directory = tmp_path_factory.mktemp("models") / "vqgan"
-    torch.manual_seed(7)
-    model = VQGAN(TINY_VQGAN)
-    torch.nn.init.normal_(model.quantize.embedding.weight, std=0.3)  # so that codes differ
-    write_model(directory, vqgan=model, card="# A VQGAN for tests\n")
-    return directory
+    """Directory of a VQGAN with random weights: 16 x 16 pixels, 16 codes out of 64."""
+    return write_vqgan(tmp_path_factory.mktemp("models") / "vqgan", SMALL_VQGAN)
 
 
 @pytest.fixture(scope="session")

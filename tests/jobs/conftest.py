@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.jobs import TINY_GPT_FLAGS, Jobs, start_head, stop_head
+from tests.support.jobs import TINY_GPT_FLAGS, TINY_VQGAN, Jobs, start_head, stop_head, write_vqgan
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,12 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     head = start_head(max(2, os.cpu_count() or 2), dies_with_parent=True)
     yield Jobs(head=head, cache=tmp_path_factory.mktemp("cache"))
     stop_head(head)
+
+
+@pytest.fixture(scope="session")
+def tiny_vqgan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of 32 x 32 pixels and 64 codes: jobs that are killed at their work must take a while."""
+    return write_vqgan(tmp_path_factory.mktemp("models") / "vqgan", TINY_VQGAN)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def gpt(model: Path) -> GPT:
 
 @pytest.fixture(scope="module")
 def codes() -> np.ndarray:
-    return np.random.default_rng(4).integers(0, 64, (10, 64))
+    return np.random.default_rng(4).integers(0, 64, (10, 16))
 
 
 def captioner(model: Path, *, rows: int = 4, number: int = 1, **sampling: float) -> Captioner:
@@ -126,7 +126,7 @@ def test_a_caption_depends_on_its_own_row_alone(model: Path, codes: np.ndarray) 
 def test_no_picture_no_caption(model: Path, codes: np.ndarray) -> None:
     assert captioner(model).write(codes[:0], []).texts == []
     assert captioner(model).score(codes[:0], []).texts == []
-    assert captioner(model).encode(np.zeros((0, 32, 32, 3), np.uint8)).shape == (0, 64)
+    assert captioner(model).encode(np.zeros((0, 16, 16, 3), np.uint8)).shape == (0, 16)
 
 
 def best_of_beam(gpt: GPT, codes: np.ndarray, width: int) -> list[tuple[list[int], float]]:

@@ -149,8 +149,8 @@ def test_codes_that_are_none_are_rejects(model: Path, codes: Path, tmp_path: Pat
     operator = CaptionUnits(
         config=config, identity=caption_pins(open_model(str(model))), precision="fp32", micro_batch_size=4
     )
-    good = np.arange(64, dtype="<u2").tobytes()
-    beyond = np.full(64, 64, "<u2").tobytes()
+    good = np.arange(16, dtype="<u2").tobytes()
+    beyond = np.full(16, 64, "<u2").tobytes()
     table = pa.table(
         {
             "file": ["f"] * 3, "row": [1, 2, 3], "byte_offset": pa.array([None] * 3, pa.int64()),
@@ -168,7 +168,7 @@ def test_codes_that_are_none_are_rejects(model: Path, codes: Path, tmp_path: Pat
         ("b", "codes_invalid", "codes"), ("c", "codes_invalid", "codes")
     ]  # fmt: skip
     assert [r["detail"] for r in rejects] == [
-        "63 codes, the model reads 64", "code 64 is outside the codebook of 64"
+        "15 codes, the model reads 16", "code 64 is outside the codebook of 64"
     ]  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_refused(
     paints = write_painter(tmp_path / "paints")
     with pytest.raises(ValueError, match=r"this model only paints; train it with .* --image-to-text 0\.5"):
         open_captioner(config_of(paints, rows, tmp_path / "out"))
-    with pytest.raises(ValueError, match="--sequence-length 9: the model has 72 positions"):
+    with pytest.raises(ValueError, match="--sequence-length 9: the model has 24 positions"):
         open_captioner(config_of(model, rows, tmp_path / "out", sequence_length=9))
     cases: list[tuple[dict, str]] = [
         ({"score_only": True, "top_k": 3}, "--top-k: does nothing beside --score-only"),

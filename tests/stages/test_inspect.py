@@ -116,11 +116,11 @@ def test_a_codes_table_also_unfinished(
     assert wanted.items() <= report.run.items()
     assert report.rejects == {"b64_invalid": 1}
     assert report.codes is not None
-    assert (report.codes.num_rows, report.codes.image_len) == (rows, 64)
+    assert (report.codes.num_rows, report.codes.image_len) == (rows, 16)
     assert report.codes.num_repeated >= 1
     assert report.idx.num_repeated == 1
     pictures = [Image.open(p) for p in sorted((tmp_path / "out").iterdir())]
-    assert {p.size for p in pictures} == {(32, 32)}
+    assert {p.size for p in pictures} == {(16, 16)}
     assert len(pictures) == 8
     text = to_text(report)
     assert ("not finished" in text) == (units is not None)

@@ -26,7 +26,7 @@ from painter_core.text.tokenizer import builtin_tokenizer
 from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.run_flags import TrainingRunFlags
 from tests.support.codes_table import make_codes
-from tests.support.jobs import TINY_VQGAN
+from tests.support.jobs import SMALL_VQGAN
 from tests.support.training import planned
 from tests.support.units import unit_row
 
@@ -98,10 +98,10 @@ def write(directory: Path, seed: int, vqgan: Path | None = None) -> Path:
     torch.manual_seed(seed)
     tokenizer = builtin_tokenizer()
     gpt = GPTConfig(
-        text_vocab_size=tokenizer.vocab_size, codebook_size=64, text_len=8, image_len=TINY_VQGAN.image_len,
+        text_vocab_size=tokenizer.vocab_size, codebook_size=64, text_len=8, image_len=SMALL_VQGAN.image_len,
         n_layer=1, n_head=1, n_embd=16,
     )  # fmt: skip
-    write_model(directory, vqgan=vqgan or VQGAN(TINY_VQGAN), gpt=GPT(gpt), tokenizer=tokenizer, card="")
+    write_model(directory, vqgan=vqgan or VQGAN(SMALL_VQGAN), gpt=GPT(gpt), tokenizer=tokenizer, card="")
     return directory
 
 

@@ -89,9 +89,9 @@ def test_codes_are_painted_and_an_unfinished_table_says_so(
     assert "submit the same command again" in page
     found = facts(page)
     assert found["units done"] == "2 of 3"
-    assert found["codes of a picture"] == "64"
+    assert found["codes of a picture"] == "16"
     assert re.match(r"[\d.,]+ rows/s: [\d.]+ s .* for 2 of 2 units", found["in the model"])
-    assert found["preprocessing image size"] == "32"
+    assert found["preprocessing image size"] == "16"
     assert page.count("data:image/png;base64,") == 24
 
 

@@ -30,7 +30,7 @@ from tests.models.test_perceptual import vgg_state
 from tests.stages.test_pins import plan as gpt_plan
 from tests.stages.test_pins import write as gpt_model
 from tests.support.codes_table import make_codes
-from tests.support.jobs import TINY_VQGAN
+from tests.support.jobs import SMALL_VQGAN
 from tests.support.local_run import ALONE, code_of
 from tests.support.training import planned
 
@@ -50,7 +50,7 @@ def vqgan_plan(tables: Path | str, out: Path, **flags: object) -> VQGANPlan:
     config = VQGANTrainConfig(
         tables=str(tables), outputs=str(out), max_steps=2, micro_batch_size=4, precision="fp32",
         run=TrainingRunFlags(keep_checkpoints=1, save_checkpoint_steps=1, logging_steps=1),
-        **({"quantize_after": 1, "geometry": TINY_VQGAN} | flags),
+        **({"quantize_after": 1, "geometry": SMALL_VQGAN} | flags),
     )  # type: ignore[arg-type]  # fmt: skip
     found = planned(config)
     assert found is not None
@@ -72,7 +72,7 @@ def test_pictures_and_weights_that_change_under_a_training_stop_its_workers(
         begin(vqgan_loop, plan)
     torch.manual_seed(9)
     shutil.rmtree(start)
-    write_model(start, vqgan=VQGAN(TINY_VQGAN), card="")
+    write_model(start, vqgan=VQGAN(SMALL_VQGAN), card="")
     with pytest.raises(Changed, match="start_sha256 is"):
         begin(vqgan_loop, plan)
     os.utime(table, (1, 1))
@@ -89,7 +89,7 @@ def test_a_vqgan_and_a_vocabulary_that_change_under_a_training_stop_its_workers(
     run = begin(gpt_loop, plan)
     kept = (codes / "_run" / "vqgan" / "vqgan.safetensors").read_bytes()
     torch.manual_seed(9)
-    write_model(tmp_path / "other", vqgan=VQGAN(TINY_VQGAN), card="")
+    write_model(tmp_path / "other", vqgan=VQGAN(SMALL_VQGAN), card="")
     shutil.copyfile(tmp_path / "other" / "vqgan.safetensors", codes / "_run" / "vqgan" / "vqgan.safetensors")
     with pytest.raises(ValueError, match="but the codes were made by"):
         run._write(run.trained.gpt, {}, tmp_path / "checkpoint")

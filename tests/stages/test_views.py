@@ -127,7 +127,7 @@ def test_a_training_on_views_is_broken_off_and_goes_on(
 def test_captions_are_learned_from_views_too(many: Path) -> None:
     samples, seen = opened(many), list[torch.Tensor]()
     settings = TrainConfig(tables="-", checkpoint_dir="-", both_ways=BothWaysFlags(image_to_text=1.0))
-    geometry = {"text_len": 8, "image_len": 64, "n_layer": 1, "n_head": 1, "n_embd": 4}
+    geometry = {"text_len": 8, "image_len": 16, "n_layer": 1, "n_head": 1, "n_embd": 4}
     gpt = GPTConfig(codebook_size=64, directions=("image_to_text",), **geometry)  # type: ignore[arg-type]
     task = task_of(settings, gpt, samples, epoch=0)
     rows, variants = np.arange(6), drawn_variants(42, 0, len(samples), 3)
@@ -138,7 +138,7 @@ def test_captions_are_learned_from_views_too(many: Path) -> None:
 
     task.sums(model, rows, ONE_CPU.device)  # type: ignore[arg-type]
     expected = samples.batch(rows, ONE_CPU.device, None, variants)[1]
-    assert torch.equal(seen[0][:, :64], expected)
+    assert torch.equal(seen[0][:, :16], expected)
     assert not torch.equal(expected, samples.batch(rows, ONE_CPU.device)[1])
 
 

@@ -21,7 +21,7 @@ from painter_core.stages.caption.run import open_captioner, steps_of, table_job
 from painter_core.tables.manifest import iter_parts
 from painter_core.text.tokenizer import builtin_tokenizer
 from painter_core.training.card import model_card
-from tests.support.jobs import TINY_VQGAN
+from tests.support.jobs import SMALL_VQGAN
 from tests.support.local_run import ALONE
 
 SAMPLING = ("top_k", "top_p", "temperature", "beam")
@@ -32,12 +32,12 @@ INPUT = ("input_schema", "first_sequence", "second_sequence")
 def write_captioner(directory: Path, *, scale: float = 6.0) -> Path:
     """A model of both directions with random weights whose logits differ as much as a trained one's."""
     torch.manual_seed(3)
-    vqgan, tokenizer = VQGAN(TINY_VQGAN), builtin_tokenizer()
+    vqgan, tokenizer = VQGAN(SMALL_VQGAN), builtin_tokenizer()
     torch.nn.init.normal_(vqgan.quantize.embedding.weight, std=0.3)
     gpt = GPT(
         GPTConfig(
-            text_vocab_size=tokenizer.vocab_size, codebook_size=TINY_VQGAN.codebook_size, text_len=8,
-            image_len=TINY_VQGAN.image_len, n_layer=2, n_head=2, n_embd=32, directions=(PAINTS, CAPTIONS),
+            text_vocab_size=tokenizer.vocab_size, codebook_size=SMALL_VQGAN.codebook_size, text_len=8,
+            image_len=SMALL_VQGAN.image_len, n_layer=2, n_head=2, n_embd=32, directions=(PAINTS, CAPTIONS),
         )
     )  # fmt: skip
     with torch.no_grad():

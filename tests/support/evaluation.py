@@ -21,7 +21,7 @@ from painter_core.runs.table_run import TableRun
 from painter_core.stages.evaluate.config import EvaluateConfig
 from painter_core.stages.evaluate.run import evaluate_tables
 from painter_core.text.tokenizer import from_vocab
-from tests.support.jobs import TINY_VQGAN
+from tests.support.jobs import SMALL_VQGAN
 from tests.support.judges import clip_vocab, picture
 from tests.support.local_run import ALONE
 
@@ -76,8 +76,8 @@ def write_gpt(directory: Path, vqgan: Path) -> Path:
     config = GPTConfig(
         text_vocab_size=tokenizer.vocab_size,
         text_len=8,
-        image_len=TINY_VQGAN.image_len,
-        codebook_size=TINY_VQGAN.codebook_size,
+        image_len=SMALL_VQGAN.image_len,
+        codebook_size=SMALL_VQGAN.codebook_size,
         n_layer=1,
         n_head=2,
         n_embd=32,

@@ -1,6 +1,7 @@
 """Running jobs as users do, on a Ray head that tests share; tiny models and tables."""
 
 import base64
+import dataclasses
 import io
 import os
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from painter_core.models.vqgan import VQGANConfig
+from painter_core.model_files.directory import write_model
+from painter_core.models.vqgan import VQGAN, VQGANConfig
 from painter_core.sample.pictures import sample_row
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +32,7 @@ TINY_VQGAN = VQGANConfig(
     embed_dim=8,
     codebook_size=64,
 )
+SMALL_VQGAN = dataclasses.replace(TINY_VQGAN, image_size=16)  # 16 codes, where no more are needed
 TINY_GPT_FLAGS = ("--model", "tiny", "--n-layer", "2", "--n-head", "2", "--n-embd", "32", "--text-len", "16")
 JOB_TIMEOUT_S = 180
 # torch hands the paths of its headers to the compiler without quotes
@@ -103,6 +106,15 @@ class Jobs:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+def write_vqgan(directory: Path, geometry: VQGANConfig) -> Path:
+    """A model directory of a VQGAN with random weights."""
+    torch.manual_seed(7)
+    model = VQGAN(geometry)
+    torch.nn.init.normal_(model.quantize.embedding.weight, std=0.3)  # so that codes differ
+    write_model(directory, vqgan=model, card="# A VQGAN for tests\n")
+    return directory
 
 
 def strange_lines(printed: str) -> list[str]:

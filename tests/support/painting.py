@@ -1,6 +1,5 @@
 """A tiny model that paints, and tables that it paints without Ray."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ from painter_core.text.prompt_style import PromptStyle
 from painter_core.text.tokenizer import builtin_tokenizer
 from painter_core.training.card import model_card
 from painter_core.upscaling.flags import UpscaleFlags
-from tests.support.jobs import TINY_VQGAN
+from tests.support.jobs import SMALL_VQGAN
 from tests.support.local_run import ALONE
 
-SMALL_VQGAN = dataclasses.replace(TINY_VQGAN, image_size=16)  # 16 codes, a quarter of the steps
 CAPTIONS = ("红色的杯子", "蓝色条纹的背包", "黄色雨伞", "白色背景上的小靴子", "紫色圆点的大帽子")
 NESTED = {"precision": "model", "micro_batch_size": "model"}
 CHOICE = ("keep_best", "rank_by", "clip", "score_columns")

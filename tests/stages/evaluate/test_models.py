@@ -21,6 +21,7 @@ from painter_core.training.worker import lone_worker
 from tests.models.test_perceptual import head_state, vgg_state
 from tests.support.codes_table import make_codes
 from tests.support.evaluation import PAIRS, caption, encoded, judge, write_pictures
+from tests.support.jobs import SMALL_VQGAN
 from tests.support.judges import TINY_CLIP, picture
 
 ROWS = 24
@@ -95,7 +96,7 @@ def test_reconstruction_is_measured_on_the_crop_that_the_vqgan_sees(
         perceptual_weights=str(tmp_path / "lpips.safetensors"), limit=4, micro_batch_size=4,
     )["tables"][0]["reconstruction"]  # fmt: skip
     model = open_model(str(tiny_vqgan)).load_vqgan()
-    crop = decode_image(encoded(picture(0)), 32, "bilinear")[None]
+    crop = decode_image(encoded(picture(0)), SMALL_VQGAN.image_size, "bilinear")[None]
     with torch.inference_mode():
         rec = to_uint8(model.decode(model.encode(to_pixels(torch.from_numpy(crop)))))
     rows = numbers(tmp_path / "o")
