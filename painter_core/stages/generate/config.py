@@ -97,6 +97,8 @@ class GenerateConfig:
         refuse_unused(self.sampling, [f.name for f in fields(SamplingConfig)], why)
         refuse_unused(self.choice, ("keep_best",), why)
         refuse_unused(self.model, ("graphs",), why)
+        if not self.needs_gpt:
+            refuse_unused(self, ("sequence_length",), f"{why}, and no GPT is read")
         if not self.choice.score_columns:
             refuse_unused(self.style, [f.name for f in fields(PromptStyle)], f"{why}, and nothing scored")
         if not self.decodes and not self.choice.score_columns:
@@ -104,6 +106,11 @@ class GenerateConfig:
                 f"--output-schema {self.output_schema}: whole --init-codes are decoded or scored; neither "
                 "is asked for; add gen_imgbase64, or give --score-columns"
             )
+
+    @property
+    def needs_gpt(self) -> bool:
+        """Whether codes are drawn or scored, or captions written as a GPT reads them."""
+        return not self.start.is_whole or bool(self.choice.scores) or self.easynlp_format
 
     @property
     def extra(self) -> tuple[str, ...]:

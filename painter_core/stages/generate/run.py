@@ -30,6 +30,7 @@ from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.codes_table import keep_vqgan
 from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.decode import DecodeUnits
 from painter_core.stages.generate.identity import (
     PREPROCESSING,
     identity,
@@ -71,10 +72,12 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         settings["graphs"] = config.model.graphs
     settings["output_columns"] = list(config.output_columns)
     columns = config.input.columns(config.extra, picture=config.start.column)
-    gpt, vqgan, upscaler = model.require_gpt(), model.require_vqgan(), upscaler_of(config)
+    vqgan, upscaler = model.require_vqgan(), upscaler_of(config)
     size = vqgan.image_size
     scale = upscaler.scale if upscaler else 1
-    weights = weights_bytes(GPT, gpt) + weights_bytes(VQGAN, vqgan)
+    weights = weights_bytes(VQGAN, vqgan)
+    if config.needs_gpt:
+        weights += weights_bytes(GPT, model.require_gpt())
     others = (config.vqgan, config.upscaling.file, config.choice.clip)
     if config.choice.clip:
         weights += weights_bytes(ChineseCLIP, open_clip(config.choice.clip).config)
@@ -135,17 +138,19 @@ def keep_decoder(config: GenerateConfig, model: ModelDirectory, table: TableRun)
 
 def steps_of(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> tuple[Step, ...]:
     """What is done to every unit."""
-    painter = {
+    networks = {
         "config": config,
         "identity": table.job.identity,
         "precision": table.job.settings["precision"],
         "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
         "gpu": table.resources.uses_gpu,
-        # of the steps that draw
-        "graphs": "off" if config.start.is_whole or not table.resources.uses_gpu else config.model.graphs,
     }
-    paint = Actors(operator=PaintUnits, arguments=painter)
+    if not config.needs_gpt:
+        return (Actors(operator=DecodeUnits, arguments=networks),)
+    # of the steps that draw
+    graphs = "off" if config.start.is_whole or not table.resources.uses_gpu else config.model.graphs
+    paint = Actors(operator=PaintUnits, arguments=networks | {"graphs": graphs})
     if config.start.init_image is None:
         return (paint,)
     decode = DecodePictures(
