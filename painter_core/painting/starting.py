@@ -32,8 +32,8 @@ class StartConfig:
     painted, by the caption."""
     init_codes: str | None = None
     """Column of a picture's codes (lists of uint16 in Parquet, as --codes-column and precompute_codes.py
-    write them): nothing is drawn, and they are decoded, or only scored. With --init-share below 1 their upper
-    rows are kept, and the rest is painted."""
+    write them): nothing is drawn, and they are decoded, for which a VQGAN is enough, or only scored. With
+    --init-share below 1 their upper rows are kept, and the rest is painted."""
     init_share: float | None = None
     """Share of the rows that is kept: by default 0.4375 with --init-image, and with --init-codes 1, all."""
 

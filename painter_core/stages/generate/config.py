@@ -26,7 +26,7 @@ class GenerateConfig:
     model: ModelFlags = field(default_factory=ModelFlags)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoint_dir: str
-    """Model directory, as jobs/train.py writes it."""
+    """Model directory, as jobs/train.py writes it; to decode --init-codes one with a VQGAN is enough."""
     vqgan: str | None = None
     """VQGAN that decodes instead of the model's own; of the same codes (train_vqgan.py --decoder-only)."""
     output_schema: str = "idx,text,gen_imgbase64"
@@ -111,6 +111,11 @@ class GenerateConfig:
     def needs_gpt(self) -> bool:
         """Whether codes are drawn or scored, or captions written as a GPT reads them."""
         return not self.start.is_whole or bool(self.choice.scores) or self.easynlp_format
+
+    @property
+    def needs_vqgan(self) -> bool:
+        """Whether pictures are decoded, or encoded to be painted on."""
+        return self.decodes or self.choice.ranked_by == "clip" or self.start.init_image is not None
 
     @property
     def extra(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from painter_core.compute.devices import Precision, model_settings, painting_precision
+from painter_core.compute.devices import Precision, compiled_parts, model_settings, painting_precision
 from painter_core.files.storage import absolute
 from painter_core.images.isolate import CellDecoder
 from painter_core.model_files.caption_dropout import warn_of_gain
@@ -71,6 +71,9 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
     if gpus.used and config.model.graphs != "auto":
         settings["graphs"] = config.model.graphs
     settings["output_columns"] = list(config.output_columns)
+    manifest: dict[str, Any] = {}
+    if config.needs_gpt:
+        manifest |= compiled_parts(settings, gpu=gpus.used, vqgan=config.needs_vqgan)
     columns = config.input.columns(config.extra, picture=config.start.column)
     vqgan, upscaler = model.require_vqgan(), upscaler_of(config)
     size = vqgan.image_size
@@ -101,7 +104,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         large_units=True,
         cpu_rows=CPU_ROWS,
         reads=(config.checkpoint_dir, *(name or "" for name in others)),
-        manifest={"image_len": vqgan.image_len} if config.codes_column else {},
+        manifest=manifest | ({"image_len": vqgan.image_len} if config.codes_column else {}),
     )
 
 
