@@ -72,7 +72,7 @@ def model_settings(
 ) -> dict[str, Any]:
     """`precision` and `compile` as they are put down in a plan and its manifest, and logged.
 
-    compile auto is off on a CPU, where it gains little (benchmarks/RESULTS.md); on a GPU it stays `auto`
+    compile auto is off on a CPU, where it gains next to nothing (benchmarks/RESULTS.md); on a GPU it stays `auto`
     until it is known how much there is to do.
     """
     if compile == "auto" and not gpu:
@@ -87,8 +87,8 @@ def model_settings(
 def compiled_parts(settings: Mapping[str, Any], *, gpu: bool, vqgan: bool) -> dict[str, str]:
     """What is compiled of a job's models, for its manifest; nothing if `settings` say it all.
 
-    On a CPU that is the VQGAN: a compiled step has no packed weights (models/cached_gpt.py), without which it
-    takes 1.2 times as long (benchmarks/RESULTS.md).
+    On a CPU that is the VQGAN: a compiled step cannot have packed weights (models/cached_gpt.py), without
+    which it takes more time (benchmarks/RESULTS.md).
 
     Args:
         settings: of model_settings.
