@@ -72,8 +72,8 @@ def model_settings(
 ) -> dict[str, Any]:
     """`precision` and `compile` as they are put down in a plan and its manifest, and logged.
 
-    compile auto is off on a CPU, where it gains next to nothing (benchmarks/RESULTS.md); on a GPU it stays `auto`
-    until it is known how much there is to do.
+    compile auto is off on a CPU, where it gains next to nothing (benchmarks/RESULTS.md); on a GPU it stays
+    `auto` until it is known how much there is to do.
     """
     if compile == "auto" and not gpu:
         compile = "off"

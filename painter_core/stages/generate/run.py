@@ -45,6 +45,9 @@ from painter_core.tables.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
+# pictures a GPU: 13 s of compiling beside 1.2 ms saved a picture, on an H200 (benchmarks/RESULTS.md)
+COMPILED_FROM = 10_000
+
 
 def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig:
     """Paths as workers find them; best/ of a run is resolved once: what a training publishes meanwhile is
@@ -101,6 +104,7 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         pictures_a_row=len(config.settings) * config.max_generated_num,
         picture_bytes=3 * (scale * size) ** 2,
         gpu_rows=GPU_ROWS,
+        compiled_from=COMPILED_FROM if config.needs_gpt else TableJob.compiled_from,
         large_units=True,
         cpu_rows=CPU_ROWS,
         reads=(config.checkpoint_dir, *(name or "" for name in others)),
