@@ -72,7 +72,7 @@ def overlap(device: torch.device) -> str:
         asked = requests(BATCH * BATCHES)
         beside = [pictures for _, pictures in painter.paint(asked)]
         codes = painter.draw(asked).codes
-        alone = list(painter.pictures(codes))
+        alone = list(painter.decoder.pictures(codes))
     off = sum(not np.array_equal(a, b) for a, b in zip(beside, alone, strict=True))
     check(off == 0, f"{off} of {BATCHES} batches that were decoded beside the sampling have other pictures")
     return (

@@ -1,6 +1,7 @@
 """Device, precision and threads of a model worker."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -71,15 +72,39 @@ def model_settings(
 ) -> dict[str, Any]:
     """`precision` and `compile` as they are put down in a plan and its manifest, and logged.
 
-    compile auto is off on a CPU, where it gains little (benchmarks/RESULTS.md); on a GPU it stays `auto`
-    until it is known how much there is to do.
+    compile auto is off on a CPU, where it gains next to nothing (benchmarks/RESULTS.md); on a GPU it stays
+    `auto` until it is known how much there is to do.
     """
     if compile == "auto" and not gpu:
         compile = "off"
     resolved = resolve_precision(precision, gpu=gpu, bf16=bf16)
-    compiled = {"on": ", compiled", "auto": ", compiled if there is much to do", "off": ""}[compile]
+    whole = ", compiled" if gpu else ", the VQGAN compiled"
+    compiled = {"on": whole, "auto": ", compiled if there is much to do", "off": ""}[compile]
     log.info("the model runs on %s, in %s%s", "a GPU" if gpu else "CPUs", resolved, compiled)
     return {"precision": resolved, "compile": compile if compile == "auto" else compile == "on"}
+
+
+def compiled_parts(settings: Mapping[str, Any], *, gpu: bool, vqgan: bool) -> dict[str, str]:
+    """What is compiled of a job's models, for its manifest; nothing if `settings` say it all.
+
+    On a CPU that is the VQGAN: a compiled step cannot have packed weights (models/cached_gpt.py), without
+    which it takes more time (benchmarks/RESULTS.md).
+
+    Args:
+        settings: of model_settings.
+        vqgan: whether the job encodes or decodes pictures.
+
+    Raises:
+        ValueError: --compile on, and there is nothing to compile.
+    """
+    if gpu or not settings["compile"]:
+        return {}
+    if not vqgan:
+        raise ValueError(
+            "--compile on: on CPUs it compiles the VQGAN alone, which has nothing to do in this run; leave "
+            "it out"
+        )
+    return {"compiled": "vqgan"}
 
 
 def set_tf32(precision: str) -> None:

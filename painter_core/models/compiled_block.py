@@ -26,9 +26,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x.to(weight.dtype), weight, bias)
 
 
+def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """linear() within a region. Of a single row it is a product of vectors, which a compiled kernel reads at
+    the speed of memory and fuses with what stands before and after it; kernels of matrices do neither."""
+    if x.shape[:-1].numel() > 1:
+        return linear(x, weight, bias)
+    row = x.to(weight.dtype).float().flatten()  # (D,)
+    found = (row * weight.float()).sum(-1) + bias.float()
+    return found.to(weight.dtype).view(*x.shape[:-1], -1)
+
+
 def _before(x: Tensor, norm: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """ln1 and qkv: (B, T, D) -> (B, T, 3 D)."""
-    return linear(F.layer_norm(x, norm.shape, norm, norm_bias, EPS), weight, bias)
+    return _product(F.layer_norm(x, norm.shape, norm, norm_bias, EPS), weight, bias)
 
 
 def _after(
@@ -44,9 +54,9 @@ def _after(
     narrow_bias: Tensor,
 ) -> Tensor:
     """proj, ln2 and the two layers behind it: two (B, T, D) -> (B, T, D)."""
-    x = x + linear(y, proj, proj_bias)
-    wide = linear(F.layer_norm(x, norm.shape, norm, norm_bias, EPS), widen, widen_bias)
-    return x + linear(F.gelu(wide), narrow, narrow_bias)
+    x = x + _product(y, proj, proj_bias)
+    wide = _product(F.layer_norm(x, norm.shape, norm, norm_bias, EPS), widen, widen_bias)
+    return x + _product(F.gelu(wide), narrow, narrow_bias)
 
 
 def _attention(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:

@@ -65,22 +65,12 @@ def paint_chosen(
     drawn = painter.draw(requests, choice.scores, progress=tell)
     if choice.ranked_by == "clip":
         assert judge is not None
-        whole = _decoded(painter, drawn.codes)
+        whole = painter.decoder.whole(drawn.codes)
         drawn.scores["clip"] = judge(whole)
         kept = choice.choose(drawn.scores, len(captions), number, best_first=best_first)
         pixels = whole[kept.rows] if decode else pixels
     else:
         kept = choice.choose(drawn.scores, len(captions), number, best_first=best_first)
-        pixels = _decoded(painter, drawn.codes[kept.rows]) if decode else pixels
+        pixels = painter.decoder.whole(drawn.codes[kept.rows]) if decode else pixels
     scores = {name: values[kept.rows] for name, values in drawn.scores.items()}
     return Pictures(codes=drawn.codes[kept.rows], pixels=pixels, kept=kept, scores=scores)
-
-
-def _decoded(painter: Painter, codes: np.ndarray) -> np.ndarray:
-    """Pictures uint8 (n, S, S, 3) of codes (n, L)."""
-    size, done = painter.vqgan.config.image_size, 0
-    pixels = np.empty((len(codes), size, size, 3), np.uint8)
-    for batch in painter.pictures(codes):
-        pixels[done : done + len(batch)] = batch
-        done += len(batch)
-    return pixels

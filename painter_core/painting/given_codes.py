@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from painter_core.models.gpt import GPTConfig
+from painter_core.models.vqgan import VQGANConfig
 
 
-def codes_problem(codes: np.ndarray, config: GPTConfig, *, least: int | None = None) -> str:
-    """What is wrong with one picture's codes for a model; empty if nothing is.
+def codes_problem(codes: np.ndarray, config: VQGANConfig, *, least: int | None = None) -> str:
+    """What is wrong with one picture's codes for a VQGAN; empty if nothing is.
 
     Args:
         codes: whole numbers (n,).

@@ -16,15 +16,14 @@ from typing import Self
 import numpy as np
 import torch
 
-from painter_core.compute.devices import DTYPES, prepare_vqgan, set_inference
-from painter_core.compute.finite import check_pixels
-from painter_core.compute.memory import kv_cache_bytes, vqgan_most_rows
+from painter_core.compute.devices import DTYPES, set_inference
+from painter_core.compute.memory import kv_cache_bytes
 from painter_core.compute.pieces import Pieces, filled
-from painter_core.images.pixels import quantize_pixels
 from painter_core.model_files.directory import ModelDirectory
 from painter_core.models.cached_gpt import CachedGPT
 from painter_core.painting.caption_scores import CaptionScores
 from painter_core.painting.graphs import Capturer, Graphs, Streams, try_graphs
+from painter_core.painting.picture_decoder import PictureDecoder
 from painter_core.painting.sampling import SamplingConfig, row_uniforms, sample_codes
 from painter_core.painting.scores import OF_CODES, Drawn, Score, log_probabilities_of, sums
 from painter_core.painting.static_sampling import StaticSampler
@@ -50,6 +49,12 @@ class Request:
 
 
 Painted = tuple[np.ndarray, np.ndarray]  # codes int64 (b, image_len), pictures uint8 (b, S, S, 3)
+
+
+def _painted(codes: torch.Tensor, pictures: Callable[[], np.ndarray]) -> Painted:
+    """A batch whose decoding was begun."""
+    made = pictures()  # waits for the end
+    return codes.cpu().numpy(), made
 
 
 class Painter:
@@ -85,13 +90,17 @@ class Painter:
         in_regions = compiled and device.type == "cuda"
         self.gpt = CachedGPT(model.load_gpt().to(device), DTYPES[precision], compiled=in_regions)
         self._likes = CaptionScores(self.gpt, self.tokenizer) if self.gpt.config.captions else None
-        decoder = vqgan or model
-        self.vqgan = prepare_vqgan(decoder.load_vqgan(), device, precision, compiled=compiled)
-        self._vqgan_name = str(decoder.path)
+        self.decoder = PictureDecoder(
+            vqgan or model,
+            device=device,
+            precision=precision,
+            micro_batch_size=micro_batch_size,
+            compiled=compiled,
+        )
+        self.vqgan = self.decoder.vqgan
         self.device, self.precision = device, precision
         self.sampling, self.seed, self.micro_batch_size = sampling, seed, micro_batch_size
         self._sampling_pieces = Pieces(micro_batch_size)
-        self._decoding_pieces = Pieces(micro_batch_size, vqgan_most_rows(self.vqgan.config, device.type))
         self._static: dict[tuple[int, SamplingConfig, bool], StaticSampler] = {}
         self._lock = threading.Lock()
         cached = sampling.rows_per_picture * kv_cache_bytes(self.gpt.config, precision)
@@ -106,6 +115,7 @@ class Painter:
         if not self.graphs.used:
             self._streams = None
             self._static.clear()
+        self.decoder.beside = self._streams.decoding if self._streams else None
 
     def variant(self, *, sampling: SamplingConfig | None = None, micro_batch_size: int | None = None) -> Self:
         """The same models with other settings; they share memory and take turns."""
@@ -114,8 +124,7 @@ class Painter:
         if micro_batch_size:
             found.micro_batch_size = micro_batch_size
             found._sampling_pieces = Pieces(micro_batch_size)
-            most = vqgan_most_rows(self.vqgan.config, self.device.type)
-            found._decoding_pieces = Pieces(micro_batch_size, most)
+            found.decoder = self.decoder.variant(micro_batch_size)
         return found
 
     def text_ids(self, texts: list[str]) -> TextIds:
@@ -123,18 +132,29 @@ class Painter:
         config = self.gpt.config
         return text_ids(self.tokenizer, texts, text_len=config.text_len, codebook_size=config.codebook_size)
 
+    def check_captions(self, texts: list[str]) -> None:
+        """Raises ValueError for a caption of which the model sees nothing."""
+        if not texts:
+            return
+        found = self.text_ids(texts)
+        seen = np.minimum(found.num_tokens, found.ids.shape[1])
+        for row in np.flatnonzero(found.num_unk == seen):
+            what = "all of its tokens are unknown to the model" if seen[row] else "leaves no token"
+            raise ValueError(f"text {row}: {texts[row]!r}: {what}")
+
     def paint(self, requests: list[Request]) -> Iterator[Painted]:
         """One batch of b requests after another; with CUDA graphs a batch is decoded while the next one is
         sampled."""
-        waiting: Callable[[], Painted] | None = None
+        waiting: tuple[torch.Tensor, Callable[[], np.ndarray]] | None = None
         for start in range(0, len(requests), self.micro_batch_size):
             batch = requests[start : start + self.micro_batch_size]
-            decoding = self._begin_decoding(self.sample(batch), len(batch))
+            codes = self.sample(batch)
+            begun = codes[: len(batch)], self.decoder.begin(codes, len(batch))
             if waiting is not None:
-                yield waiting()
-            waiting = decoding
+                yield _painted(*waiting)
+            waiting = begun
         if waiting is not None:
-            yield waiting()
+            yield _painted(*waiting)
 
     def draw(
         self,
@@ -169,42 +189,6 @@ class Painter:
         if "caption" in scores:
             made["caption"] = np.concatenate(liked)
         return Drawn(codes=np.concatenate(codes), scores=made)
-
-    def pictures(self, codes: np.ndarray) -> Iterator[np.ndarray]:
-        """One batch after another, uint8 (b, S, S, 3), of codes (n, image_len)."""
-        for start in range(0, len(codes), self.micro_batch_size):
-            batch = codes[start : start + self.micro_batch_size]
-            full = np.zeros((self.micro_batch_size, codes.shape[1]), np.int64)
-            full[: len(batch)] = batch
-            yield self._begin_decoding(torch.from_numpy(full).to(self.device), len(batch))()[1]
-
-    def _begin_decoding(self, codes: torch.Tensor, rows: int) -> Callable[[], Painted]:
-        """Starts decoding, and returns a function that waits for its end."""
-        if self._streams is None:
-            found, finite = self._pictures(codes)
-            check_pixels(finite, self._vqgan_name)
-            return lambda: (codes[:rows].cpu().numpy(), found[:rows].cpu().numpy())
-        beside = self._streams.decoding
-        beside.wait_stream(torch.cuda.current_stream())
-        codes.record_stream(beside)
-        with torch.cuda.stream(beside):
-            found, finite = self._pictures(codes)
-            copied = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
-            copied.copy_(found, non_blocking=True)
-            done = torch.cuda.Event()
-            done.record()
-
-        def wait() -> Painted:
-            done.synchronize()
-            check_pixels(finite, self._vqgan_name)
-            return codes[:rows].cpu().numpy(), copied[:rows].numpy()
-
-        return wait
-
-    def _pictures(self, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 (B, S, S, 3) on the device, and whether all of their pixels were finite, bool ()."""
-        pixels = self.decode(codes)
-        return quantize_pixels(pixels), pixels.isfinite().all()
 
     def sample(self, batch: list[Request], log_p: torch.Tensor | None = None) -> torch.Tensor:
         """Codes (micro_batch_size, image_len) on the device; rows after the batch are padding.
@@ -292,8 +276,3 @@ class Painter:
             self._sampling_pieces.run(self._sample, ids, uniforms, ids[:, :0], nothing)
             fitting = self._sampling_pieces.rows
             return self._static_sampler(fitting, scored=False).distance(ids[:fitting])
-
-    @torch.inference_mode()
-    def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Pixels (B, 3, S, S) of codes (B, image_len)."""
-        return self._decoding_pieces.run(self.vqgan.decode, codes)

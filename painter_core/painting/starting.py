@@ -32,8 +32,8 @@ class StartConfig:
     painted, by the caption."""
     init_codes: str | None = None
     """Column of a picture's codes (lists of uint16 in Parquet, as --codes-column and precompute_codes.py
-    write them): nothing is drawn, and they are decoded, or only scored. With --init-share below 1 their upper
-    rows are kept, and the rest is painted."""
+    write them): nothing is drawn, and they are decoded, for which a VQGAN is enough, or only scored. With
+    --init-share below 1 their upper rows are kept, and the rest is painted."""
     init_share: float | None = None
     """Share of the rows that is kept: by default 0.4375 with --init-image, and with --init-codes 1, all."""
 
@@ -91,7 +91,38 @@ def start_codes(painter: Painter, pictures: np.ndarray, num_rows: int) -> np.nda
     return found[:, : num_rows * painter.vqgan.config.grid_size]
 
 
-def starts_of_images(
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the pictures of a call of pipeline() begin with, one for each caption."""
+
+    images: Sequence[Image.Image | bytes] | None = None
+    codes: Sequence[Codes] | None = None
+    share: float | None = None
+    """Of the rows: by default SHARE of pictures, all of codes."""
+
+    def check(self, number: int) -> None:
+        """Raises ValueError unless at most one kind is given, for so many captions."""
+        for name, given in (("init_images", self.images), ("init_codes", self.codes)):
+            if given is not None and len(given) != number:
+                raise ValueError(f"{name}: got {len(given)} for {number} texts, expected one a text")
+        if self.images is not None and self.codes is not None:
+            raise ValueError("init_images and init_codes: expected one of them")
+
+    @property
+    def whole(self) -> Sequence[Codes] | None:
+        """Codes of whole pictures, of which nothing is drawn; None if there is something to draw."""
+        return self.codes if self.share in (None, 1) else None
+
+    def starts(self, painter: Painter, number: int) -> Sequence[np.ndarray | None]:
+        """The codes that each caption's pictures begin with."""
+        if self.images is not None:
+            return _starts_of_images(painter, self.images, self.share)
+        if self.codes is not None:
+            return starts_of_codes(painter.vqgan.config, self.codes, self.share)
+        return [None] * number
+
+
+def _starts_of_images(
     painter: Painter, images: Sequence[Image.Image | bytes], share: float | None
 ) -> list[np.ndarray]:
     """The first codes of each picture; ValueError for one that is none."""
@@ -100,9 +131,9 @@ def starts_of_images(
     return list(start_codes(painter, _decoded(images, config.image_size), rows))
 
 
-def starts_of_codes(painter: Painter, given: Sequence[Codes], share: float | None) -> list[np.ndarray]:
-    """The first of each picture's codes, or all of them; ValueError for codes that are not the model's."""
-    grid = painter.vqgan.config.grid_size
+def starts_of_codes(vqgan: VQGANConfig, given: Sequence[Codes], share: float | None) -> list[np.ndarray]:
+    """The first of each picture's codes, or all of them; ValueError for codes that are not the VQGAN's."""
+    grid = vqgan.grid_size
     first = grid * (grid if share is None or share == 1 else start_rows(share, grid))
     found = []
     for i, codes in enumerate(map(np.asarray, given)):
@@ -110,7 +141,7 @@ def starts_of_codes(painter: Painter, given: Sequence[Codes], share: float | Non
             raise ValueError(
                 f"init_codes[{i}]: got {codes.dtype} {codes.shape}, expected whole numbers, one after another"
             )
-        if problem := codes_problem(codes, painter.gpt.config, least=first):
+        if problem := codes_problem(codes, vqgan, least=first):
             raise ValueError(f"init_codes[{i}]: {problem}")
         found.append(codes[:first])
     return found

@@ -4,17 +4,16 @@ import logging
 
 log = logging.getLogger(__name__)
 
-COMPILED_FROM = 20_000  # pictures a GPU; below, compiling takes longer than it saves (benchmarks/RESULTS.md)
 
-
-def is_compiled(pictures: int, workers: int) -> bool:
+def is_compiled(pictures: int, workers: int, least: int) -> bool:
     """Whether that is worth it, and works on every node.
 
     Args:
         pictures: of the table.
         workers: GPUs that share them.
+        least: pictures a GPU, below which compiling takes longer than it saves.
     """
-    if pictures < COMPILED_FROM * workers:
+    if pictures < least * workers:
         return False
     from painter_core.runs.gpus import look_at_gpus  # torch, which operators on CPUs do without
 

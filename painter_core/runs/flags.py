@@ -122,7 +122,8 @@ class ModelFlags:
     """Precision of the model's products: fp32, tf32 (GPUs only) or bf16; auto: bf16 on a GPU, fp32 on a CPU,
     but when painting bf16 on CPUs with AMX. Stated in the log and in the manifest."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of the model; auto: on GPUs, from 20,000 pictures a GPU on, if it works there. Stated in
+    """torch.compile of the model; auto: on GPUs, from 20,000 pictures a GPU on, 10,000 when painting, if it
+    works there. On a CPU `on` compiles the VQGAN alone: plain steps of sampling are faster there. Stated in
     the log and in the manifest."""
     graphs: Literal["auto", "on", "off"] = "auto"
     """CUDA graphs of the sampling's steps, with which a GPU waits less; auto: on a GPU, if they work there.

@@ -65,6 +65,8 @@ class TableJob:
     """Bytes of one such picture, decoded."""
     gpu_rows: int = 128
     """Rows of a GPU's micro-batch."""
+    compiled_from: int = 20_000
+    """Pictures a GPU from which compiling saves more than it takes; encoding, on an H200 (RESULTS.md)."""
     large_units: bool = False
     """Whether units are large where a GPU computes."""
     growth: int = 1
@@ -129,7 +131,7 @@ class TableRun:
         """As in the stored plan, whose run goes on as it began, or by what there is to do."""
         if stored := self.directory.read_json("_run", "plan.json"):
             return bool(stored.get("settings", {}).get("compile", False))
-        return is_compiled(pictures, self.resources.model_workers().most)
+        return is_compiled(pictures, self.resources.model_workers().most, self.job.compiled_from)
 
     def _find_place(self) -> Place:
         directory, single = self.directory, ("", "")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch._dynamo.utils import counters
 from torch._inductor.utils import run_and_get_code
 
-from painter_core.models.compiled_block import _attention
+from painter_core.models.compiled_block import _attention, _product
 from painter_core.painting.graphs import GraphsUsed, try_graphs
 from painter_core.painting.sampling import SamplingConfig, sample_codes
 from painter_core.painting.static_sampling import BUCKET, StaticSampler
@@ -115,6 +115,21 @@ def test_two_graphs_serve_all_layers_one_a_bucket_attends_and_none_copies_the_ca
     ]
     assert sizes
     assert max(sizes) < layer_keys
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_of_one_row_are_those_of_many(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 1, 96, generator=generator)
+    weight, bias = (torch.randn(*shape, generator=generator).to(dtype) for shape in ((40, 96), (40,)))
+    many, one = _product(x, weight, bias), _product(x[1:2], weight, bias)
+    assert (one.shape, one.dtype) == ((1, 1, 40), dtype)
+    exact = F.linear(x[1:2].to(dtype).double(), weight.double(), bias.double())
+    # both round once at the end, to eight bits in bfloat16
+    for found in (many[1:2], one):
+        assert torch.allclose(
+            found.double(), exact, rtol=2**-8 if dtype == torch.bfloat16 else 1e-5, atol=1e-5
+        )
 
 
 def test_attention_of_one_query_is_that_of_many() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from painter_core.compute.devices import model_settings
 from painter_core.compute.gpu import GpuLook
-from painter_core.runs import compiling, gpus
+from painter_core.runs import gpus
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.flags import ModelFlags, TableFlags
 from painter_core.runs.run import Run
@@ -19,7 +19,9 @@ from painter_core.training.run_flags import TrainingRunFlags
 GPUS = Cluster(cpus=4, gpus=2, memory_bytes=2**34)
 
 
-def planned(tmp_path: Path, rows: int, compile: str = "auto", cluster: Cluster = GPUS) -> bool:
+def planned(
+    tmp_path: Path, rows: int, compile: str = "auto", cluster: Cluster = GPUS, compiled_from: int = 3
+) -> bool:
     table = tmp_path / "pairs.tsv"
     if not table.exists():
         table.write_text("".join(f"r{i}\t杯子\tx\n" for i in range(rows)))
@@ -32,17 +34,13 @@ def planned(tmp_path: Path, rows: int, compile: str = "auto", cluster: Cluster =
         identity={"vqgan_sha256": "1"},
         model=ModelFlags(),
         settings=model_settings("auto", compile, gpu=cluster.gpus > 0),
+        compiled_from=compiled_from,
     )
     with contextlib.suppress(SystemExit), Run({}) as run:
         made = TableRun(job, run, cluster)
         raise KeyboardInterrupt  # before the work, which gives the lock back
     assert made.job.settings["compile"] == made.plan.settings["compile"]
     return made.plan.settings["compile"]
-
-
-@pytest.fixture(autouse=True)
-def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "COMPILED_FROM", 3)  # a GPU
 
 
 @pytest.mark.parametrize(("rows", "compile", "expected"), [
@@ -59,10 +57,9 @@ def test_a_cpu_does_not_compile_by_itself(tmp_path: Path) -> None:
     assert planned(tmp_path, 100, cluster=cpus) is False
 
 
-def test_a_run_goes_on_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_goes_on_as_it_began(tmp_path: Path) -> None:
     assert planned(tmp_path, 6) is True
-    monkeypatch.setattr(compiling, "COMPILED_FROM", 100)
-    assert planned(tmp_path, 6) is True
+    assert planned(tmp_path, 6, compiled_from=100) is True
 
 
 def test_where_torch_cannot_compile_it_is_off_and_said(

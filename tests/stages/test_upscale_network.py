@@ -73,6 +73,8 @@ def test_generate_enlarges_as_the_job_does(upscaler: str, files: Path, tmp_path:
     assert at_once.schema == later.schema
     assert at_once.equals(later)
     assert at_once.drop([NEW]).equals(small.drop([NEW]))
+    decoded = config_of(files / "model", tmp_path / "small", tmp_path / "d", init_codes="codes", **flags)
+    assert paint_table(decoded)[NEW].equals(at_once[NEW])
     if upscaler != "lanczos":
         expected = [by_network(cell, files / upscaler) for cell in small[NEW].to_pylist()]
         assert at_once[NEW].to_pylist() == expected

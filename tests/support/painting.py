@@ -27,7 +27,7 @@ from tests.support.jobs import SMALL_VQGAN
 from tests.support.local_run import ALONE
 
 CAPTIONS = ("红色的杯子", "蓝色条纹的背包", "黄色雨伞", "白色背景上的小靴子", "紫色圆点的大帽子")
-NESTED = {"precision": "model", "micro_batch_size": "model"}
+NESTED = ("precision", "micro_batch_size", "compile")
 CHOICE = ("keep_best", "rank_by", "clip", "score_columns")
 START = ("init_image", "init_codes", "init_share")
 UPSCALING = ("upscale", "upscaler", "upscale_tile")

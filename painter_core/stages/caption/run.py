@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from painter_core.compute.devices import model_settings
+from painter_core.compute.devices import compiled_parts, model_settings
 from painter_core.compute.memory import gpt_row_bytes, vqgan_row_bytes
 from painter_core.files.storage import redact
 from painter_core.images.isolate import CellDecoder
@@ -70,6 +70,7 @@ def table_job(config: CaptionConfig, model: ModelDirectory, cluster: Cluster) ->
     gpus = find_gpus(config.model, cluster)
     settings = model_settings(config.model.precision, config.model.compile, gpu=gpus.used, bf16=gpus.bf16)
     settings["output_columns"] = list(config.output_columns)
+    parts = compiled_parts(settings, gpu=gpus.used, vqgan=not is_codes)
     gpt, vqgan = model.require_gpt(), model.require_vqgan()
     return TableJob(
         stage="caption",
@@ -84,6 +85,7 @@ def table_job(config: CaptionConfig, model: ModelDirectory, cluster: Cluster) ->
         weights_bytes=weights_bytes(GPT, gpt) + weights_bytes(VQGAN, vqgan),
         picture_bytes=0 if is_codes else 3 * vqgan.image_size**2,
         reads=(config.checkpoint_dir,),
+        manifest=parts,
     )
 
 

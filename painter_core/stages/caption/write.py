@@ -93,7 +93,7 @@ class CaptionUnits:
                     check_seen(int(seen.num_tokens[i]), int(seen.num_unk[i]), length, column)
                 if "image" in line:
                     codes = np.frombuffer(line["image"], "<u2")
-                    if problem := codes_problem(codes, self._captioner.config):
+                    if problem := codes_problem(codes, self._captioner.vqgan.config):
                         raise Reject("codes_invalid", problem, "codes")
                 if self.config.table.outputs.endswith(".tsv"):
                     for name in (*(("text",) if self.config.score_only else ()), *self.config.extra):

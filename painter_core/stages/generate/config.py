@@ -26,7 +26,7 @@ class GenerateConfig:
     model: ModelFlags = field(default_factory=ModelFlags)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoint_dir: str
-    """Model directory, as jobs/train.py writes it."""
+    """Model directory, as jobs/train.py writes it; to decode --init-codes one with a VQGAN is enough."""
     vqgan: str | None = None
     """VQGAN that decodes instead of the model's own; of the same codes (train_vqgan.py --decoder-only)."""
     output_schema: str = "idx,text,gen_imgbase64"
@@ -97,6 +97,8 @@ class GenerateConfig:
         refuse_unused(self.sampling, [f.name for f in fields(SamplingConfig)], why)
         refuse_unused(self.choice, ("keep_best",), why)
         refuse_unused(self.model, ("graphs",), why)
+        if not self.needs_gpt:
+            refuse_unused(self, ("sequence_length",), f"{why}, and no GPT is read")
         if not self.choice.score_columns:
             refuse_unused(self.style, [f.name for f in fields(PromptStyle)], f"{why}, and nothing scored")
         if not self.decodes and not self.choice.score_columns:
@@ -104,6 +106,16 @@ class GenerateConfig:
                 f"--output-schema {self.output_schema}: whole --init-codes are decoded or scored; neither "
                 "is asked for; add gen_imgbase64, or give --score-columns"
             )
+
+    @property
+    def needs_gpt(self) -> bool:
+        """Whether codes are drawn or scored, or captions written as a GPT reads them."""
+        return not self.start.is_whole or bool(self.choice.scores) or self.easynlp_format
+
+    @property
+    def needs_vqgan(self) -> bool:
+        """Whether pictures are decoded, or encoded to be painted on."""
+        return self.decodes or self.choice.ranked_by == "clip" or self.start.init_image is not None
 
     @property
     def extra(self) -> tuple[str, ...]:

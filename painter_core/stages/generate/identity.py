@@ -33,24 +33,20 @@ def open_decoder(config: GenerateConfig, model: ModelDirectory) -> ModelDirector
 
 
 def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
-    """What makes the pictures; ValueError if the model does not fit the flags."""
-    if model.gpt_config is None or model.vqgan_config is None:
-        raise ValueError(
-            f"--checkpoint-dir {config.checkpoint_dir}: needs a GPT and a VQGAN (jobs/train.py writes both)"
-        )
-    if config.sequence_length not in (None, model.gpt_config.block_size):
-        raise ValueError(
-            f"--sequence-length {config.sequence_length}: the model has {model.gpt_config.block_size} "
-            "positions"
-        )
-    config.choice.check_model(model.gpt_config)
-    check_expected(config.expect, vqgan=model.vqgan_config, gpt=model.gpt_config)
+    """What makes the pictures; ValueError if the model does not fit the flags.
+
+    The GPT and its tokenizer are named only where they are read: what is decoded depends on the VQGAN alone.
+    """
+    if config.needs_gpt:
+        _check_gpt(config, model)
+    else:
+        model = dataclasses.replace(model, gpt_config=None)  # whatever becomes of it
+    check_expected(config.expect, vqgan=model.require_vqgan(), gpt=model.gpt_config)
     check_given_codes(config)
     model.check_weights()
-    config.style.check_room(model.load_tokenizer(), model.gpt_config.text_len)
     return {
         "vqgan_sha256": open_decoder(config, model).vqgan_sha256(),
-        **model_pins(model, text_head=config.choice.needs_captioner),
+        **_gpt(config, model),
         **_drawn(config),
         "image_format": config.image_format,
         **({"easynlp_format": True} if config.easynlp_format else {}),
@@ -60,6 +56,29 @@ def identity(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
         **_upscale(config, model),
         **config.style.identity(),
     }
+
+
+def _check_gpt(config: GenerateConfig, model: ModelDirectory) -> None:
+    """Raises ValueError if there is no GPT, or one that does not fit the flags."""
+    if model.gpt_config is None or model.vqgan_config is None:
+        raise ValueError(
+            f"--checkpoint-dir {config.checkpoint_dir}: needs a GPT and a VQGAN (jobs/train.py writes both); "
+            "a VQGAN alone decodes whole --init-codes, without --score-columns and --easynlp-format"
+        )
+    if config.sequence_length not in (None, model.gpt_config.block_size):
+        raise ValueError(
+            f"--sequence-length {config.sequence_length}: the model has {model.gpt_config.block_size} "
+            "positions"
+        )
+    config.choice.check_model(model.gpt_config)
+
+
+def _gpt(config: GenerateConfig, model: ModelDirectory) -> dict[str, Any]:
+    """What draws or scores; nothing if a VQGAN decodes alone."""
+    if model.gpt_config is None:
+        return {}
+    config.style.check_room(model.load_tokenizer(), model.gpt_config.text_len)
+    return model_pins(model, text_head=config.choice.needs_captioner)
 
 
 def check_given_codes(config: GenerateConfig) -> None:
@@ -136,10 +155,10 @@ def row_bytes(config: GenerateConfig, model: ModelDirectory, scale: int = 1) -> 
 
 def memory_per_row(config: GenerateConfig, model: ModelDirectory, precision: str) -> int:
     """Bytes that the model needs for a picture: in sampling, then in the decoder."""
-    gpt, vqgan = model.require_gpt(), model.require_vqgan()
-    first = config.start.num_rows(vqgan) * vqgan.grid_size
-    if config.start.is_whole and not config.choice.scores:
+    vqgan = model.require_vqgan()
+    if not config.needs_gpt:
         return vqgan_row_bytes(vqgan, precision)
+    gpt, first = model.require_gpt(), config.start.num_rows(vqgan) * vqgan.grid_size
     # one pass over all positions, as over so long a text
     if config.start.is_whole or {"gain", "caption"} & {*config.choice.scores}:
         gpt = dataclasses.replace(gpt, text_len=gpt.block_size - 1, image_len=1)

@@ -22,7 +22,6 @@ from painter_core.errors import Reject
 from painter_core.files.faults import failpoint
 from painter_core.model_files.open import open_model
 from painter_core.painting.chosen import paint_chosen
-from painter_core.painting.given_codes import codes_problem
 from painter_core.painting.graphs import Graphs
 from painter_core.painting.painter import Painter, Request
 from painter_core.painting.sampling import SamplingConfig
@@ -30,13 +29,13 @@ from painter_core.painting.starting import start_codes
 from painter_core.painting.sweep import swept_names
 from painter_core.stages.generate.clip import ClipJudge
 from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.enlarge import Enlarger
+from painter_core.stages.generate.row_checks import check_row
 from painter_core.stages.pins import check_pins, clip_pins, model_pins
 from painter_core.tables.columns import PLACE
 from painter_core.tables.rejects import RejectLog
-from painter_core.tables.row_checks import check_seen, check_tsv_text
+from painter_core.tables.row_checks import check_seen
 from painter_core.tables.unit_row import UnitRow
-from painter_core.upscaling.network import Network
-from painter_core.upscaling.upscaler import plan_upscaler
 from schemas.outputs import CODES_COLUMN, NUMBERS, RANK_COLUMN, SAMPLE_COLUMN, SCORE_COLUMN
 
 
@@ -71,20 +70,11 @@ class PaintUnits:
         )
         check_pins(str(model.path), model_pins(model, text_head=config.choice.needs_captioner), self.identity)
         check_pins(str(decoder.path), {"vqgan_sha256": decoder.vqgan_sha256()}, self.identity)
-        self._network = self._load_network()
+        self._enlarge = Enlarger(config.upscaling, self.identity, self._painter.device)
         self._judge = None
         if config.choice.clip:
             self._judge = ClipJudge(config.choice.clip, self._painter.device)
             check_pins(config.choice.clip, clip_pins(config.choice.clip), self.identity)
-
-    def _load_network(self) -> Network | None:
-        """What enlarges the pictures here; None if nothing does, or Lanczos where they are encoded."""
-        file = self.config.upscaling.file
-        if file is None:
-            return None
-        upscaler = plan_upscaler(self.config.upscaling)
-        check_pins(file, {"upscaler_sha256": upscaler.sha256}, self.identity["upscale"])
-        return upscaler.load(self._painter.device)
 
     def __call__(self, row: UnitRow) -> UnitRow:
         began = time.monotonic()
@@ -101,17 +91,13 @@ class PaintUnits:
             for c, s in zip(lines, starts, strict=True)
         ]
         made = self._paint(captions, [line["text"] for line in lines])
-        size = self._painter.vqgan.config.image_size
-        if self._network:
-            size *= self._network.scale
-            larger = [self._network(picture) for picture in made["pixels"]]
-            made["pixels"] = np.array(larger, np.uint8).reshape(-1, size, size, 3)
+        made["pixels"] = self._enlarge(made["pixels"])
         failpoint("unit_computed", unit=row.unit)
         if self.config.easynlp_format:
             painted = dataclasses.replace(painted, table=self._as_seen(painted.table))
         return painted.carrying(
             **{name: value.tobytes() for name, value in made.items()},
-            image_size=size,
+            image_size=made["pixels"].shape[1],
             image_len=self._painter.gpt.config.image_len,
             model_s=time.monotonic() - began,
             # not a word of it on a CPU, where records are what they were
@@ -187,8 +173,13 @@ class PaintUnits:
         kept = []
         for i, line in enumerate(lines):
             try:
-                self._check(line, int(found.num_tokens[i]), int(found.num_unk[i]), length)
-                self._check_codes(line)
+                check_seen(
+                    int(found.num_tokens[i]),
+                    int(found.num_unk[i]),
+                    length,
+                    self.config.input.first_sequence,
+                )
+                check_row(self.config, line, self._painter.vqgan.config)
                 kept.append(i)
             except Reject as error:
                 log.add(line, error, cell=line.get("image") if self.config.start.init_codes else None)
@@ -198,18 +189,3 @@ class PaintUnits:
             whole = self._painter.text_ids([self.config.style.of(lines[i]["text"]) for i in kept])
             noticed["prompt_cut"] = int((whole.num_tokens > length).sum()) - noticed["text_cut"]
         return kept, noticed
-
-    def _check_codes(self, line: dict[str, Any]) -> None:
-        start, vqgan = self.config.start, self._painter.vqgan.config
-        if start.init_codes is not None:
-            codes, least = np.frombuffer(line["image"], "<u2"), start.num_rows(vqgan) * vqgan.grid_size
-            if problem := codes_problem(codes, self._painter.gpt.config, least=least):
-                raise Reject("codes_invalid", problem, start.init_codes)
-
-    def _check(self, line: dict[str, Any], num_tokens: int, num_unk: int, length: int) -> None:
-        column = self.config.input.first_sequence
-        check_seen(num_tokens, num_unk, length, column)
-        if self.config.table.outputs.endswith(".tsv"):
-            written = () if self.config.easynlp_format else ("text",)  # else without white space
-            for name in (*written, *self.config.extra):
-                check_tsv_text(line[name], column if name == "text" else name)

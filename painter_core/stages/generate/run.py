@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from painter_core.compute.devices import Precision, model_settings, painting_precision
+from painter_core.compute.devices import Precision, compiled_parts, model_settings, painting_precision
 from painter_core.files.storage import absolute
 from painter_core.images.isolate import CellDecoder
 from painter_core.model_files.caption_dropout import warn_of_gain
@@ -30,6 +30,7 @@ from painter_core.runs.table_run import TableJob, TableRun
 from painter_core.stages.codes_table import keep_vqgan
 from painter_core.stages.decode_pictures import DecodePictures
 from painter_core.stages.generate.config import GenerateConfig
+from painter_core.stages.generate.decode import DecodeUnits
 from painter_core.stages.generate.identity import (
     PREPROCESSING,
     identity,
@@ -43,6 +44,9 @@ from painter_core.tables.columns import PLACE
 from painter_core.tables.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
+
+# pictures a GPU: 13 s of compiling beside 1.2 ms saved a picture, on an H200 (benchmarks/RESULTS.md)
+COMPILED_FROM = 10_000
 
 
 def for_workers(config: GenerateConfig, model: ModelDirectory) -> GenerateConfig:
@@ -70,11 +74,16 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
     if gpus.used and config.model.graphs != "auto":
         settings["graphs"] = config.model.graphs
     settings["output_columns"] = list(config.output_columns)
+    manifest: dict[str, Any] = {}
+    if config.needs_gpt:
+        manifest |= compiled_parts(settings, gpu=gpus.used, vqgan=config.needs_vqgan)
     columns = config.input.columns(config.extra, picture=config.start.column)
-    gpt, vqgan, upscaler = model.require_gpt(), model.require_vqgan(), upscaler_of(config)
+    vqgan, upscaler = model.require_vqgan(), upscaler_of(config)
     size = vqgan.image_size
     scale = upscaler.scale if upscaler else 1
-    weights = weights_bytes(GPT, gpt) + weights_bytes(VQGAN, vqgan)
+    weights = weights_bytes(VQGAN, vqgan)
+    if config.needs_gpt:
+        weights += weights_bytes(GPT, model.require_gpt())
     others = (config.vqgan, config.upscaling.file, config.choice.clip)
     if config.choice.clip:
         weights += weights_bytes(ChineseCLIP, open_clip(config.choice.clip).config)
@@ -95,10 +104,11 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
         pictures_a_row=len(config.settings) * config.max_generated_num,
         picture_bytes=3 * (scale * size) ** 2,
         gpu_rows=GPU_ROWS,
+        compiled_from=COMPILED_FROM if config.needs_gpt else TableJob.compiled_from,
         large_units=True,
         cpu_rows=CPU_ROWS,
         reads=(config.checkpoint_dir, *(name or "" for name in others)),
-        manifest={"image_len": vqgan.image_len} if config.codes_column else {},
+        manifest=manifest | ({"image_len": vqgan.image_len} if config.codes_column else {}),
     )
 
 
@@ -135,17 +145,19 @@ def keep_decoder(config: GenerateConfig, model: ModelDirectory, table: TableRun)
 
 def steps_of(config: GenerateConfig, model: ModelDirectory, table: TableRun) -> tuple[Step, ...]:
     """What is done to every unit."""
-    painter = {
+    networks = {
         "config": config,
         "identity": table.job.identity,
         "precision": table.job.settings["precision"],
         "compiled": table.job.settings["compile"],
         "micro_batch_size": table.micro_batch_size,
         "gpu": table.resources.uses_gpu,
-        # of the steps that draw
-        "graphs": "off" if config.start.is_whole or not table.resources.uses_gpu else config.model.graphs,
     }
-    paint = Actors(operator=PaintUnits, arguments=painter)
+    if not config.needs_gpt:
+        return (Actors(operator=DecodeUnits, arguments=networks),)
+    # of the steps that draw
+    graphs = "off" if config.start.is_whole or not table.resources.uses_gpu else config.model.graphs
+    paint = Actors(operator=PaintUnits, arguments=networks | {"graphs": graphs})
     if config.start.init_image is None:
         return (paint,)
     decode = DecodePictures(

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 UPDATES, VALIDATIONS = 1250, 10
 VIEWS = ViewFlags(variants=8, augment="crop")
-NOISE: dict[str, Any] = {"pkeep": 0.9, "dropout": 0.1}
+NOISE: dict[str, Any] = {"pkeep": 0.9}
 TRAINING: dict[str, Any] = {"caption_dropout": 0.1}
 NEW_MODEL: dict[str, Any] = {
     "model": "tiny", "optimizer": "muon", "learning_rate": 2e-3, "warmup_proportion": 0.05,
