@@ -21,7 +21,7 @@ from painter_core.stages.generate.decode import DecodeUnits
 from painter_core.stages.generate.identity import identity
 from painter_core.stages.generate.run import table_job
 from painter_core.tables.plan import fingerprint
-from tests.support.jobs import TINY_VQGAN
+from tests.support.jobs import SMALL_VQGAN
 from tests.support.local_run import ALONE, code_of, faults, killed, rows_of
 from tests.support.painting import config_of, paint_table, write_painter, write_prompts
 
@@ -93,8 +93,8 @@ def test_the_gpt_is_not_planned(model: Path, tmp_path: Path) -> None:
         config = config_of(model, codes, tmp_path / "out", init_codes="codes", score_columns=scored)
         job = table_job(config, opened, ALONE)
         gpt = weights_bytes(GPT, opened.gpt_config) if scored else 0
-        assert job.weights_bytes == weights_bytes(VQGAN, TINY_VQGAN) + gpt
-        assert (job.memory_per_row > vqgan_row_bytes(TINY_VQGAN, "fp32")) == scored
+        assert job.weights_bytes == weights_bytes(VQGAN, SMALL_VQGAN) + gpt
+        assert (job.memory_per_row > vqgan_row_bytes(SMALL_VQGAN, "fp32")) == scored
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_pipeline_decodes_by_a_vqgan_alone(vqgan: Path, painted: pa.Table) -> No
     for given in ({}, {"init_codes": codes[:1], "init_share": 0.5}):
         with pytest.raises(ValueError, match="a VQGAN and no GPT, so it decodes whole init_codes"):
             paint(texts[:1], **given)
-    with pytest.raises(ValueError, match=r"init_codes\[0\]: 63 codes, the model reads 64"):
+    with pytest.raises(ValueError, match=r"init_codes\[0\]: 15 codes, the model reads 16"):
         paint(texts[:1], init_codes=[codes[0][1:]])
     for wrong in ({"scores": True}, {"keep_best": 1}, {"temperature": 0.5}, {"max_generated_num": 2}):
         with pytest.raises(ValueError, match="a VQGAN and no GPT, so nothing is drawn or scored"):
