@@ -27,9 +27,18 @@ REPLACING = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    return write_input(tmp_path / "in.tsv")
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_input(tmp_path_factory.mktemp("in") / "in.tsv")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """By seed, what a run that nothing disturbs leaves."""
+    made = {seed: tmp_path_factory.mktemp("whole") / "out.tsv" for seed in (1, 2)}
+    for seed, out in made.items():
+        run_here(table, out, seed=seed)
+    return made
 
 
 def directory_of(output: Path) -> Path:
@@ -71,7 +80,9 @@ def test_old_data_stay_until_the_new_are_complete(name: str, table: Path, tmp_pa
 
 
 @pytest.mark.parametrize("point", REPLACING)
-def test_a_killed_overwrite_is_repaired(point: str, table: Path, tmp_path: Path) -> None:
+def test_a_killed_overwrite_is_repaired(
+    point: str, table: Path, undisturbed: dict[int, Path], tmp_path: Path
+) -> None:
     """After a kill the old or the new table is whole, or the same command makes it so."""
     out = tmp_path / "out.tsv"
     run_here(table, out, limit=30)
@@ -87,16 +98,9 @@ def test_a_killed_overwrite_is_repaired(point: str, table: Path, tmp_path: Path)
     else:
         again()
     assert seed_of(out) == 2
-    undisturbed = tmp_path / "undisturbed.tsv"
-    run_here(table, undisturbed, seed=2)
-    assert rows_of(directory_of(out)) == rows_of(directory_of(undisturbed))
-    assert out.read_bytes() == undisturbed.read_bytes()
-    found = {p.name for p in tmp_path.iterdir()}
-    assert found == {
-        "in.tsv",
-        "faults",
-        *(p + s for p in ("out.tsv", "undisturbed.tsv") for s in ("", ".run")),
-    }
+    assert rows_of(directory_of(out)) == rows_of(directory_of(undisturbed[2]))
+    assert out.read_bytes() == undisturbed[2].read_bytes()
+    assert {p.name for p in tmp_path.iterdir()} == {"faults", "out.tsv", "out.tsv.run"}
 
 
 def test_a_third_run_replaces_one_that_was_not_finished(table: Path, tmp_path: Path) -> None:
@@ -136,9 +140,10 @@ KILLED = [
 
 
 @pytest.mark.parametrize("point", KILLED)
-def test_a_killed_run_is_taken_up_again(point: str, table: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_taken_up_again(
+    point: str, table: Path, undisturbed: dict[int, Path], tmp_path: Path
+) -> None:
     out, (name, number) = tmp_path / "out.tsv", point.split(":")
-    run_here(table, tmp_path / "undisturbed.tsv")
     environment = faults(tmp_path / "faults", f"{name}:kill:{number}")
     assert killed(lambda: run_here(table, out), environment), "the point was not passed"
     run = directory_of(out)
@@ -147,8 +152,8 @@ def test_a_killed_run_is_taken_up_again(point: str, table: Path, tmp_path: Path)
     done = {p: p.stat().st_mtime_ns for p in committed}
     run_here(table, out)
     assert done == {p: p.stat().st_mtime_ns for p in done}, "a committed part was written again"
-    assert rows_of(run) == rows_of(tmp_path / "undisturbed.tsv.run")
-    assert out.read_bytes() == (tmp_path / "undisturbed.tsv").read_bytes()
+    assert rows_of(run) == rows_of(directory_of(undisturbed[1]))
+    assert out.read_bytes() == undisturbed[1].read_bytes()
     assert (run / "_SUCCESS").exists()
     (tmp_path / "faults").rename(tmp_path.parent / f"{tmp_path.name}-faults")
     left = {n for n in contents(tmp_path) if ".tmp" in n or n.endswith(".lock") or "joined" in n}
@@ -174,10 +179,11 @@ def test_a_damaged_unit_of_a_finished_table_is_made_again(table: Path, tmp_path:
     assert [p.name for p, time in times.items() if p.stat().st_mtime_ns != time] == ["part-000002.parquet"]
 
 
-def test_a_full_disk_at_every_write(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_every_write(
+    table: Path, undisturbed: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No file is torn, no unit is committed without its part, with space the run goes on to the same rows."""
-    run_here(table, tmp_path / "undisturbed")
-    whole = rows_of(tmp_path / "undisturbed")
+    whole = rows_of(directory_of(undisturbed[1]))
     codes = []
     for number in range(1, 1000):
         out = tmp_path / f"out{number}"
