@@ -10,6 +10,8 @@ SAMPLE_BOTH ?= sample-both
 # Processes of test-fast: auto for as many as there are cores, up to eight; 0 for this one. Each takes whole files, as
 # the fixtures of a file are made once in a process.
 PROCESSES ?= auto
+# Tests of test-fast; `make test` takes the long ones too
+FAST ?= not slow and not long
 
 .PHONY: help venv quickstart sample-full sample-both test-fast test-jobs test-project test test-all test-s3 soak bench bench-gpu gpu-check lint clean
 .DEFAULT_GOAL := help
@@ -36,10 +38,10 @@ sample-both: venv  ## the same for a model that captions too: half of 6,000 upda
 	ROWS=8000 EPOCHS=12 IMAGE_TO_TEXT=0.5 $(BIN)/python cluster/local_head.py run -- \
 		bash cluster/quickstart.sh "$$(realpath -m -- "$(SAMPLE_BOTH)")"
 
-test-fast: venv  ## the tests that need no Ray, on all cores
+test-fast: venv  ## the tests that need no Ray and no more than some seconds, on all cores: two minutes
 	@# compiled modules are kept whatever the environment says: all these processes import the same ones
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 \
-		--dist loadfile -m 'not slow' \
+		--dist loadfile -m '$(FAST)' \
 		--ignore tests/jobs --ignore tests/project
 
 test-jobs: venv  ## the jobs on Ray
@@ -49,7 +51,7 @@ test-project: venv  ## the project's own files: documents, wheel, cluster files,
 	$(BIN)/python -m pytest -m 'not slow' tests/project
 
 test: venv  ## the tests that CI runs: test-jobs, and beside it test-fast and then test-project
-	+$(MAKE) --no-print-directory --jobs=2 --output-sync=target PROCESSES=0 test-jobs test-fast test-project
+	+$(MAKE) --no-print-directory --jobs=2 --output-sync=target PROCESSES=0 FAST='not slow' test-jobs test-fast test-project
 
 test-all: venv  ## all tests, the slow ones too
 	$(BIN)/python -m pytest

@@ -10,6 +10,8 @@ from painter_core.compute.memory import kv_cache_bytes
 from painter_core.models.gpt import GPTConfig
 from tests.support.jobs import ROOT
 
+pytestmark = pytest.mark.long
+
 SHAPES = {
     "1280 positions": (256, 1024, 4, 256, 16),
     "1280 positions, wide": (256, 1024, 2, 768, 8),

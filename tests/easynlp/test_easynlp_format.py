@@ -109,6 +109,7 @@ def test_other_cells_are_refused(cell: str) -> None:
         read_cell(cell)
 
 
+@pytest.mark.long
 def test_scores_read_both_forms() -> None:
     rows = [sample_row(5, i, split="train", image_size=64) for i in range(3)]
     images = [encode_picture(np.asarray(row.image)) for row in rows]

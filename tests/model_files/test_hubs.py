@@ -21,6 +21,8 @@ from tests.support.https_server import running
 from tests.support.jobs import ROOT
 
 # what open_model finds behind the name in each line, as JSON lines
+pytestmark = pytest.mark.long
+
 SCRIPT = """
 import io, json, logging, os, sys, time
 from painter_core.model_files.open import open_model

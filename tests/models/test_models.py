@@ -74,7 +74,8 @@ def test_parameter_counts(case: str | None, build, parameters: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "config", "count", "decoded"), [("vq_small", VQ_SMALL, 4, 4), ("vq_full", VQGANConfig(), 1, 1)]
+    ("case", "config", "count", "decoded"),
+    [("vq_small", VQ_SMALL, 4, 4), pytest.param("vq_full", VQGANConfig(), 1, 1, marks=pytest.mark.long)],
 )
 def test_vqgan_equals_reference(case: str, config: VQGANConfig, count: int, decoded: int) -> None:
     """Codes and pixels of the first pictures: at full size each takes seconds."""
@@ -108,7 +109,7 @@ def decode(model: GPT, text: torch.Tensor, steps: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("case", "config", "batch", "drawn", "cached_steps"),
-    [("gpt_small", GPT_SMALL, 4, 4, 16), ("gpt_base", GPT_BASE, 2, 1, 4)],
+    [("gpt_small", GPT_SMALL, 4, 4, 16), pytest.param("gpt_base", GPT_BASE, 2, 1, 4, marks=pytest.mark.long)],
 )
 def test_gpt_equals_reference(
     case: str, config: GPTConfig, batch: int, drawn: int, cached_steps: int

@@ -77,6 +77,7 @@ def test_a_caption_names_its_style_or_none() -> None:
         parse_styled_caption(row.text.partition(",")[2])
 
 
+@pytest.mark.long
 def test_the_judge_names_the_style() -> None:
     two = ("平涂", "漫画")  # the most alike; four take twice the time
     found = [row for split in ("train", "held_out") for row in rows(split, two)]

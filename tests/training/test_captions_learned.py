@@ -10,7 +10,7 @@ from tests.support.captioning import caption_table, config_of
 from tests.support.codes_table import make_codes
 from tests.support.training import curve_of, gpt_config, train_here
 
-pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+pytestmark = [pytest.mark.usefixtures("one_thread", "cache"), pytest.mark.long]
 
 PAIRS, STEPS = 16, 120
 

@@ -136,6 +136,7 @@ def weights_close(found: Path, expected: Path) -> None:
         torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("parallel", "world_size"),
     [("fsdp", 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in (("fsdp", 2), ("ddp", 2)))],
@@ -156,6 +157,7 @@ def test_curves_are_those_of_one_worker(
     assert len(moments) == (world_size if parallel == "fsdp" else 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "way",
     [
@@ -190,6 +192,7 @@ def test_a_run_goes_on_with_other_workers(way: str, codes: Path, alone: Path, tm
     weights_close(out, alone)
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_while_all_save_leaves_the_old_checkpoint(
     codes: Path, alone: Path, tmp_path: Path
 ) -> None:

@@ -186,6 +186,7 @@ def test_discriminator_sees_real_and_painted_pictures_apart() -> None:
     assert abs(found - hinge(*together)) > 0.01, "statistics of the one kind reached the other"
 
 
+@pytest.mark.long
 def test_resumed_training_repeats_the_unbroken_run(pictures: np.ndarray) -> None:
     """With quantizer and discriminator before the break, and revival (step 25) after it."""
     unbroken = make_trainer(disc_start=22)
@@ -256,6 +257,7 @@ def test_validate_scores_what_would_be_saved(pictures: np.ndarray) -> None:
     assert 1 <= found["valid_perplexity"] <= found["valid_usage"] * GEOMETRY.codebook_size
 
 
+@pytest.mark.long
 def test_bundled_vqgan_keeps_its_promises() -> None:
     model = open_model("bundled")
     assert sum(p.stat().st_size for p in model.path.iterdir()) <= BUNDLED_BYTES

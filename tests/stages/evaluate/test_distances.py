@@ -13,6 +13,8 @@ from tests.support.evaluation import judge, write_pictures
 from tests.support.judges import golden_values
 from tests.support.local_run import rows_of
 
+pytestmark = pytest.mark.long
+
 METRICS = "fid,kid,is"
 
 

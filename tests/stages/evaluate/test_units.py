@@ -35,6 +35,7 @@ def rows_of(outputs: Path) -> dict[str, bytes]:
     return {name: np.asarray(table.column(name).to_pylist()).tobytes() for name in ("idx", *VECTORS)}
 
 
+@pytest.mark.long
 def test_units_of_any_size_give_the_same(
     reference: Path, inception: Path, flags: dict[str, object], tmp_path: Path
 ) -> None:
