@@ -208,7 +208,7 @@ class RunLock:
         held = self._read()
         if held is not None and not self._is_ours(held):
             what = f"{self._output}: another run took over: {_describe(held)}; this one stops"
-            self._on_lost(Refused(what))
+            self._tell(Refused(what))
             return False
         write_json(fs, path, self._record | {"heartbeat_s": time.time()})
         self._unproven_s = 0.0
@@ -223,8 +223,13 @@ class RunLock:
             if self._unproven_s > PROOF_S:
                 what = f"no heartbeat reached the lock for {self._unproven_s:.0f} s, and another run may take"
                 what += " it over; this one stops, and writes no summary.json. Submit it again"
-                self._on_lost(StoreError(f"{self._output}: {what}"))
+                self._tell(StoreError(f"{self._output}: {what}"))
                 return
+
+    def _tell(self, error: Exception) -> None:
+        # a store may answer after the lock was given back, when another run may rightly hold it
+        if not self._ended.is_set():
+            self._on_lost(error)
 
 
 def _describe(held: dict[str, Any]) -> str:

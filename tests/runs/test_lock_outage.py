@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from painter_core.errors import Refused
-from painter_core.files.storage import filesystem, read_json
+from painter_core.files.storage import filesystem, read_json, write_json
 from painter_core.files.store_errors import StoreError
 from painter_core.runs import lock
 from painter_core.runs.lock import RunLock
@@ -88,3 +88,31 @@ def test_heartbeats_that_hang_do_not_hide_it(
     assert isinstance(lost[0], StoreError)
     mine.release()
     answers.set()
+
+
+def test_an_answer_after_the_end_stops_nobody(
+    store: type[FakeStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process may go on with its next part, when another run holds the place of the first one."""
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(lock, "RELEASE_S", 0.1)
+    lost: list[Exception] = []
+    mine = RunLock("s3://bucket/out", lost.append)
+    mine.acquire()
+    asked, answers, read = threading.Event(), threading.Event(), FakeStore.cat_file
+
+    def late(self: FakeStore, path: str, *range_: int, **options: object) -> bytes:
+        asked.set()
+        answers.wait(10)
+        return read(self, path, *range_, **options)
+
+    monkeypatch.setattr(FakeStore, "cat_file", late)
+    assert asked.wait(10)
+    beating = mine._threads[0]
+    mine.release()
+    fs, path = filesystem(mine.url)
+    write_json(fs, path, mine._record | {"run_id": "another"})
+    answers.set()
+    beating.join(10)
+    assert not beating.is_alive()
+    assert not lost
