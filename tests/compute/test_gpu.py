@@ -52,6 +52,7 @@ def test_graphs_need_a_gpu() -> None:
     assert find_gpus(ModelFlags(), ONE_GPU).used  # without Ray nobody is asked
 
 
+@pytest.mark.long
 def test_a_compiler_that_is_not_there_is_found_out(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()

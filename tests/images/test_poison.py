@@ -60,6 +60,7 @@ def test_a_child_decodes_as_the_worker_does() -> None:
         assert [int(decode(cell, Counter(), row=0)[0, 0]) for cell in cells if cell] == [2, 14, 200]
 
 
+@pytest.mark.long
 def test_rows_that_kill_or_hang_are_set_aside_and_the_others_come_out(poisoned) -> None:
     poisoned("1:exit,2:hang,4:exit")
     began = time.monotonic()
@@ -103,6 +104,7 @@ def test_a_bug_is_no_bad_row() -> None:
         decode_all(["0", "x"])
 
 
+@pytest.mark.long
 def test_a_unit_is_the_same_wherever_it_is_decoded(poisoned) -> None:
     """Pixels, rejects and warnings: in the worker, in a child, and done again where a row is poison."""
     cells = [sample_cell(0), "data:;base64," + sample_cell(1), "!", sample_cell(2)[:400], sample_cell(3)]
@@ -137,6 +139,7 @@ def test_the_cache_of_a_vqgan_training_leaves_poison_out(
     assert (pictures == np.delete(whole, 2, axis=0)).all()
 
 
+@pytest.mark.long
 def test_evaluation_leaves_poison_out(poisoned) -> None:
     captions = [sample_row(5, i, split="train").text for i in range(4)]
     places = {"file": "t.tsv", "byte_offset": 0}

@@ -223,6 +223,7 @@ print(peak() - start)
 """
 
 
+@pytest.mark.long
 def test_metadata_that_unpacks_to_more_stays_small() -> None:
     command = [sys.executable, "-c", BOMBS]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

@@ -127,7 +127,7 @@ def test_a_name_that_it_lacks(server: FileServer, proxy: Proxy) -> None:
         (redirect(f"http://{HOST}/x.tgz"), rf"redirects to http://{HOST}/x.tgz, which is not https"),
         (half, "the connection ended|the connection broke off"),
         (page, "something else than a registry|a web page, not what its name says"),
-        (silence, "TimeoutError: no answer within 2 seconds"),
+        pytest.param(silence, "TimeoutError: no answer within 2 seconds", marks=pytest.mark.long),
     ],
 )
 def test_faults_of_the_way(

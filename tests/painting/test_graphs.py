@@ -96,6 +96,7 @@ def test_the_cache_ends_at_a_multiple_of_eight_positions() -> None:
     assert len({cache.data_ptr() for cache in model._cache}) == LONG.n_layer, "a tensor for each layer"
 
 
+@pytest.mark.long
 @compiles
 def test_two_graphs_serve_all_layers_one_a_bucket_attends_and_none_copies_the_cache() -> None:
     text, uniforms = long_inputs(2, 5)

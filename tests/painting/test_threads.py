@@ -50,6 +50,7 @@ def make_painter(model: str, precision: str) -> Painter:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("micro_batch_size", [1, 2])
 def test_threads_paint_what_one_paints(model: str, micro_batch_size: int) -> None:
     paint = pipeline(model, device="cpu", micro_batch_size=micro_batch_size)

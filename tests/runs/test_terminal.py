@@ -51,6 +51,7 @@ def shown_text(got: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", got).replace("\r", "")
 
 
+@pytest.mark.long
 def test_a_terminal_gets_a_display_that_leaves_only_lines(tmp_path: Path) -> None:
     code, got = in_terminal(job(tmp_path, unit_s=0.35))  # longer than a look of the display
     assert code == 0

@@ -134,6 +134,7 @@ def test_how_much_is_shown_is_said() -> None:
     )
 
 
+@pytest.mark.long
 def test_a_page_is_bounded_whatever_the_pictures_are() -> None:
     """In bytes by thumbnails that are made smaller until they fit, in pictures by an error."""
     noise = np.random.RandomState(0).randint(0, 256, (512, 512, 3), np.uint8)

@@ -63,6 +63,7 @@ def gpt() -> GPT:
     return model
 
 
+@pytest.mark.long
 def test_codes_train_and_paint(tmp_path: Path, vqgan: Path, gpt: GPT, write_pairs) -> None:
     """precompute -> samples -> two training steps -> pictures."""
     pairs = write_pairs(tmp_path / "pairs.tsv", 20)

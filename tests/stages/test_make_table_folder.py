@@ -262,6 +262,7 @@ print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 102
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", ["parquet", "tsv"])
 def test_memory_holds_one_row_group(suffix: str, tmp_path: Path) -> None:
     folder = tmp_path / "photos"

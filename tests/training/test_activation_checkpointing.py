@@ -84,6 +84,7 @@ print(peak_bytes(again=True), peak_bytes(again=False))
 """
 
 
+@pytest.mark.long
 def test_the_peak_is_lower() -> None:
     """In a process that gives back at once what it frees, so that its size follows what is in use."""
     given_back = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "PYTHONPATH": str(ROOT)}

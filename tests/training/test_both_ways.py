@@ -210,6 +210,7 @@ def test_validation_is_of_every_caption(alone: Path, codes: Path) -> None:
     assert gpt.config.captions
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 def test_two_workers_have_the_losses_of_one(parallel: str, alone: Path, codes: Path, tmp_path: Path) -> None:
     config = run_of(codes, tmp_path / "model", workers=4, gradient_accumulation_steps=4, parallel=parallel)

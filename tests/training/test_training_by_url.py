@@ -183,6 +183,7 @@ def test_a_message_of_the_workers_reaches_the_driver(
     assert "at step 3: stopped before the update" in summary["message"]
 
 
+@pytest.mark.long
 def test_a_vqgan_by_url(pairs: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_here(vqgan_config(pairs, tmp_path / "local"))
     for name, value in faults(tmp_path / "faults", "checkpoint_upload:EIO:7").items():
@@ -212,6 +213,7 @@ def disk_store(store: type[FakeStore], tmp_path: Path, monkeypatch: pytest.Monke
     fsspec.register_implementation("s3", store, clobber=True)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("disk_store")
 def test_two_workers_of_a_node_share_the_copy_of_a_checkpoint(
     codes: Path, local: Path, cache: Path, tmp_path: Path

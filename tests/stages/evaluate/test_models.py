@@ -87,6 +87,7 @@ def test_likelihood_of_codes_is_the_loss_of_training(
         assert "<img" in (tmp_path / "c" / "report.html").read_text(), "codes are shown decoded"
 
 
+@pytest.mark.long
 def test_reconstruction_is_measured_on_the_crop_that_the_vqgan_sees(
     pictures: Path, tiny_vqgan: Path, inception: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from tests.support.judges import picture
 from tests.support.local_run import faults, killed
 
 
+@pytest.mark.long
 def test_attributes_keep_their_score(tmp_path: Path) -> None:
     """Our table, EasyNLP's list cells, and a row that is rejected: keys as they always were."""
     captions = [sample_row(5, i, split="train").text for i in range(4)]
