@@ -59,6 +59,7 @@ def _with(recipe: Recipe, **more: Any) -> Recipe:
 
 _DROPOUT = 1.3  # cost
 _NOISE = Recipe(regular={"pkeep": 0.9, "dropout": 0.1}, cost=_DROPOUT)
+_VIEWS = Recipe(regular={"pkeep": 0.9}, variants=8)
 RECIPES = {
     BASE: Recipe(),
     "base, half the time": Recipe(share=0.5),
@@ -79,7 +80,17 @@ RECIPES = {
     "strong+crops": Recipe(
         regular={"pkeep": 0.8, "dropout": 0.2}, train={"weight_decay": 0.1}, variants=8, cost=_DROPOUT
     ),
-    "crops+pkeep": Recipe(regular={"pkeep": 0.9}, variants=8),
+    "crops+dropout": Recipe(regular={"dropout": 0.1}, variants=8, cost=_DROPOUT),
+    "crops+pkeep": _VIEWS,
+    "crops+pkeep 0.95": _with(_VIEWS, pkeep=0.95),
+    "crops+pkeep 0.8": _with(_VIEWS, pkeep=0.8),
+    "crops+pkeep, dropout 0.05": dataclasses.replace(_with(_VIEWS, dropout=0.05), cost=_DROPOUT),
+    "crops+pkeep, 4 variants": dataclasses.replace(_VIEWS, variants=4),
+    "crops+pkeep, 16 variants": dataclasses.replace(_VIEWS, variants=16),
+    "crops+pkeep, rate 3e-3": dataclasses.replace(_VIEWS, train={"learning_rate": 3e-3}),
+    "crops+pkeep, batch 32": dataclasses.replace(
+        _VIEWS, train={"micro_batch_size": 32, "learning_rate": 2.8e-3}, cost=1.5
+    ),
     "crops+pkeep+ema": Recipe(regular={"pkeep": 0.9, "ema_decay": 0.99}, variants=8, cost=1.03),
     "noise+ema": _with(_NOISE, ema_decay=0.99),
 }  # fmt: skip

@@ -21,7 +21,7 @@ def test_recipes_are_trainings() -> None:
 
 
 def test_the_job_s_recipe_is_one_of_them() -> None:
-    found = RECIPES["crops+noise"]
+    found = RECIPES["crops+pkeep"]
     assert (found.regular, found.variants) == (NOISE, VIEWS.variants)
     settings = found.config(1)
     for name, value in (NEW_MODEL | TRAINING).items():
