@@ -20,9 +20,9 @@ from tests.support.fake_hub import FakeHub
 from tests.support.https_server import running
 from tests.support.jobs import ROOT
 
-# what open_model finds behind the name in each line, as JSON lines
 pytestmark = pytest.mark.long
 
+# what open_model finds behind the name in each line, as JSON lines
 SCRIPT = """
 import io, json, logging, os, sys, time
 from painter_core.model_files.open import open_model

@@ -12,10 +12,10 @@ from tests.support.training import curve_of, gpt_config, train_here
 
 pytestmark = [pytest.mark.usefixtures("one_thread", "cache"), pytest.mark.long]
 
-PAIRS, STEPS = 16, 120
+PAIRS, STEPS = 32, 100
 
 
-def test_pairs_give_their_captions_back(write_pairs, tiny_vqgan: Path, tmp_path: Path) -> None:
+def test_32_pairs_give_their_captions_back(write_pairs, tiny_vqgan: Path, tmp_path: Path) -> None:
     codes = make_codes(write_pairs(tmp_path / "pairs.tsv", PAIRS), tiny_vqgan, tmp_path / "codes")
     geometry = {"n_layer": 2, "n_head": 4, "n_embd": 64, "text_len": 24}
     config = gpt_config(

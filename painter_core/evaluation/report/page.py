@@ -5,15 +5,13 @@ the page's own policy forbids scripts and every request, and pictures pass throu
 """
 
 from dataclasses import dataclass
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from painter_core.evaluation.columns import Column, columns, facts, remarks_of
 from painter_core.evaluation.report.plots import Plot
 from painter_core.evaluation.score import Score
 from painter_core.images.embed import Embedded, embed
 from painter_core.text.escape import cut, visible
+from painter_core.text.templates import templates_of
 
 CAPTION_CHARS = 200
 IDX_CHARS = 80
@@ -56,21 +54,10 @@ class _Card:
     facts: tuple[tuple[str, str], ...]
 
 
-@cache  # its templates are compiled once
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("painter_core.evaluation.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def render_report(title: str, score: Score, plots: list[Plot], examples: list[Examples]) -> str:
     """The page as text; a function of its arguments alone."""
     return (
-        _environment()
+        templates_of("painter_core.evaluation.report")
         .get_template("page.html.j2")
         .render(
             title=visible(title),

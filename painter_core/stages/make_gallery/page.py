@@ -10,13 +10,11 @@ after Pillow took it for one of the allowed formats.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from painter_core.files.storage import filesystem, write_bytes
 from painter_core.images.embed import embed
 from painter_core.text.escape import cut, visible
+from painter_core.text.templates import templates_of
 
 MAX_PICTURES = 1000
 CAPTION_CHARS = 400
@@ -97,20 +95,9 @@ def render_gallery(
     )
 
 
-@cache  # its templates are compiled once
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("painter_core.stages.make_gallery", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def render(template: str, *, title: str, subtitle: str, **values: object) -> str:
     """A template of this folder, filled."""
-    found = _environment().get_template(template)
+    found = templates_of("painter_core.stages.make_gallery").get_template(template)
     return found.render(title=visible(title), subtitle=visible(subtitle), **values)
 
 

@@ -6,12 +6,10 @@ pictures pass through images/embed.py.
 """
 
 from dataclasses import dataclass
-from functools import cache
-
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from painter_core.images.embed import Embedded
 from painter_core.stages.report.curves import Curves
+from painter_core.text.templates import templates_of
 
 NOT_ENDED = "It is at work, or was ended by force; submit the same command again to go on."
 
@@ -77,18 +75,10 @@ class Page:
     sections: tuple[Section, ...]
 
 
-@cache  # its templates are compiled once
-def _environment() -> Environment:
-    packages = ("painter_core.stages.report", "painter_core.evaluation.report")
-    return Environment(
-        loader=ChoiceLoader([PackageLoader(package, ".") for package in packages]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def render(page: Page) -> str:
     """The page as text; a function of its argument alone."""
-    return _environment().get_template("run.html.j2").render(page=page)
+    return (
+        templates_of("painter_core.stages.report", "painter_core.evaluation.report")
+        .get_template("run.html.j2")
+        .render(page=page)
+    )
