@@ -6,6 +6,8 @@ exit code 1 if a gate failed. Gate 0 says whether there is a GPU at all, and end
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -84,13 +86,30 @@ def in_own_process(name: str, device: str) -> dict[str, object]:
     began = time.monotonic()
     limit = GATES[name][1]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+        done = run_within(command, limit)
     except subprocess.TimeoutExpired:
         result, found = "fail", f"not done within {limit} s"
     else:
         lines = (done.stdout if done.returncode in (0, 3) else done.stderr).strip().splitlines()
         result, found = "pass" if done.returncode == 0 else "fail", lines[-1] if lines else ""
     return {"gate": name, "result": result, "seconds": time.monotonic() - began, "found": found}
+
+
+def run_within(command: list[str], limit: float) -> subprocess.CompletedProcess[str]:
+    """Runs a command, and ends it and all that it started when its time is over: a gate's jobs would
+    go on beside the gates behind it, whose speeds they would spoil.
+
+    Raises:
+        subprocess.TimeoutExpired: it was not done within `limit` seconds.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        try:
+            said = process.communicate(timeout=limit)
+        except BaseException:  # a Ctrl-C too
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, *said)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """make gpu-check: says why there is no GPU, and its gates find what is wrong, here a CPU beside a CPU."""
 
+import fcntl
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.gpu_check import gates, on_ray, painters, speed
+from benchmarks.gpu_check.__main__ import run_within
 from painter_core.painting.static_sampling import StaticSampler
 from tests.support.jobs import ROOT
 
@@ -24,6 +27,15 @@ def test_without_a_gpu_gate_0_ends_it(tmp_path: Path) -> None:
     assert (row["gate"], row["result"]) == ("0 environment", "fail")
     assert "torch cannot use a GPU here" in row["found"]
     assert "torch cannot use a GPU here" in done.stdout
+
+
+def test_a_gate_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    held, began = tmp_path / "held", time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_within(["bash", "-c", f"flock {held} sleep 60 & wait"], 1.0)
+    with held.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # waits until what was started is gone
+    assert time.monotonic() - began < 30.0
 
 
 @pytest.mark.slow
