@@ -40,13 +40,30 @@ def orthogonalised(
     Args:
         matrix: (rows, columns), float32.
         coefficients: of x, x^3 and x^5 for a singular value x.
-        steps: iterations.
+        steps: iterations, at least one.
         eps: the least norm that is divided by.
     """
     a, b, c = coefficients
+
+    def factor(gram: Tensor) -> Tensor:  # a + b g + c g^2
+        found = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        found.diagonal().add_(a)
+        return found
+
     wide = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
+    rows, columns = wide.shape
     x = wide / wide.norm().clamp(min=eps)  # no singular value is above 1
-    for _ in range(steps):
+    if 2 * columns <= 3 * rows:
+        for _ in range(steps):
+            x = factor(x @ x.mT) @ x
+    else:
+        # The factors are polynomials of one Gram matrix and commute. So all of them, and each next Gram
+        # matrix, are found from (rows, rows) alone: less work from three columns to two rows on.
         gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        product = step = factor(gram)
+        for _ in range(steps - 1):
+            gram = step @ gram @ step
+            step = factor(gram)
+            product = step @ product
+        x = product @ x
     return x.mT if wide is not matrix else x

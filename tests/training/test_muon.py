@@ -12,7 +12,7 @@ from painter_core.training.gpt_config import TrainConfig
 from painter_core.training.muon import Muon32
 from painter_core.training.optimizers import make_optimizers
 
-SHAPES = [(24, 24), (16, 64), (64, 16)]
+SHAPES = [(24, 24), (24, 32), (16, 64), (64, 16)]
 FLAGS = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
 
 
