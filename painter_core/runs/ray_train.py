@@ -5,11 +5,12 @@ so a worker that dies is replaced and the run goes on; Ray keeps nothing.
 """
 
 import logging
+import os
 import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -128,6 +129,7 @@ def run_workers(
             name=uuid.uuid4().hex,
             storage_path=ray_dir,
             failure_config=ray.train.FailureConfig(max_failures=3),
+            worker_runtime_env={"env_vars": worker_variables(os.environ)},
         ),
     )
     follower = TrainingProgress(
@@ -175,6 +177,17 @@ def complete(root: str) -> dict[str, Any]:
     if len(outcome["world_sizes"]) > 1:
         log.info("%s", told(outcome["world_sizes"], outcome["step"]))
     return outcome
+
+
+def worker_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables of a worker, beside those of Ray; none where the user has set how threads wait.
+
+    Threads on a CPU wait for each other many times a step, and libgomp's spin for some 15 ms before they
+    sleep. Where another process has taken a core, the thread that is waited for gets it that much later.
+    """
+    if environment.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        return {}
+    return {"GOMP_SPINCOUNT": "10000"}  # half a millisecond: as fast alone, twice as fast beside other work
 
 
 def _without_handler(trainer: type) -> type:

@@ -8,7 +8,7 @@ import pytest
 
 from painter_core.compute.cpus import usable_cpus
 from painter_core.runs.cluster import Cluster
-from painter_core.runs.ray_train import find_workers, threads_of_a_worker
+from painter_core.runs.ray_train import find_workers, threads_of_a_worker, worker_variables
 from painter_core.runs.training_progress import TrainingProgress
 from painter_core.training.run_flags import TrainingRunFlags
 
@@ -35,6 +35,11 @@ def test_threads_are_those_of_the_node() -> None:
     assert threads_of_a_worker(1, 1000.0) == here
     assert threads_of_a_worker(here, 1000.0) == 1
     assert threads_of_a_worker(2, 0.0) == 1
+
+
+def test_how_threads_wait_is_the_users_if_they_say() -> None:
+    assert worker_variables({"PATH": "/bin"}).keys() == {"GOMP_SPINCOUNT"}
+    assert worker_variables({"OMP_WAIT_POLICY": "ACTIVE"}) == worker_variables({"GOMP_SPINCOUNT": "1"}) == {}
 
 
 def test_the_most_do_not_depend_on_what_is_there_at_the_start() -> None:
