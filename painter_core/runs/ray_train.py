@@ -124,7 +124,7 @@ def run_workers(
         in_worker(loop),
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(**_scaling(workers)),
-        run_config=ray.train.RunConfig(
+        run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # Ray annotates the class that was there before
             # a name of its own: Ray would take up what lies under an old one without asking
             name=uuid.uuid4().hex,
             storage_path=ray_dir,
