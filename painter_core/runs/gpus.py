@@ -102,11 +102,14 @@ def ask_gpus(question: Callable[[], T]) -> dict[str, T]:
         return {}
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    def ask() -> T:  # Ray takes functions alone, and a question may be a partial one
+        return question()
+
     answers = {}
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("GPU", 0) > 0:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            remote = ray.remote(num_cpus=0, num_gpus=SHARE, max_calls=1)(question)
+            remote = ray.remote(num_cpus=0, num_gpus=SHARE, max_calls=1)(ask)
             answers[f"node {node['NodeManagerAddress']}"] = remote.options(scheduling_strategy=there).remote()
     found = {}
     for name, answer in answers.items():

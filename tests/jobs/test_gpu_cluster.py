@@ -5,6 +5,7 @@ shows before any work; PAINTER_PRETEND_GPU lets the workers compute on the CPU i
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,15 +33,35 @@ sys.exit(code)
 COMPUTED = ("--precision", "fp32", "--micro-batch-size", "16")
 
 
+ASKING = """
+import functools, ray
+from painter_core.painting.graphs_probe import probe_graphs
+from painter_core.runs.gpus import ask_gpus
+
+ray.init(log_to_driver=False)
+print(ask_gpus(functools.partial(divmod, 17, 5)))
+try:
+    ask_gpus(functools.partial(probe_graphs, compiled=False))
+except RuntimeError as error:
+    print(error)
+"""
+
+
 def run_with_gpu(jobs: Jobs, name: str, *flags: object, code: int = 0, pretended: bool = True) -> str:
     """What a job printed that ran on a cluster of its own, of one node with one GPU."""
+    job = (ROOT / "jobs" / f"{name}.py", *flags)
+    return python_with_gpu(jobs.cache, *job, code=code, pretended=pretended)
+
+
+def python_with_gpu(cache: Path, *arguments: object, code: int = 0, pretended: bool = True) -> str:
+    """The same of any Python program."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
     clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PAINTER_CACHE": str(jobs.cache)}
+    clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PAINTER_CACHE": str(cache)}
     clean |= {"CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names, torch finds no such GPU
     clean |= {"PAINTER_PRETEND_GPU": "1"} if pretended else {}
     done = subprocess.run(
-        [sys.executable, "-c", CLUSTER, ROOT / "jobs" / f"{name}.py", *map(str, flags)],
+        [sys.executable, "-c", CLUSTER, *map(str, arguments)],
         env=clean, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
         check=False,
     )  # fmt: skip
@@ -65,6 +86,12 @@ def test_precompute_and_generate(
     jobs.run("generate", *painted, "--outputs", tmp_path / "cpu")
     assert table_bytes(tmp_path / "gpu") == table_bytes(tmp_path / "cpu")
     assert sum(pq.read_metadata(p).num_rows for p in (tmp_path / "gpu").glob("*.parquet")) == 40
+
+
+def test_questions_are_asked_where_the_gpu_is(tmp_path: Path) -> None:
+    said = python_with_gpu(tmp_path, "-c", ASKING)
+    assert re.search(r"\{'node [0-9.]+': \(3, 2\)\}", said)
+    assert "torch cannot use a GPU here" in said  # asked by --graphs on
 
 
 @pytest.mark.slow

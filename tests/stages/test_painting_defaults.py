@@ -49,7 +49,7 @@ def test_a_new_run_is_fast(model: Path, tmp_path: Path) -> None:
         64,
         OWN,
     )
-    small = replace(ALONE, cpus=1, memory_bytes=20e6)
+    small = replace(ALONE, cpus=1, memory_bytes=10e6)
     assert planned(auto(model, prompts, tmp_path / "o"), small)[0] < 64
     assert planned(config_of(model, prompts, tmp_path / "o")) == (4, "fp32"), "as given"
 
