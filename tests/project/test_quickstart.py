@@ -17,14 +17,18 @@ while [ $# -gt 1 ]; do
   shift
 done
 """
+# of a machine with as many GPUs as a test says, whatever is in this one
+GPUS = """#!/bin/bash
+for ((i = 0; i < ${STUB_GPUS:-0}; i++)); do echo "GPU $i: NVIDIA stub"; done
+"""
 
 
 @pytest.fixture
 def bin_dir(tmp_path: Path) -> Path:
     directory = tmp_path / "bin"
     directory.mkdir()
-    for name in ("ray", "python"):
-        (directory / name).write_text(STUB)
+    for name in ("ray", "python", "nvidia-smi"):
+        (directory / name).write_text(STUB if name != "nvidia-smi" else GPUS)
         (directory / name).chmod(0o755)
     return directory
 
@@ -183,3 +187,9 @@ def test_what_ray_says_of_its_own_affairs_is_left_out_and_its_errors_are_not(
         "2026-11-26 03:51:57,557\tERR cli.py:71 -- Job x failed",
         "2026-11-26 03:51:57,557\tWARNING packaging.py:1 -- another warning",
     ]
+
+
+def test_it_says_that_it_computes_on_the_gpus(tmp_path: Path, bin_dir: Path) -> None:
+    said = quickstart(tmp_path / "out", bin_dir=bin_dir, STUB_GPUS="2").stdout
+    assert "computes on the GPU, in bf16 (NVIDIA GPUs here: 2)" in said
+    assert "the GPU" not in quickstart(tmp_path / "other", bin_dir=bin_dir).stdout
