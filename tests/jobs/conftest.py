@@ -1,6 +1,5 @@
 """What needs Ray: one head for the whole run, and what jobs made on it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,11 @@ from tests.support.jobs import TINY_GPT_FLAGS, TINY_VQGAN, Jobs, start_head, sto
 
 @pytest.fixture(scope="session")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
-    """Jobs on a head that lives as long as the test run."""
-    head = start_head(max(2, os.cpu_count() or 2), dies_with_parent=True)
+    """Jobs on a head that lives as long as the test run.
+
+    It has two CPUs whatever the machine has: what jobs choose by their number, and say of it, is tested too.
+    """
+    head = start_head(2, dies_with_parent=True)
     yield Jobs(head=head, cache=tmp_path_factory.mktemp("cache"))
     stop_head(head)
 
