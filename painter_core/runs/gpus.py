@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from painter_core.compute.devices import model_settings
 from painter_core.compute.gpu import GpuLook, look_at_gpu
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.flags import ModelFlags
@@ -56,6 +57,15 @@ def find_gpus(flags: ModelFlags, cluster: Cluster, probe: Callable[[], str] | No
     if flags.precision == "bf16" and not bf16:
         log.warning("--precision bf16: some GPU has no bfloat16 and emulates it, slowly; take fp32 there")
     return Gpus(used=True, bf16=bf16)
+
+
+def log_models(flags: ModelFlags, cluster: Cluster) -> None:
+    """What a table job's models run on, for jobs whose flags leave nothing of it open.
+
+    Raises:
+        ValueError: as of find_gpus().
+    """
+    model_settings(flags.precision, flags.compile, gpu=find_gpus(flags, cluster).used)
 
 
 def settle_compile(flags: TrainingRunFlags, *, use_gpu: bool) -> TrainingRunFlags:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.support.jobs import ROOT, Jobs, table_bytes
+from tests.support.jobs import ROOT, TINY_GPT_FLAGS, Jobs, table_bytes
+from tests.support.upscaling import import_spandrel, write_network, write_torchvision
 
 CLUSTER = """
 import os, subprocess, sys
@@ -30,6 +31,7 @@ finally:
     cluster.shutdown()
 sys.exit(code)
 """
+NAMES = "idx,text,imgbase64"
 COMPUTED = ("--precision", "fp32", "--micro-batch-size", "16")
 
 
@@ -95,10 +97,28 @@ def test_questions_are_asked_where_the_gpu_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_gpu_that_torch_cannot_use(jobs: Jobs, pairs: Path, tiny_vqgan: Path, tmp_path: Path) -> None:
-    made = ("--tables", pairs, "--vqgan", tiny_vqgan, *COMPUTED, "--outputs", tmp_path / "codes")
-    printed = run_with_gpu(jobs, "precompute_codes", *made, code=2, pretended=False)
-    for part in ("has a GPU, but torch cannot use", f"torch {torch.__version__}", "driver", "CUDA"):
-        assert part in printed
-    assert not (tmp_path / "codes").exists()
+def test_a_gpu_that_torch_cannot_use(
+    jobs: Jobs, pairs: Path, tiny_vqgan: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every job that has models says so before any work."""
+    import_spandrel()
+    paths = (write_torchvision(tmp_path / "packages"), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(p) for p in paths if p))
+    out, network = tmp_path / "out", write_network(tmp_path / "x2.pth", 2)
+    made = ("--tables", pairs, "--vqgan", tiny_vqgan, *COMPUTED, "--outputs", out)
+    pictures = ("--tables", pairs, "--outputs", out, "--second-sequence", "imgbase64", "--input-schema")
+    flags = {
+        "precompute_codes": made,
+        "generate": ("--tables", pairs, "--checkpoint-dir", model, "--outputs", out),
+        "evaluate": (*pictures, NAMES, "--metrics", "likelihood", "--checkpoint-dir", model),
+        "upscale": (*pictures, NAMES, "--upscaler", network),
+        "train": ("--tables", pairs, "--codes-dir", tmp_path / "c", "--vqgan", tiny_vqgan,
+                  "--checkpoint-dir", out, *TINY_GPT_FLAGS),
+        "train_vqgan": ("--tables", pairs, "--outputs", out, "--micro-batch-size", 4),
+    }  # fmt: skip
+    for job, given in flags.items():
+        printed = run_with_gpu(jobs, job, *given, code=2, pretended=False)
+        for part in ("has a GPU, but torch cannot use", f"torch {torch.__version__}", "driver", "CUDA"):
+            assert part in printed, job
+        assert not out.exists(), job
     run_with_gpu(jobs, "precompute_codes", *made, "--gpus-per-actor", "0", pretended=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from painter_core.runs.cluster import Cluster, start_ray
+from painter_core.runs.gpus import log_models
 from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
@@ -42,6 +43,8 @@ def evaluate_tables(config: EvaluateConfig, run: Run, cluster: Cluster, execute:
     best = {source.name: best_job(config, source) for source in judged}
     for job in best.values():
         check_best(job, run, cluster)
+    if any(source.judging.needs_model for source in sources):
+        log_models(config.model_flags(), cluster)
     runs = []
     for source in sources:
         table = TableRun(table_job(source, config), run, cluster)

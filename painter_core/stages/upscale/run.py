@@ -3,6 +3,7 @@
 import dataclasses
 
 from painter_core.runs.cluster import start_ray
+from painter_core.runs.gpus import log_models
 from painter_core.runs.next_step import next_step
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
@@ -23,6 +24,8 @@ def upscale(config: UpscaleConfig, run: Run) -> None:
     upscaler, source = plan_upscaler(config.upscaling), find_source(config)
     upscaler.log_memory()
     cluster = start_ray(config.model_flags().gpu_wait())
+    if upscaler.file is not None:
+        log_models(config.model_flags(), cluster)
     table = TableRun(table_job(config, source, upscaler), run, cluster)
     table.execute(*steps_of(config, source, upscaler, table), parts=parts_of(source))
     run.then(next_step("upscale", config.table.outputs, dry_run=config.table.dry_run))

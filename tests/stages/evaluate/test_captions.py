@@ -25,6 +25,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_captioner(tmp_path_factory.mktemp("captions") / "model")
 
 
+def test_the_log_says_what_the_models_run_on(
+    model: Path, write_pairs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    pairs = write_pairs(tmp_path / "pairs.tsv", 4)
+    judge(pairs, tmp_path / "score", metrics="caption", input=PAIRS, checkpoint_dir=str(model))
+    assert caplog.text.count("the model runs on CPUs, in fp32") == 1
+
+
 def test_it_is_the_loss_of_training_and_the_score_of_caption_py(
     model: Path, write_pairs, tmp_path: Path
 ) -> None:
