@@ -111,6 +111,8 @@ def start_ray(wait: GpuWait | None = None) -> Cluster:
         assert "ray" not in sys.modules
         _set_variables()
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # or a thread of Ray's that asks for something when the job has left it starts Ray, or connects, once more
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     ray_messages.set_variables()
     if submitted:
         check_address(os.environ.get("RAY_ADDRESS", ""))

@@ -196,7 +196,10 @@ def counted_units(
         else:
             rows = rows.map(_named(_on_row(step.operator), step.operator), **resources.tasks(step.cpus))
     rows = rows.map(_named(_writing(writer), writer), **resources.tasks(part_cpus))
-    return iter(rows.iter_rows())
+    # without prefetching, by which a unit comes out when the next one is done, and whose thread may still ask
+    # Ray for blocks when the job has left it
+    blocks = rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    return (record for block in blocks for record in block.to_pylist())
 
 
 def _named(function: Callable[..., Any], operator: object) -> Callable[..., Any]:
