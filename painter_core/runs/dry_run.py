@@ -60,18 +60,27 @@ def run_sample(
     return size * share
 
 
-def on_this_node(steps: Sequence[Step]) -> list[Step]:
-    """The steps for this process, which may have no GPU where the workers have one: then on the CPU."""
+def on_this_node(steps: Sequence[Step], most_rows: int) -> list[Step]:
+    """The steps for this process, which may have no GPU where the workers have one: then on the CPU.
+
+    Nothing is compiled then, and no more rows are taken at once than on CPUs: a GPU's hundreds, to which a
+    sample of 50 is filled up, are more than a cluster's head has memory for.
+
+    Args:
+        most_rows: of a CPU's micro-batch.
+    """
     from painter_core.compute.gpu import gpu_problem  # loads torch, which a job on CPUs does not need here
 
     if not gpu_problem():
         return list(steps)
     log.info("dry run: this process has no GPU, so the sample is computed on its CPU, slower than in the run")
-    without = {"gpu": False, "graphs": "off"}
+    without = {"gpu": False, "graphs": "off", "compiled": False}
     found: list[Step] = []
     for step in steps:
         if isinstance(step, Actors):
             changed = {name: value for name, value in without.items() if name in step.arguments}
+            if "micro_batch_size" in step.arguments:
+                changed["micro_batch_size"] = min(most_rows, step.arguments["micro_batch_size"])
             step = dataclasses.replace(step, arguments=step.arguments | changed)
         found.append(step)
     return found

@@ -227,7 +227,7 @@ class TableRun:
         """
         if self.job.flags.dry_run and self.pending:
             workers = self.resources.model_workers().most
-            here = on_this_node(steps) if self.resources.uses_gpu else steps
+            here = on_this_node(steps, CPU_ROWS) if self.resources.uses_gpu else steps
             needed = run_sample(self.plan, self.reader, here, parts, num_workers=workers)
             preflight.check_space(self.job.outputs_flag, self.directory.url, needed)
             log.info("dry run: nothing written; fingerprint %s", self.plan.fingerprint[:16])
