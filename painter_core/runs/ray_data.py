@@ -13,6 +13,7 @@ from painter_core.runs.cluster import (
     Cluster,
     GpuWait,
     count_told,
+    parse_range,
     present_cluster,
     wait_for,
     wanted_workers,
@@ -27,6 +28,7 @@ from painter_core.tables.units import Unit, group_units
 log = logging.getLogger(__name__)
 
 TASK_CPUS = 0.2  # of what a CPU task asks for, where models need CPUs too
+SHARING_CPUS = 0.75  # of a model worker there, which leaves room for a task beside it
 READ_CPUS = 0.25
 REPLACEMENT_S = 60.0  # in which a node that was the last of its kind may be replaced, without --wait-for-gpus
 
@@ -81,6 +83,19 @@ class Resources:
         flags = dataclasses.replace(self.flags, gpus_per_actor=gpus)
         return dataclasses.replace(self, cluster=cluster, flags=flags, takes_less=True)
 
+    @property
+    def worker_cpus(self) -> float:
+        """CPUs of a model worker: 1 where it has a GPU and leaves tasks a CPU or more, else SHARING_CPUS.
+
+        Workers that held every CPU would wait for ever for tasks that get none. A node may have no more CPUs
+        than GPUs, and --gpus-per-actor puts several workers on one.
+        """
+        if not self.uses_gpu:
+            return SHARING_CPUS
+        now = int(self.cluster.gpus / (self.flags.gpus_per_actor or 1.0))
+        _, most = parse_range("--num-actors", self.flags.num_actors) or (1, now)
+        return 1.0 if self.cluster.cpus >= 2 * min(most, now) else SHARING_CPUS
+
     def model_workers(self) -> ModelWorkers:
         """As many as CPUs or GPUs and memory have room for, or as --num-actors says.
 
@@ -89,9 +104,8 @@ class Resources:
         """
         cluster = self.cluster
         gpus = (self.flags.gpus_per_actor or 1.0) if self.uses_gpu else 0.0
-        num_cpus = 1.0 if gpus else 0.75
         default = int(cluster.gpus / gpus) if gpus else int(cluster.cpus)
-        room = min(default, int(cluster.cpus / num_cpus))
+        room = min(default, int(cluster.cpus))
         if self.worker_bytes and not gpus:
             default = max(1, min(default, int(cluster.memory_bytes / self.worker_bytes)))
         least, most = wanted_workers(
@@ -104,7 +118,8 @@ class Resources:
         )
         fits = gpus > 0 or default == int(cluster.cpus)  # else memory is what bounds their number
         grows = cluster.can_grow and self.flags.num_actors is None and fits
-        return ModelWorkers(least=least, most=most, num_cpus=num_cpus, num_gpus=gpus, grows=grows)
+        cpus = self.worker_cpus
+        return ModelWorkers(least=least, most=most, num_cpus=cpus, num_gpus=gpus, grows=grows)
 
     def told(self, steps: Sequence[Step]) -> str:
         """How many model workers these steps get, for people; empty if they need none."""
@@ -116,13 +131,15 @@ class Resources:
     def tasks(self, num_cpus: float) -> dict[str, Any]:
         """Options of a CPU operator.
 
-        Where models need CPUs too, a task asks for little, so that they overlap, and tasks are bounded in
-        number instead: each may start a process, which costs 2 s of a CPU and 200 MB.
+        Where models need the CPUs too (all of them run on CPUs, or there are few beside the GPUs), a task
+        asks for little, so that they overlap, and tasks are bounded in number instead: each may start a
+        process, which costs 2 s of a CPU and 200 MB.
 
         Args:
-            num_cpus: CPUs of a task; without GPUs, the share of all CPUs that the operator may have.
+            num_cpus: CPUs of a task; where models need them too, the share of all CPUs that the operator may
+                have.
         """
-        if self.uses_gpu:
+        if self.worker_cpus == 1:
             return {"num_cpus": num_cpus, "max_retries": 3}
         import ray.data
 

@@ -21,7 +21,7 @@ class Tasks:
 
     operator: Operator
     cpus: float = 1.0
-    """CPUs of a task; without GPUs, the share of all CPUs that the operator may have."""
+    """CPUs of a task; where models need them too, the share of all CPUs that the operator may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
