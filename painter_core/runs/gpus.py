@@ -15,12 +15,13 @@ from painter_core.compute.devices import model_settings
 from painter_core.compute.gpu import GpuLook, look_at_gpu
 from painter_core.runs.cluster import Cluster
 from painter_core.runs.flags import ModelFlags
+from painter_core.runs.questions import alive_nodes, ask, ask_all, node_name
 from painter_core.training.run_flags import TrainingRunFlags
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-TIMEOUT_S = 180.0  # importing torch, a compilation
+TIMEOUT_S = 180.0  # waiting for a part of a GPU, importing torch, a compilation
 SHARE = 0.01  # of a GPU, which a look takes
 
 
@@ -106,26 +107,22 @@ def look_at_gpus(*, compiling: bool) -> dict[str, GpuLook]:
 
 
 def ask_gpus(question: Callable[[], T]) -> dict[str, T]:
-    """The answers of all nodes with GPUs, by `node ADDRESS`; of those that are not free for a minute none."""
+    """The answers of all nodes with GPUs, by `node ADDRESS`.
+
+    A node that has no part of a GPU free in TIMEOUT_S gives none. What it takes until anything runs there at
+    all (an environment may have to be installed) does not count: the node is asked without a GPU before.
+
+    Raises:
+        ValueError: nothing runs on one of these nodes.
+    """
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return {}
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    def ask() -> T:  # Ray takes functions alone, and a question may be a partial one
-        return question()
-
-    answers = {}
-    for node in ray.nodes():
-        if node["Alive"] and node["Resources"].get("GPU", 0) > 0:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            remote = ray.remote(num_cpus=0, num_gpus=SHARE, max_calls=1)(ask)
-            answers[f"node {node['NodeManagerAddress']}"] = remote.options(scheduling_strategy=there).remote()
-    found = {}
-    for name, answer in answers.items():
-        try:
-            found[name] = ray.get(answer, timeout=TIMEOUT_S)
-        except ray.exceptions.GetTimeoutError:
-            log.warning("%s: its GPUs are busy, and were not looked at", name)
-            ray.cancel(answer)
-    return found
+    nodes = {node: found for node, found in alive_nodes().items() if found["Resources"].get("GPU", 0) > 0}
+    ask_all(bool, nodes)
+    found, silent = ask(question, nodes, seconds=TIMEOUT_S, num_gpus=SHARE)
+    for name in silent:
+        log.warning(
+            "%s: its GPUs are busy (no answer from them in %.0f s), and were not looked at", name, TIMEOUT_S
+        )
+    return {node_name(nodes[node]): answer for node, answer in found.items()}

@@ -3,6 +3,7 @@
 Whether they see what is local, have the driver's versions, and have room for what Ray spills.
 """
 
+import functools
 import logging
 import os
 import platform
@@ -16,10 +17,10 @@ from importlib import metadata
 from painter_core.compute.cpus import cpu_has_amx
 from painter_core.files.storage import filesystem, is_local, join, redact, remove, write_bytes
 from painter_core.runs.preflight import GIB, existing_above
+from painter_core.runs.questions import alive_nodes, ask_all, node_name
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S = 60.0
 PACKAGES = ("ray", "torch", "numpy", "pyarrow", "pillow", "tokenizers", "safetensors")
 SPILL_SHARE = 0.95  # of a disk: Ray spills nothing to one that is fuller (RAY_local_fs_capacity_threshold)
 
@@ -48,15 +49,15 @@ def check_nodes(flag: str, url: str, inputs: Iterable[str]) -> None:
 
     Raises:
         ValueError: a node does not see an input or the output's place, has other versions of Python or of a
-            package that makes bytes than the driver, or has no room for what Ray spills.
+            package that makes bytes than the driver, has no room for what Ray spills, or gives no answer.
     """
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return
-    here = ray.get_runtime_context().get_node_id()
-    alive = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
+    alive = alive_nodes()
     own = look([], "")
-    check_room(f"this node ({alive.pop(here)})", own)
+    here = alive.pop(ray.get_runtime_context().get_node_id())
+    check_room(f"this {node_name(here)}", own)
     if not alive:
         return
     # names of models that are no paths, such as `bundled`, are not there
@@ -69,17 +70,18 @@ def check_nodes(flag: str, url: str, inputs: Iterable[str]) -> None:
         write_bytes(fs, probe, token.encode())
         paths.append(probe)
     try:
-        found = _look_from(alive, paths, token)
+        found = ask_all(functools.partial(look, paths, token), alive)
     finally:
         if probe:
             remove(fs, probe)
-    for address, there in found.items():
-        _check_versions(f"node {address}", own, there)
-        check_room(f"node {address}", there)
+    for node_id, there in found.items():
+        node = node_name(alive[node_id])
+        _check_versions(node, own, there)
+        check_room(node, there)
         for unseen in there.unseen:
             what = f"{flag} {redact(url)}" if unseen == probe else redact(unseen)
             raise ValueError(
-                f"{what}: node {address} does not see it; on several nodes a local path must be on storage "
+                f"{what}: {node} does not see it; on several nodes a local path must be on storage "
                 "that all of them share, or be a URL"
             )
 
@@ -93,36 +95,9 @@ def nodes_without_amx(has_it: Callable[[], bool] = cpu_has_amx) -> list[str]:
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return [] if has_it() else ["this machine"]
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    remote = ray.remote(num_cpus=0)(has_it)
-    alive = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
-    here = ray.get_runtime_context().get_node_id()
-    answers = {
-        f"node {address}": remote.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        ).remote()
-        for node, address in alive.items()
-        if node != here
-    }
-    found = {name: ray.get(answer, timeout=TIMEOUT_S) for name, answer in answers.items()}
-    found[f"this node ({alive[here]})"] = has_it()
-    return [name for name, has in found.items() if not has]
-
-
-def _look_from(nodes: dict[str, str], paths: list[str], token: str) -> dict[str, Look]:
-    """By address, what processes of these nodes (id -> address) find."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    remote = ray.remote(num_cpus=0)(look)
-    answers = {
-        address: remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-            paths, token
-        )
-        for node, address in nodes.items()
-    }
-    return {address: ray.get(answer, timeout=TIMEOUT_S) for address, answer in answers.items()}
+    alive, here = alive_nodes(), ray.get_runtime_context().get_node_id()
+    found = ask_all(has_it, {node: what for node, what in alive.items() if node != here}) | {here: has_it()}
+    return [node_name(alive[node]) for node, has in found.items() if not has]
 
 
 def _check_versions(node: str, own: Look, there: Look) -> None:

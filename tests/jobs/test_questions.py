@@ -1,0 +1,123 @@
+"""Questions to nodes that are slow, busy or dead: who is waited for is said, and nobody for ever."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.jobs import ROOT
+
+FREEZES = """
+import logging, os, signal, time
+import ray
+from ray.cluster_utils import Cluster
+from painter_core.runs import gpus, nodes, questions
+from process_table import descendants, read_processes
+
+class Holder:
+    def is_there(self):
+        return True
+
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+often = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+head = {"num_cpus": 0, "include_dashboard": False, "_system_config": often}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+cluster.add_node(num_cpus=1, num_gpus=1, node_ip_address="127.0.0.2")
+other = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3")
+ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+
+print("FREE", gpus.ask_gpus(lambda: 7))
+gpus.TIMEOUT_S = 2.0
+holder = ray.remote(num_cpus=0, num_gpus=1)(Holder).remote()
+ray.get(holder.is_there.remote())
+print("BUSY", gpus.ask_gpus(lambda: 7))
+
+raylet = other.all_processes["raylet"][0].process.pid
+family = {raylet, *descendants(raylet, read_processes())}
+for pid in family:
+    os.kill(pid, signal.SIGSTOP)
+try:
+    questions.PATIENCE_S = 1.0
+    frozen = {i: n for i, n in questions.alive_nodes().items() if n["NodeManagerAddress"] == "127.0.0.3"}
+    try:
+        questions.ask_all(bool, frozen)
+    except ValueError as error:
+        print("SILENT", error)
+    questions.PATIENCE_S, questions.NOTICE_S, questions.LOOK_S = 60.0, 0.5, 0.2
+    began = time.monotonic()
+    nodes.check_nodes("--outputs", "s3://bucket/out", [])
+    print("GONE", time.monotonic() - began < 50)
+finally:
+    for pid in family:
+        os.kill(pid, signal.SIGKILL)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+# the first process that a node starts for the job waits, as if packages were installed
+INSTALLS = """
+import logging, sys, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from painter_core.runs import gpus, nodes, questions
+
+installed = Path(sys.argv[1])
+
+def install():
+    if not installed.exists():
+        time.sleep(12)
+        installed.touch()
+
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+cluster.add_node(num_cpus=1, num_gpus=1, node_ip_address="127.0.0.2")
+quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+ray.init(address=cluster.address, runtime_env={"worker_process_setup_hook": install}, **quiet)
+gpus.TIMEOUT_S, questions.NOTICE_S, questions.LOOK_S = 11.0, 3.0, 0.5
+print("INSTALLED", gpus.ask_gpus(lambda: 7))
+ray.shutdown()
+ray.init(address=cluster.address, runtime_env={"conda": "there-is-no-such-environment"}, **quiet)
+try:
+    nodes.check_nodes("--outputs", "s3://bucket/out", [])
+except ValueError as error:
+    print("FAILED", error)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def run(script: str, *arguments: object) -> str:
+    """What a program printed that has a cluster of its own."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
+    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names
+    clean |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'cluster'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], env=clean, cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_nodes_that_are_busy_or_dead() -> None:
+    said = run(FREEZES)
+    assert "FREE {'node 127.0.0.2': 7}" in said
+    assert "BUSY {}" in said
+    assert "node 127.0.0.2: its GPUs are busy (no answer from them in 2 s), and were not looked at" in said
+    assert "SILENT node 127.0.0.3: no answer in 1 s, though Ray calls it alive: look at it" in said
+    assert re.search(r"waiting up to 60 s for an answer of node 127\.0\.0\.3: packages", said)
+    assert "node 127.0.0.3 has left the cluster, and is passed over" in said
+    assert "GONE True" in said
+
+
+@pytest.mark.slow
+def test_nodes_that_install_packages_first(tmp_path: Path) -> None:
+    said = run(INSTALLS, tmp_path / "installed")
+    assert "waiting up to 900 s for an answer of node 127.0.0.2: packages are being installed there" in said
+    assert "INSTALLED {'node 127.0.0.2': 7}" in said, "its GPU is not called busy meanwhile"
+    assert "FAILED node 127.0.0.2: the job's runtime environment cannot be made there: " in said
