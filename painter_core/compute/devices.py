@@ -1,7 +1,7 @@
 """Device, precision and threads of a model worker."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -54,15 +54,19 @@ def resolve_precision(
 
 
 def painting_precision(
-    precision: Precision, *, gpu: bool, bf16: bool = True
+    precision: Precision, *, gpu: bool, bf16: bool = True, amx: Callable[[], bool] = cpu_has_amx
 ) -> Literal["fp32", "tf32", "bf16"]:
-    """auto: bfloat16 on a GPU that has it, and on a CPU with AMX, since a drawn picture is one of many; else
+    """auto: bfloat16 on a GPU that has it, and on CPUs with AMX, since a drawn picture is one of many; else
     float32.
 
     AVX512-BF16 alone is not enough: with 64 rows a step of the GPT is as fast as in float32, and the VQGAN's
     decoder takes 1.5 times as long (benchmarks/RESULTS.md).
+
+    Args:
+        bf16: whether the GPUs have it.
+        amx: asked, of auto without a GPU, whether all CPUs that paint have AMX; by default this machine's.
     """
-    if precision == "auto" and not gpu and cpu_has_amx():
+    if precision == "auto" and not gpu and amx():
         return "bf16"
     return resolve_precision(precision, gpu=gpu, bf16=bf16)
 

@@ -86,18 +86,42 @@ def check_nodes(flag: str, url: str, inputs: Iterable[str]) -> None:
             )
 
 
+def all_have_amx(has_it: Callable[[], bool] = cpu_has_amx) -> bool:
+    """Whether all CPUs of the cluster are fast in bfloat16; the log names those that are not, if others are.
+
+    Args:
+        has_it: asked on each node.
+    """
+    found = _have_amx(has_it)
+    slow = [node for node, has in found.items() if not has]
+    if 0 < len(slow) < len(found):
+        log.info(
+            "--precision auto: fp32, since %s %s no AMX, by which CPUs are fast in bf16, and others have it",
+            ", ".join(slow),
+            "has" if len(slow) == 1 else "have",
+        )
+    return not slow
+
+
 def nodes_without_amx(has_it: Callable[[], bool] = cpu_has_amx) -> list[str]:
     """Nodes of the cluster whose CPUs are not fast in bfloat16, as messages name them.
 
     Args:
         has_it: asked on each of them.
     """
+    return [node for node, has in _have_amx(has_it).items() if not has]
+
+
+def _have_amx(has_it: Callable[[], bool]) -> dict[str, bool]:
+    """By name, the answers of the nodes with CPUs: a head without any computes nothing."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return [] if has_it() else ["this machine"]
-    alive, here = alive_nodes(), ray.get_runtime_context().get_node_id()
-    found = ask_all(has_it, {node: what for node, what in alive.items() if node != here}) | {here: has_it()}
-    return [node_name(alive[node]) for node, has in found.items() if not has]
+        return {"this machine": has_it()}
+    alive = {node: found for node, found in alive_nodes().items() if found["Resources"].get("CPU", 0) > 0}
+    here = ray.get_runtime_context().get_node_id()
+    others = {node: found for node, found in alive.items() if node != here}
+    found = {node_name(alive[node]): has for node, has in ask_all(has_it, others).items()}
+    return found | ({f"this {node_name(alive[here])}": has_it()} if here in alive else {})
 
 
 def _check_versions(node: str, own: Look, there: Look) -> None:

@@ -111,5 +111,7 @@ def test_painting_takes_bf16_where_the_cpu_is_fast_in_it() -> None:
     assert painting_precision("auto", gpu=True) == "bf16"
     assert painting_precision("fp32", gpu=False) == "fp32"
     assert painting_precision("auto", gpu=False) == ("bf16" if cpu_has_amx() else "fp32")
+    for all_have_it, expected in ((True, "bf16"), (False, "fp32")):
+        assert painting_precision("auto", gpu=False, amx=lambda found=all_have_it: found) == expected
     with pytest.raises(ValueError, match="tf32"):
         painting_precision("tf32", gpu=False)

@@ -1,4 +1,4 @@
-"""Questions to nodes that are slow, busy or dead: who is waited for is said, and nobody for ever."""
+"""Questions to nodes, also slow, busy or dead ones: who is waited for is said, and nobody for ever."""
 
 import os
 import re
@@ -14,6 +14,7 @@ FREEZES = """
 import logging, os, signal, time
 import ray
 from ray.cluster_utils import Cluster
+from painter_core.compute.devices import painting_precision
 from painter_core.runs import gpus, nodes, questions
 from process_table import descendants, read_processes
 
@@ -28,6 +29,13 @@ cluster = Cluster(initialize_head=True, head_node_args=head)
 cluster.add_node(num_cpus=1, num_gpus=1, node_ip_address="127.0.0.2")
 other = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3")
 ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+
+by_address = {n["NodeManagerAddress"]: i for i, n in questions.alive_nodes().items()}
+for name, having in (("FIRST", ["127.0.0.2"]), ("BOTH", ["127.0.0.2", "127.0.0.3"]), ("HEAD", ["127.0.0.1"])):
+    ids = [by_address[address] for address in having]
+    has_it = lambda ids=ids: ray.get_runtime_context().get_node_id() in ids
+    print(name, painting_precision("auto", gpu=False, amx=lambda: nodes.all_have_amx(has_it)),
+          sorted(nodes.nodes_without_amx(has_it)))
 
 print("FREE", gpus.ask_gpus(lambda: 7))
 gpus.TIMEOUT_S = 2.0
@@ -104,8 +112,14 @@ def run(script: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_nodes_that_are_busy_or_dead() -> None:
+def test_nodes_that_answer_are_busy_or_dead() -> None:
     said = run(FREEZES)
+    # the head, which has no CPUs, has no say
+    assert "FIRST fp32 ['node 127.0.0.3']" in said
+    assert "--precision auto: fp32, since node 127.0.0.3 has no AMX, by which CPUs are fast in bf16" in said
+    assert "BOTH bf16 []" in said
+    assert "HEAD fp32 ['node 127.0.0.2', 'node 127.0.0.3']" in said
+    assert said.count("--precision auto") == 1, "where no CPU has it there is nothing to say"
     assert "FREE {'node 127.0.0.2': 7}" in said
     assert "BUSY {}" in said
     assert "node 127.0.0.2: its GPUs are busy (no answer from them in 2 s), and were not looked at" in said

@@ -10,9 +10,10 @@ import pytest
 from painter_core.compute.devices import painting_precision
 from painter_core.model_files.open import open_model
 from painter_core.runs.cluster import Cluster
-from painter_core.runs.nodes import nodes_without_amx
+from painter_core.runs.nodes import all_have_amx, nodes_without_amx
 from painter_core.runs.run import Run
 from painter_core.runs.table_run import TableRun
+from painter_core.stages.generate import run as stage
 from painter_core.stages.generate.config import GenerateConfig
 from painter_core.stages.generate.run import table_job, warn_of_slow_nodes
 from tests.support.local_run import ALONE, code_of, rows_of
@@ -73,6 +74,19 @@ def test_an_old_run_goes_on_as_it_began(model: Path, tmp_path: Path) -> None:
     )
     other = auto(model, prompts, out, random_seed=1)
     assert table_job(other, open_model(str(model)), ALONE).settings["precision"] == OWN
+
+
+def test_the_nodes_decide_and_not_the_driver(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert (all_have_amx(lambda: True), all_have_amx(lambda: False)) == (True, False)
+    assert caplog.text == "", "one machine is as it is"
+    prompts, out = write_prompts(tmp_path / "prompts.tsv", 20), tmp_path / "out"
+    paint_table(config_of(model, prompts, out))
+    monkeypatch.setattr(stage, "all_have_amx", lambda: OTHER == "bf16")
+    assert planned(auto(model, prompts, tmp_path / "new")) == (16, OTHER)
+    assert planned(auto(model, prompts, out)) == (4, "fp32"), "a run that was begun keeps its own"
 
 
 def test_a_node_that_emulates_the_precision_is_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ from painter_core.painting.painter import CPU_ROWS, GPU_ROWS
 from painter_core.runs.cluster import Cluster, start_ray
 from painter_core.runs.gpus import find_gpus
 from painter_core.runs.next_step import next_step
-from painter_core.runs.nodes import nodes_without_amx
+from painter_core.runs.nodes import all_have_amx, nodes_without_amx
 from painter_core.runs.run import Run
 from painter_core.runs.steps import Actors, Parts, Step, Tasks
 from painter_core.runs.table_run import TableJob, TableRun
@@ -69,7 +69,9 @@ def table_job(config: GenerateConfig, model: ModelDirectory, cluster: Cluster) -
     compiled = config.model.compile == "on"
     gpus = find_gpus(config.model, cluster, functools.partial(probe_graphs, compiled=compiled))
     planned = _planned_precision(config, made_by)
-    precision = planned or painting_precision(config.model.precision, gpu=gpus.used, bf16=gpus.bf16)
+    precision = planned or painting_precision(
+        config.model.precision, gpu=gpus.used, bf16=gpus.bf16, amx=all_have_amx
+    )
     settings = model_settings(precision, config.model.compile, gpu=gpus.used)
     if gpus.used and config.model.graphs != "auto":
         settings["graphs"] = config.model.graphs
