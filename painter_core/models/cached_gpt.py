@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from painter_core.models.compiled_block import CompiledBlock, linear
+from painter_core.models.compiled_block import CompiledBlock, allow_graphs, linear
 from painter_core.models.gpt import GPT
 
 PACKED_FOR_ROWS = 16  # a hint: products of other sizes are right too
@@ -126,6 +126,7 @@ class CachedGPT:
         self.num_positions = config.block_size
         self._cache = self._new_cache(0)
         self._steps: list[Any] = [*self._blocks]  # of one position
+        self._compiled = compiled
         if compiled:
             self._steps = [CompiledBlock(block) for block in self._blocks]
 
@@ -200,6 +201,8 @@ class CachedGPT:
         b, t = idx.shape
         x = F.embedding(idx, self._tokens) + self._positions[:, at]  # (B, T, D)
         blocks = self._steps if t == 1 else self._blocks
+        if t == 1 and self._compiled:
+            allow_graphs()
         for block, cache in zip(blocks, self._cache, strict=True):
             qkv = block.before_attention(x).view(b, t, 3, self.config.n_head, -1)
             qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D/H)
