@@ -125,6 +125,8 @@ class CachedGPT:
         # P: the last code is never an input, but kernels read a multiple of 8 positions without a copy
         self.num_positions = config.block_size
         self._cache = self._new_cache(0)
+        self.moves = 0
+        """How often the cache was replaced: graphs of steps hold until the next time."""
         self._steps: list[Any] = [*self._blocks]  # of one position
         self._compiled = compiled
         if compiled:
@@ -140,6 +142,7 @@ class CachedGPT:
     def repeat(self, rows: Tensor) -> None:
         """Goes on with these rows of the batch, which may be more, in another order, and several times."""
         self._cache = [cache[:, rows] for cache in self._cache]
+        self.moves += 1
 
     def _new_cache(self, batch_size: int) -> list[Tensor]:
         """Keys and values of each layer, (2, B, H, P, D/H)."""
@@ -149,6 +152,7 @@ class CachedGPT:
 
     def _make_room(self, batch_size: int) -> None:
         if batch_size != self._cache[0].shape[1]:
+            self.moves += 1
             self._cache = self._new_cache(0)  # frees the old one first
             self._cache = self._new_cache(batch_size)
 
