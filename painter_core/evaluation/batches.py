@@ -21,10 +21,13 @@ class Batches:
         work: tensors (rows, ...) -> a tensor (rows, ...).
         rows: of a batch; fewer a call after a GPU ran out of memory.
         device: where `work` computes.
+        most: rows of a call at most; by default a call is a whole batch.
     """
 
-    def __init__(self, work: Callable[..., Tensor], rows: int, device: torch.device) -> None:
-        self._work, self._rows, self._device, self._pieces = work, rows, device, Pieces(rows)
+    def __init__(
+        self, work: Callable[..., Tensor], rows: int, device: torch.device, most: int | None = None
+    ) -> None:
+        self._work, self._rows, self._device, self._pieces = work, rows, device, Pieces(rows, most)
 
     @torch.inference_mode()
     def __call__(self, *arrays: np.ndarray) -> np.ndarray:
