@@ -1,4 +1,4 @@
-"""A model run over many rows, a fixed number at a time.
+"""A model run over many rows, a fixed number at a time, in float32.
 
 The last batch is filled up: what is computed for a row depends neither on how many rows there are nor on
 which ones, to the last bit on a CPU.
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from painter_core.compute.devices import set_tf32
 from painter_core.compute.pieces import Pieces
 
 
@@ -20,14 +21,18 @@ class Batches:
         work: tensors (rows, ...) -> a tensor (rows, ...).
         rows: of a batch; fewer a call after a GPU ran out of memory.
         device: where `work` computes.
+        most: rows of a call at most; by default a call is a whole batch.
     """
 
-    def __init__(self, work: Callable[..., Tensor], rows: int, device: torch.device) -> None:
-        self._work, self._rows, self._device, self._pieces = work, rows, device, Pieces(rows)
+    def __init__(
+        self, work: Callable[..., Tensor], rows: int, device: torch.device, most: int | None = None
+    ) -> None:
+        self._work, self._rows, self._device, self._pieces = work, rows, device, Pieces(rows, most)
 
     @torch.inference_mode()
     def __call__(self, *arrays: np.ndarray) -> np.ndarray:
         """`work` of all rows of the arrays, as one array; there must be at least one row."""
+        set_tf32("fp32")  # a setting of the whole process, in which a painter may have allowed tf32
         found = []
         for start in range(0, len(arrays[0]), self._rows):
             batch = [self._filled(array[start : start + self._rows]) for array in arrays]

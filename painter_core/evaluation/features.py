@@ -1,6 +1,6 @@
 """Networks of others as judges: pictures -> Inception's features, pictures and captions -> CLIP's vectors.
 
-Always in float32: in bfloat16 the rounding is of the size of what is measured.
+Always in float32 (batches.py): in bfloat16 the rounding is of the size of what is measured.
 """
 
 from pathlib import Path
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from painter_core.compute.devices import set_tf32
 from painter_core.evaluation.batches import Batches
 from painter_core.model_files.chinese_clip import open_clip
 from painter_core.model_files.inception_file import load_inception
@@ -20,7 +19,6 @@ class InceptionFeatures:
     """Inputs (N, 3, 299, 299) of inception_input.py -> features float32 (N, 2048)."""
 
     def __init__(self, file: str, *, device: torch.device, micro_batch_size: int) -> None:
-        set_tf32("fp32")
         model = load_inception(Path(file)).to(device)
         if device.type == "cpu":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
@@ -35,7 +33,6 @@ class ClipVectors:
     """Pictures uint8 (N, S, S, 3) and captions -> vectors float32 (N, projection_dim) of length 1."""
 
     def __init__(self, directory: str, *, device: torch.device, micro_batch_size: int) -> None:
-        set_tf32("fp32")
         found = open_clip(directory)
         model = found.load().to(device)
         self._tokenizer = found.load_tokenizer()

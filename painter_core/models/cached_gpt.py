@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from painter_core.models.compiled_block import CompiledBlock, linear
+from painter_core.models.compiled_block import CompiledBlock, allow_graphs, linear
 from painter_core.models.gpt import GPT
 
 PACKED_FOR_ROWS = 16  # a hint: products of other sizes are right too
@@ -125,7 +125,10 @@ class CachedGPT:
         # P: the last code is never an input, but kernels read a multiple of 8 positions without a copy
         self.num_positions = config.block_size
         self._cache = self._new_cache(0)
+        self.moves = 0
+        """How often the cache was replaced: graphs of steps hold until the next time."""
         self._steps: list[Any] = [*self._blocks]  # of one position
+        self._compiled = compiled
         if compiled:
             self._steps = [CompiledBlock(block) for block in self._blocks]
 
@@ -139,6 +142,7 @@ class CachedGPT:
     def repeat(self, rows: Tensor) -> None:
         """Goes on with these rows of the batch, which may be more, in another order, and several times."""
         self._cache = [cache[:, rows] for cache in self._cache]
+        self.moves += 1
 
     def _new_cache(self, batch_size: int) -> list[Tensor]:
         """Keys and values of each layer, (2, B, H, P, D/H)."""
@@ -148,6 +152,7 @@ class CachedGPT:
 
     def _make_room(self, batch_size: int) -> None:
         if batch_size != self._cache[0].shape[1]:
+            self.moves += 1
             self._cache = self._new_cache(0)  # frees the old one first
             self._cache = self._new_cache(batch_size)
 
@@ -200,6 +205,8 @@ class CachedGPT:
         b, t = idx.shape
         x = F.embedding(idx, self._tokens) + self._positions[:, at]  # (B, T, D)
         blocks = self._steps if t == 1 else self._blocks
+        if t == 1 and self._compiled:
+            allow_graphs()
         for block, cache in zip(blocks, self._cache, strict=True):
             qkv = block.before_attention(x).view(b, t, 3, self.config.n_head, -1)
             qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D/H)

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# graphs a region: one for each number of rows, width and precision; torch itself gives up after eight
-MOST_GRAPHS = 64
+# of a region; it has one for each number of rows, and in attention for each of positions. So many are never
+# compiled (1,024 of rows by 64 of positions); torch gives up after 8, and after 256 of all that share code
+MOST_GRAPHS = 2**16
 EPS = 1e-5  # of the GPT's norms, torch's default
 
 
@@ -67,14 +68,26 @@ def _attention(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     return (shares * values.float()).sum(-2, keepdim=True).to(q.dtype)
 
 
+def allow_graphs() -> None:
+    """Lets the caller's thread compile as many graphs as there are shapes; torch keeps settings a thread."""
+    settings = torch._dynamo.config
+    if settings.accumulated_recompile_limit < MOST_GRAPHS:
+        settings.accumulated_recompile_limit = MOST_GRAPHS
+        if not _limit():
+            settings.recompile_limit = MOST_GRAPHS
+
+
+@cache
+def _limit() -> dict[str, Any]:
+    """What torch.compile is told of it: a limit of the region's own, but before torch 2.13."""
+    has_own = "recompile_limit" in inspect.signature(torch.compile).parameters
+    return {"recompile_limit": MOST_GRAPHS} if has_own else {}
+
+
 @cache
 def _compiled(region: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Compiled when it is first called; an error, instead of a slow step, if that cannot be done."""
-    limit: dict[str, Any] = {"recompile_limit": MOST_GRAPHS}
-    if "recompile_limit" not in inspect.signature(torch.compile).parameters:  # before torch 2.13
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
-        limit = {}
-    return torch.compile(region, dynamic=False, fullgraph=True, **limit)
+    return torch.compile(region, dynamic=False, fullgraph=True, **_limit())
 
 
 @dataclass(frozen=True)

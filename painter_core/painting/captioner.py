@@ -72,7 +72,13 @@ class Captioner:
 
     def encode(self, pictures: np.ndarray) -> np.ndarray:
         """Codes int64 (n, L) of pictures uint8 (n, S, S, 3)."""
-        return encode_pictures(self.vqgan, pictures, device=self._device, micro_batch_size=self._rows)
+        return encode_pictures(
+            self.vqgan,
+            pictures,
+            device=self._device,
+            precision=self._precision,
+            micro_batch_size=self._rows,
+        )
 
     def text_ids(self, texts: list[str]) -> TextIds:
         """Text ids of captions, with token counts."""

@@ -63,7 +63,8 @@ class Capturer:
                 step()
             before()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self.stream):
+        # other threads decode, and their allocations would end a capture that watches all of them
+        with torch.cuda.graph(graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"):
             step()
         torch.cuda.current_stream().wait_stream(self.stream)
         return graph.replay

@@ -234,7 +234,9 @@ class Painter:
             codes = self._sample_by_graphs(ids, uniforms, begun, kept)
         if log_p.shape[1] > rows:
             first = start.shape[1]
-            log_p[:, 1, first:] = log_probabilities_of(self.gpt, codes)[:, first:]
+            # of as many rows as were sampled: graphs hold as long as the cache has these
+            same = codes if self._streams is None else filled(codes, self._sampling_pieces.rows)
+            log_p[:, 1, first:] = log_probabilities_of(self.gpt, same)[: len(codes), first:]
         return codes
 
     def _sample_by_graphs(
@@ -256,8 +258,9 @@ class Painter:
 
     def _static_sampler(self, pictures: int, *, scored: bool) -> StaticSampler:
         key = (pictures, self.sampling, scored)
-        if key not in self._static:
-            self._static.clear()  # for larger pieces, which did not fit, or for other settings
+        if key not in self._static or not self._static[key].holds:
+            # for larger pieces, which did not fit, for other settings, or for a cache that was replaced
+            self._static.clear()
             capture = Capturer(self._streams.sampling) if self._streams else None
             self._static[key] = StaticSampler(
                 self.gpt, self.sampling, pictures, scored=scored, capture=capture

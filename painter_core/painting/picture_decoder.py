@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from painter_core.compute.devices import prepare_vqgan
+from painter_core.compute.devices import prepare_vqgan, set_inference
 from painter_core.compute.finite import check_pixels
 from painter_core.compute.memory import vqgan_most_rows
 from painter_core.compute.pieces import Pieces
@@ -104,5 +104,6 @@ class PictureDecoder:
     @torch.inference_mode()
     def _quantized(self, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 (B, S, S, 3) on the device, and whether all of their pixels were finite, bool ()."""
+        set_inference(self.precision)  # settings of the whole process, which others change
         pixels = self._pieces.run(self.vqgan.decode, codes)
         return quantize_pixels(pixels), pixels.isfinite().all()

@@ -86,7 +86,11 @@ def start_codes(painter: Painter, pictures: np.ndarray, num_rows: int) -> np.nda
         num_rows: of the grid.
     """
     found = encode_pictures(
-        painter.vqgan, pictures, device=painter.device, micro_batch_size=painter.micro_batch_size
+        painter.vqgan,
+        pictures,
+        device=painter.device,
+        precision=painter.precision,
+        micro_batch_size=painter.micro_batch_size,
     )
     return found[:, : num_rows * painter.vqgan.config.grid_size]
 

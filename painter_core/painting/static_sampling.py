@@ -59,6 +59,12 @@ class StaticSampler:
         self._position = torch.zeros(1, dtype=torch.int64, device=model.device)
         self._sound = torch.ones((), dtype=torch.bool, device=model.device)
         self._replays: dict[int, Callable[[], None]] = {}
+        self._moves = -1  # of the model when all were captured
+
+    @property
+    def holds(self) -> bool:
+        """Whether graphs, if there are any, are of the model's cache: another work may have replaced it."""
+        return not self._replays or self._moves == self._model.moves
 
     @torch.inference_mode()
     def sample(
@@ -78,6 +84,7 @@ class StaticSampler:
         if self._capture is not None and not self._replays:
             self._capture_all(self._capture)
             self._logits.copy_(self._model.prefill(rows))
+        assert self.holds, "these graphs would read and write where the cache was before"
         self._sound.fill_(True)
         first = rows.shape[1]
         if start is not None:
@@ -127,6 +134,7 @@ class StaticSampler:
             self._replays[end] = capture(
                 functools.partial(self._step, end), functools.partial(self._position.fill_, first)
             )
+        self._moves = self._model.moves
 
     @torch.inference_mode()
     def distance(self, text_ids: Tensor) -> float:

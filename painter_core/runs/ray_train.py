@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from painter_core.compute.cpus import usable_cpus
-from painter_core.compute.devices import resolve_training_precision
 from painter_core.compute.gpu import PRETENDED, gpu_problem
 from painter_core.errors import Stop
 from painter_core.files.storage import filesystem, is_local, join, read_json, remove, write_bytes
@@ -26,12 +25,15 @@ from painter_core.runs.worker_log import log_directory
 from painter_core.runs.worker_process import in_worker
 from painter_core.training.output import Output, write_outcome
 from painter_core.training.run_flags import TrainingRunFlags
-from painter_core.training.worker import Worker
+from painter_core.training.worker import Worker, shared_precision
 from painter_core.training.world_sizes import told
 
 log = logging.getLogger(__name__)
 
 RESIZE_S = 60.0  # --resize-interval by default, as Ray's
+# a worker on a new node may first have to decode a table's pictures, while the others wait in a collective;
+# one that is lost is noticed without it
+PATIENCE_S = 6 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,7 @@ def run_workers(
         in_worker(loop),
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(**_scaling(workers)),
+        torch_config=ray.train.torch.TorchConfig(timeout_s=PATIENCE_S),
         run_config=ray.train.RunConfig(  # type: ignore[call-arg]  # Ray annotates the class that was there before
             # a name of its own: Ray would take up what lies under an old one without asking
             name=uuid.uuid4().hex,
@@ -155,6 +158,9 @@ def run_workers(
 def _scaling(workers: Workers) -> dict[str, Any]:
     """Ray's settings for these workers; untyped, since Ray annotates the class that was there before."""
     found = {"use_gpu": workers.use_gpu, "resources_per_worker": workers.resources}
+    if not workers.use_gpu:
+        # a worker takes the CPUs of its node, and Ray would fill one node first
+        found["placement_strategy"] = "SPREAD"
     if not workers.are_elastic:
         return {**found, "num_workers": workers.most}
     return {
@@ -215,7 +221,7 @@ def this_worker(precision: Literal["auto", "fp32", "bf16"]) -> Worker:
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         device=device,
-        precision=resolve_training_precision(precision, device),
+        precision=shared_precision(precision, device, context.get_world_size()),
     )
 
 

@@ -30,6 +30,24 @@ class Worker:
         return value
 
 
+def shared_precision(
+    precision: Literal["auto", "fp32", "bf16"], device: torch.device, world_size: int
+) -> Literal["fp32", "bf16"]:
+    """The precision of all workers: auto is bf16 where the hardware of each is faster in it.
+
+    Workers of different ones would part: Muon rounds otherwise in bf16, and weights that are spread are sent
+    in the precision of each. All workers call it together.
+    """
+    found = resolve_training_precision(precision, device)
+    if precision != "auto" or world_size == 1:
+        return found
+    slow = torch.tensor(float(found == "fp32"), device=device)
+    dist.all_reduce(slow)
+    if slow and found == "bf16":
+        log.info("fp32, as %d of %d workers are not faster in bf16", int(slow), world_size)
+    return "fp32" if slow else found
+
+
 def lone_worker(precision: Literal["auto", "fp32", "bf16"], *, use_gpu: bool) -> Worker:
     """A worker on its own; on a CPU if this node, unlike the workers', has no GPU."""
     device = torch.device("cuda" if use_gpu and torch.cuda.is_available() else "cpu")

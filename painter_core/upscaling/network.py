@@ -40,7 +40,6 @@ class Network:
         self.scale = int(self._found.scale)
         # some have tiles of their own, since they look at the whole picture
         self._tile = tile if self._found.tiling.name != "INTERNAL" else 2**31
-        set_inference("fp32")
         self._found.model.requires_grad_(False)
         self._found.to(device, torch.float32).eval()
 
@@ -61,6 +60,7 @@ class Network:
         Raises:
             RuntimeError: a pixel is NaN or infinite.
         """
+        set_inference("fp32")  # settings of the whole process, which a painter may have changed
         return in_tiles(picture, self._enlarge, scale=self.scale, tile=self._tile)
 
     def _enlarge(self, picture: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Inception's features and CLIP's vectors equal torch-fidelity's and transformers', in any company."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from painter_core.text.tokenizer import from_vocab
 from tests.golden.formula import image
 from tests.golden.make_evaluation import SIZES, clip_inputs
 from tests.support.judges import CAPTIONS, TINY_CLIP, clip_vocab, inception_state, picture, write_clip
+from tests.support.precision import products_after
 
 CPU = torch.device("cpu")
 ROWS = 2
@@ -92,3 +94,18 @@ def test_a_weights_file_may_have_several_forms(form: str, tmp_path: Path) -> Non
     for name, tensor in load_inception(file).state_dict().items():
         wanted = state[name].half() if form.startswith("half") and tensor.is_floating_point() else state[name]
         assert torch.equal(tensor, wanted.to(tensor.dtype)), name
+
+
+def test_judges_compute_in_float32_beside_a_painter_in_tf32(
+    inception: InceptionFeatures, clip: ClipVectors
+) -> None:
+    pixels = np.stack([picture(i) for i in range(ROWS)])
+    calls: list[Callable[[], object]] = [
+        lambda: inception(np.stack([inception_input(p, "clean") for p in pixels])),
+        lambda: clip.images(clip_inputs()[0]),
+        lambda: clip.texts(list(CAPTIONS)),
+    ]
+    for call in calls:
+        with products_after("tf32") as found:
+            call()
+        assert found == {"highest"}

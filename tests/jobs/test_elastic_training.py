@@ -42,6 +42,25 @@ cluster.shutdown()
 sys.exit(code)
 """
 )
+# two nodes, each with room for two workers; prints on how many of them there are workers
+HAS_ROOM = """
+import os, subprocess, sys, time, ray
+from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+cluster.add_node(num_cpus=2)
+job = subprocess.Popen(sys.argv[1:], env=os.environ | {"RAY_ADDRESS": cluster.address})
+ray.init(address=cluster.address, log_to_driver=False)
+while not (found := [g for g in placement_group_table().values() if g["state"] == "CREATED"]):
+    assert job.poll() is None
+    time.sleep(0.1)
+print("nodes with workers:", len(set(found[0]["bundles_to_node_id"].values())))
+ray.shutdown()
+code = job.wait()
+cluster.shutdown()
+sys.exit(code)
+"""
 # a node that joins once a checkpoint is there; ended once both train
 GETS_A_NODE = (
     BEGINS
@@ -166,3 +185,11 @@ def test_workers_train_into_a_store(
     assert {name: found[name] for name in models} == {name: expected[name] for name in models}
     assert curve_of(str(place)) == curve_of(str(tmp_path / "local"))
     assert "already complete" in run(words, store_environment)
+
+
+@pytest.mark.slow
+def test_workers_on_cpus_take_a_node_each(
+    own_codes: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    words = command(own_codes, tmp_path / "model", "--micro-batch-size", "16", "--num-workers", "2")
+    assert "nodes with workers: 2" in run([sys.executable, "-c", HAS_ROOM, *words], environment)

@@ -66,7 +66,7 @@ def test_what_wraps_a_model_for_several_workers_is_seen_through(monkeypatch: pyt
 
 def test_a_cpu_takes_16_samples_a_pass_unless_told() -> None:
     unsaid = dataclasses.replace(config("adamw"), micro_batch_size=None)
-    assert with_micro_batch(unsaid, TINY, ALONE, 16).micro_batch_size == 16
+    assert with_micro_batch(unsaid, TINY, ALONE, 16, 0).micro_batch_size == 16
     whole = dataclasses.replace(unsaid, batch_size=64)
-    assert with_micro_batch(whole, TINY, ALONE, 64).micro_batch_size == 16
+    assert with_micro_batch(whole, TINY, ALONE, 64, 0).micro_batch_size == 16
     assert (unsaid.global_batch_size(2), whole.global_batch_size(2)) == (32, 64)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from painter_core.upscaling.flags import UpscaleFlags
 from painter_core.upscaling.network import Network
 from painter_core.upscaling.upscaler import plan_upscaler
+from tests.support.precision import products_after
 from tests.support.upscaling import (
     REACH_PX,
     compact_forward,
@@ -50,6 +51,13 @@ def test_a_network_equals_its_forward_pass(scale: int, tmp_path: Path) -> None:
     save_file({f"module.{k}": v for k, v in compact_state(scale).items()}, tmp_path / "n.safetensors")
     again = Network(str(tmp_path / "n.safetensors"), device=CPU, tile=TILE)
     np.testing.assert_array_equal(again(pixels), expected)
+
+
+def test_a_network_computes_in_float32_beside_a_painter_in_tf32(tmp_path: Path) -> None:
+    network = Network(str(write_network(tmp_path / "n.pth", 2)), device=CPU, tile=TILE)
+    with products_after("tf32") as found:
+        network(picture(24, 40))
+    assert found == {"highest"}
 
 
 @pytest.mark.parametrize("shape", [(150, 130), (16, 320), (320, 16)])

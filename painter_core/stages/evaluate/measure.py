@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from painter_core.compute.devices import prepare_vqgan, worker_device
+from painter_core.compute.memory import vqgan_most_rows
 from painter_core.evaluation.batches import Batches
 from painter_core.evaluation.features import ClipVectors, InceptionFeatures
 from painter_core.evaluation.inception_input import SIDE, inception_input
@@ -134,7 +135,8 @@ class _Likelihood:
         vqgan = prepare_vqgan(opened.load_vqgan(), device, "fp32")
         check_pins(judge.model, likelihood_pins(opened, judge.metrics), judge.pins)
         self._metrics = judge.metrics
-        self._encode = Batches(lambda pictures: vqgan.encode(to_pixels(pictures)), rows, device)
+        most = vqgan_most_rows(vqgan.config, device.type)
+        self._encode = Batches(lambda pictures: vqgan.encode(to_pixels(pictures)), rows, device, most)
         self._bits = Batches(lambda ids, codes: bits_per_code(self._gpt, ids, codes), rows, device)
         self._caption = Batches(lambda ids, codes: caption_nats(self._gpt, ids, codes), rows, device)
 
@@ -165,15 +167,16 @@ class _Reconstruction:
         check_pins(judge.vqgan, reconstruction_pins(opened, judge.perceptual), judge.pins)
         self._side, self._inception = judge.image_size, inception
         self._features = _features(inception, device, rows) if inception else None
+        most = vqgan_most_rows(vqgan.config, device.type)
         self._lpips: Batches | None = None
         if judge.perceptual:
             distance = load_perceptual(perceptual_files(judge.perceptual)).to(device)
-            self._lpips = Batches(lambda x, y: distance(to_pixels(x), to_pixels(y)), rows, device)
+            self._lpips = Batches(lambda x, y: distance(to_pixels(x), to_pixels(y)), rows, device, most)
 
         def give_back(pictures: Tensor) -> Tensor:
             return quantize_pixels(vqgan.decode(vqgan.encode(to_pixels(pictures))))
 
-        self._give_back = Batches(give_back, rows, device)
+        self._give_back = Batches(give_back, rows, device, most)
 
     def __call__(self, payload: dict[str, Any], captions: list[str]) -> Columns:
         shape = (len(captions), self._side, self._side, 3)

@@ -1,5 +1,6 @@
 """--dry-run of jobs/train.py: one step in the driver's own process, and how long it took."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -23,6 +24,11 @@ def gpt_step(config: TrainConfig, gpt: GPTConfig, *, use_gpu: bool) -> None:
         ValueError: the pretrained weights do not load.
     """
     worker = lone_worker(config.precision, use_gpu=use_gpu)
+    if use_gpu and worker.device.type == "cpu":  # the head of a cluster: no GPU, and little memory
+        most = min(config.micro_batch_size or MICRO_BATCH, MICRO_BATCH)
+        config = dataclasses.replace(
+            config, micro_batch_size=most, batch_size=None, gradient_accumulation_steps=1
+        )
     torch.manual_seed(config.run.random_seed)
     name = config.pretrained_model_name_or_path
     start = open_model(name).load_gpt().train() if name else GPT(gpt)

@@ -28,7 +28,7 @@ from painter_core.training.data_order import epoch_order, rank_share
 from painter_core.training.gpt import Task, start_from_codebook, update
 from painter_core.training.gpt_config import MICRO_BATCH
 from painter_core.training.metrics import MetricsLog
-from painter_core.training.micro_batch import with_micro_batch
+from painter_core.training.micro_batch import awaited_bytes, with_micro_batch
 from painter_core.training.optimizers import learning_rate, make_optimizers, set_learning_rate
 from painter_core.training.output import Output, open_output
 from painter_core.training.regions import compile_regions
@@ -57,7 +57,7 @@ class _Run:
         check_pins(plan.tokenizer_dir, {"tokenizer_sha256": self.tokenizer.sha256}, plan.identity)
         self.train = self._samples(plan.train_table, 0)
         self.valid = self._samples(plan.valid_table, 1) if plan.valid_table else None
-        self.config = with_micro_batch(plan.config, plan.gpt, worker, plan.global_batch_size)
+        self.config = plan.config
         self.trained = Trained(self._start_model(), self.config, worker)
         self.is_sharded = self.trained.is_sharded
         self.step, self.best_loss, self.valid_loss, self.is_best = 0, float("inf"), float("nan"), False
@@ -68,6 +68,8 @@ class _Run:
         self.world_sizes: list[list[int]] = []
         self._resume()
         self.world_sizes = continued(self.world_sizes, self.step, worker.world_size)
+        waits = awaited_bytes(self.trained.gpt, self.optimizers, worker, is_sharded=self.is_sharded)
+        self.config = with_micro_batch(self.config, plan.gpt, worker, plan.global_batch_size, waits)
         self.model = self._wrapped()
 
     def _samples(self, table: str, number: int) -> Samples:

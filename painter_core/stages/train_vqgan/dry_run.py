@@ -1,5 +1,6 @@
 """--dry-run of jobs/train_vqgan.py: one step in the driver's own process, and how long it took."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -12,6 +13,8 @@ from painter_core.training.vqgan import VQGANTrainer
 from painter_core.training.vqgan_config import VQGANTrainConfig
 from painter_core.training.worker import log_step, lone_worker
 
+CPU_ROWS = 4  # of a step that is planned for GPUs
+
 
 def vqgan_step(config: VQGANTrainConfig, vqgan: VQGANConfig, *, use_gpu: bool) -> None:
     """One update of the VQGAN on random pictures, by one worker.
@@ -20,6 +23,9 @@ def vqgan_step(config: VQGANTrainConfig, vqgan: VQGANConfig, *, use_gpu: bool) -
         ValueError: the weights of --vqgan do not load.
     """
     worker = lone_worker(config.precision, use_gpu=use_gpu)
+    if use_gpu and worker.device.type == "cpu":  # the head of a cluster: no GPU, and little memory
+        rows, run = min(CPU_ROWS, config.micro_batch_size), dataclasses.replace(config.run, compile="off")
+        config = dataclasses.replace(config, micro_batch_size=rows, run=run)
     torch.manual_seed(config.run.random_seed)
     model = open_model(config.vqgan).load_vqgan() if config.vqgan else VQGAN(vqgan)
     flag = config.perceptual_weights

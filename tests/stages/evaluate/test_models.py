@@ -9,12 +9,17 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
+from painter_core.compute.memory import MOST_VALUES, vqgan_most_rows
 from painter_core.evaluation.reconstruction import psnr
 from painter_core.images.decode import decode_image
 from painter_core.images.pixels import to_pixels, to_uint8
 from painter_core.model_files.chinese_clip import open_clip
 from painter_core.model_files.open import open_model
+from painter_core.models.perceptual import PerceptualDistance
+from painter_core.models.vqgan import Decoder, Encoder
 from painter_core.stages.codes_table import open_samples
 from painter_core.training.gpt import validate
 from painter_core.training.worker import lone_worker
@@ -113,3 +118,39 @@ def test_reconstruction_is_measured_on_the_crop_that_the_vqgan_sees(
     with_none = judge(pictures, tmp_path / "n", reconstruction=True, vqgan=str(tiny_vqgan), limit=4)
     of_table = with_none["tables"][0]["reconstruction"]
     assert (of_table["psnr"], of_table["lpips"], of_table["rfid"]) == (found["psnr"], None, None)
+
+
+def test_a_vqgan_is_given_no_more_pictures_than_its_maps_allow(
+    pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's kernels may count the values of a map with 32 bits."""
+    save_file(vgg_state() | head_state(), tmp_path / "lpips.safetensors")
+    weights = str(tmp_path / "lpips.safetensors")
+    flags: dict[str, dict[str, object]] = {
+        "rec": {"reconstruction": True, "vqgan": str(model), "perceptual_weights": weights},
+        "likelihood": {"metrics": "likelihood", "checkpoint_dir": str(model)},
+    }
+    most = vqgan_most_rows(SMALL_VQGAN, "cpu")
+    whole = {}
+    for name, given in flags.items():
+        judge(pictures, tmp_path / f"{name}_whole", limit=5, micro_batch_size=5, **given)
+        whole[name] = numbers(tmp_path / f"{name}_whole")
+    monkeypatch.setitem(MOST_VALUES, "cpu", 2 * MOST_VALUES["cpu"] // most)
+    assert vqgan_most_rows(SMALL_VQGAN, "cpu") == 2
+    rows: dict[type, set[int]] = {Encoder: set(), Decoder: set(), PerceptualDistance: set()}
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if type(module) in rows:
+            rows[type(module)].add(len(inputs[0]))
+
+    hook = register_module_forward_pre_hook(look)
+    try:
+        for name, given in flags.items():
+            judge(pictures, tmp_path / name, limit=5, micro_batch_size=5, **given)
+    finally:
+        hook.remove()
+    assert rows == {Encoder: {1, 2}, Decoder: {1, 2}, PerceptualDistance: {1, 2}}
+    for name, expected in whole.items():
+        found = numbers(tmp_path / name)
+        for column in ("psnr", "lpips") if name == "rec" else ("bits_per_code",):
+            np.testing.assert_allclose(found[column], expected[column], rtol=1e-4)
