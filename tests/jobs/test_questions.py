@@ -23,7 +23,7 @@ class Holder:
         return True
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-often = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+often = {"health_check_period_ms": 500, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 4}
 head = {"num_cpus": 0, "include_dashboard": False, "_system_config": often}
 cluster = Cluster(initialize_head=True, head_node_args=head)
 cluster.add_node(num_cpus=1, num_gpus=1, node_ip_address="127.0.0.2")
