@@ -1,6 +1,5 @@
 """CPUs of model workers that have GPUs: reading, decoding and writing always get some too."""
 
-import os
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ from painter_core.runs.cluster import Cluster
 from painter_core.runs.flags import ModelFlags
 from painter_core.runs.ray_data import Resources
 from tests.support.jobs import ROOT
+from tests.support.nodes import of_own_ray
 
 # as many GPUs as CPUs; the model operator only passes units on
 AS_MANY = """
@@ -47,15 +47,10 @@ print(resources.told(steps), sorted(record["unit"] for record in found))
 
 
 def test_a_job_ends_where_there_are_as_many_gpus_as_cpus() -> None:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
-    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    clean |= {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        "CUDA_VISIBLE_DEVICES": "98,99",
-    }  # Ray counts the names
+    environment = of_own_ray(CUDA_VISIBLE_DEVICES="99")  # Ray counts the names
     done = subprocess.run(
         [sys.executable, "-c", AS_MANY],
-        env=clean, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout == "1 worker [0, 1, 2, 3, 4, 5]\n", done.stderr
 

@@ -1,7 +1,6 @@
 """jobs/train.py on a Ray of its own: a node that is lost, and a store in the place of a shared disk."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 from tests.support.codes_table import make_codes
 from tests.support.jobs import ROOT
+from tests.support.nodes import of_own_ray
 from tests.support.training import curve_of, files_of
 
 FLAGS = (
@@ -89,11 +89,7 @@ def own_codes(pairs: Path, tiny_vqgan: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of processes that know no cluster."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
-    return clean | {
-        "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PAINTER_CACHE": str(tmp_path / "cache"),
-    }  # fmt: skip
+    return of_own_ray(PAINTER_CACHE=str(tmp_path / "cache"))
 
 
 def command(codes: Path, out: object, *flags: object) -> list[str]:

@@ -4,17 +4,18 @@ Ray believes the number that a node is started with. torch finds no GPU, which i
 shows before any work; PAINTER_PRETEND_GPU lets the workers compute on the CPU instead.
 """
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from tests.support.jobs import ROOT, TINY_GPT_FLAGS, Jobs, table_bytes
+from tests.support.nodes import of_own_ray
 from tests.support.upscaling import import_spandrel, write_network, write_torchvision
 
 CLUSTER = """
@@ -49,23 +50,21 @@ except RuntimeError as error:
 """
 
 
-def run_with_gpu(jobs: Jobs, name: str, *flags: object, code: int = 0, pretended: bool = True) -> str:
+def run_with_gpu(jobs: Jobs, name: str, *flags: object, **how: Any) -> str:
     """What a job printed that ran on a cluster of its own, of one node with one GPU."""
-    job = (ROOT / "jobs" / f"{name}.py", *flags)
-    return python_with_gpu(jobs.cache, *job, code=code, pretended=pretended)
+    return python_with_gpu(jobs.cache, ROOT / "jobs" / f"{name}.py", *flags, **how)
 
 
-def python_with_gpu(cache: Path, *arguments: object, code: int = 0, pretended: bool = True) -> str:
-    """The same of any Python program."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
-    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PAINTER_CACHE": str(cache)}
-    clean |= {"CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names, torch finds no such GPU
-    clean |= {"PAINTER_PRETEND_GPU": "1"} if pretended else {}
+def python_with_gpu(
+    cache: Path, *arguments: object, code: int = 0, pretended: bool = True, paths: tuple[Path, ...] = ()
+) -> str:
+    """The same of any Python program; `paths` are more of its PYTHONPATH."""
+    variables = {"PAINTER_CACHE": str(cache)} | ({"PAINTER_PRETEND_GPU": "1"} if pretended else {})
+    variables |= {"CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names, torch finds no such GPU
     done = subprocess.run(
         [sys.executable, "-c", CLUSTER, *map(str, arguments)],
-        env=clean, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
-        check=False,
+        env=of_own_ray(*paths, **variables), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stdout
     return done.stdout
@@ -98,12 +97,11 @@ def test_questions_are_asked_where_the_gpu_is(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_gpu_that_torch_cannot_use(
-    jobs: Jobs, pairs: Path, tiny_vqgan: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, pairs: Path, tiny_vqgan: Path, model: Path, tmp_path: Path
 ) -> None:
     """Every job that has models says so before any work."""
     import_spandrel()
-    paths = (write_torchvision(tmp_path / "packages"), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(p) for p in paths if p))
+    paths = (write_torchvision(tmp_path / "packages"),)
     out, network = tmp_path / "out", write_network(tmp_path / "x2.pth", 2)
     made = ("--tables", pairs, "--vqgan", tiny_vqgan, *COMPUTED, "--outputs", out)
     pictures = ("--tables", pairs, "--outputs", out, "--second-sequence", "imgbase64", "--input-schema")
@@ -117,7 +115,7 @@ def test_a_gpu_that_torch_cannot_use(
         "train_vqgan": ("--tables", pairs, "--outputs", out, "--micro-batch-size", 4),
     }  # fmt: skip
     for job, given in flags.items():
-        printed = run_with_gpu(jobs, job, *given, code=2, pretended=False)
+        printed = run_with_gpu(jobs, job, *given, code=2, pretended=False, paths=paths)
         for part in ("has a GPU, but torch cannot use", f"torch {torch.__version__}", "driver", "CUDA"):
             assert part in printed, job
         assert not out.exists(), job

@@ -1,6 +1,5 @@
 """Questions to nodes, also slow, busy or dead ones: who is waited for is said, and nobody for ever."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.jobs import ROOT
+from tests.support.nodes import of_own_ray
 
 FREEZES = """
 import logging, os, signal, time
@@ -100,12 +100,9 @@ cluster.shutdown()
 
 def run(script: str, *arguments: object) -> str:
     """What a program printed that has a cluster of its own."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
-    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names
-    clean |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'cluster'}"}
+    environment = of_own_ray(ROOT / "cluster", CUDA_VISIBLE_DEVICES="99")  # Ray counts the names
     done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)], env=clean, cwd=ROOT,
+        [sys.executable, "-c", script, *map(str, arguments)], env=environment, cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

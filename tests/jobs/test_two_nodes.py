@@ -1,6 +1,5 @@
 """What a driver finds out about other nodes: files that they do not see, other versions (T10)."""
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 
 from painter_core.runs.address import check_address
 from tests.support import nodes
-from tests.support.jobs import ROOT, Jobs
+from tests.support.jobs import Jobs
 from tests.support.local_run import write_input
 
 TWO_NODES = """
@@ -43,11 +42,9 @@ def test_two_nodes(tmp_path: Path) -> None:
     for directory, name in (("nodes", "a.tsv"), ("elsewhere", "in.tsv")):
         (tmp_path / directory).mkdir()
         write_input(tmp_path / directory / name)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
-    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", TWO_NODES, tmp_path / "nodes", tmp_path / "elsewhere"],
-        env=clean, capture_output=True, text=True, timeout=120, check=False,
+        env=nodes.of_own_ray(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     first, second, third = done.stdout.strip().splitlines()[-3:]

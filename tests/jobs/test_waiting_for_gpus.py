@@ -1,7 +1,6 @@
 """--wait-for-gpus on a cluster that gets its GPU node while the job waits, and on one that gets too few."""
 
 import logging
-import os
 import subprocess
 import sys
 
@@ -15,6 +14,7 @@ from painter_core.stages.upscale.config import UpscaleConfig
 from painter_core.training.run_flags import TrainingRunFlags
 from painter_core.upscaling.flags import UpscaleFlags
 from tests.support.jobs import ROOT
+from tests.support.nodes import of_own_ray
 
 WAITS = """
 import logging, os, time
@@ -45,11 +45,9 @@ nodes.shutdown()
 
 @pytest.mark.slow
 def test_a_node_that_comes_is_taken() -> None:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
-    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    clean |= {"CUDA_VISIBLE_DEVICES": "99"}  # Ray counts the names
+    environment = of_own_ray(CUDA_VISIBLE_DEVICES="99")  # Ray counts the names
     done = subprocess.run(
-        [sys.executable, "-c", WAITS], env=clean | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}, cwd=ROOT,
+        [sys.executable, "-c", WAITS], env=environment, cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -20,6 +20,20 @@ from process_table import descendants, read_processes  # isort: skip  in cluster
 TIMEOUT_S = 240
 
 
+def of_own_ray(*paths: Path, **more: str) -> dict[str, str]:
+    """The environment of processes that know no cluster, and may start one on the loopback.
+
+    Args:
+        paths: more of PYTHONPATH.
+        more: variables.
+    """
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
+    given = [ROOT, *paths, *filter(None, clean.get("PYTHONPATH", "").split(os.pathsep))]
+    clean |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    clean |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # keeps it on the loopback
+    return clean | {"PYTHONPATH": os.pathsep.join(map(str, given))} | more
+
+
 def start(nodes: int, out: Path, actions: str, command: list[object], **environment: str) -> str:
     """What a job printed that ran so; fails unless it ends with 0."""
     code, printed = run(nodes, out, actions, command, **environment)
@@ -29,18 +43,10 @@ def start(nodes: int, out: Path, actions: str, command: list[object], **environm
 
 def run(nodes: int, out: Path, actions: str, command: list[object], **environment: str) -> tuple[int, str]:
     """Exit code of a job that ran so, and what it printed."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PAINTER_"))}
-    clean |= {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps it on the loopback
-        "RAY_worker_niceness": "0",
-        "PYTHONPATH": str(ROOT),
-    }
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.nodes", str(nodes), out, actions, *map(str, command)],
-        env=clean | environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=TIMEOUT_S + 60, check=False,
+        env=of_own_ray(RAY_worker_niceness="0", **environment), cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S + 60, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout
 
